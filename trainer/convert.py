@@ -1,0 +1,267 @@
+"""Make Hub-format encoder/ and preprocess/ SavedModels from weights in other formats.
+
+Each reader returns a Source: an encoder of official.nlp with its values, and the vocabulary it was
+trained with. `write` exports it through official.nlp's own exporter, the one that made the Hub's
+encoders, so that whatever works with the result works with the Hub's.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import tensorflow as tf
+import tf_keras
+from official.modeling import hyperparams
+from official.nlp.configs import encoders as encoder_configs
+from official.nlp.modeling import layers, networks
+from official.nlp.tools import export_tfhub_lib
+
+from trainer import native, vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    encoder: tf_keras.Model | tf_keras.layers.Layer
+    vocabulary_file: Path  # WordPiece's vocab.txt or SentencePiece's *.model
+    lower_case: bool
+
+
+# --- BERT weights from Hugging Face's files or TensorFlow's checkpoints ---------------------------
+
+# official.nlp's name of a variable, without its kind -> the name in Google's checkpoints of 2018.
+# Hugging Face's names are those with dots, and its kernels are transposed.
+_NAMES = {
+    "word_embeddings": "embeddings/word_embeddings",
+    "position_embedding": "embeddings/position_embeddings",
+    "type_embeddings": "embeddings/token_type_embeddings",
+    "embeddings/layer_norm": "embeddings/LayerNorm",
+    "self_attention/query": "attention/self/query",
+    "self_attention/key": "attention/self/key",
+    "self_attention/value": "attention/self/value",
+    "self_attention/attention_output": "attention/output/dense",
+    "self_attention_layer_norm": "attention/output/LayerNorm",
+    "intermediate": "intermediate/dense",
+    "output": "output/dense",
+    "output_layer_norm": "output/LayerNorm",
+    "pooler_transform": "pooler/dense",
+}
+
+
+def google_name(name: str) -> str:
+    """`transformer/layer_3/output/kernel` -> `encoder/layer_3/output/dense/kernel`."""
+    path, kind = name.rsplit("/", 1)
+    layer = ""
+    if path.startswith("transformer/"):
+        _, layer, path = path.split("/", 2)
+        layer = f"encoder/{layer}/"
+    return layer + _NAMES[path] + ("" if kind == "embeddings" else f"/{kind}")
+
+
+def hugging_face_name(name: str) -> str:
+    """`transformer/layer_3/output/kernel` -> `encoder.layer.3.output.dense.weight`."""
+    dotted = google_name(name).replace("layer_", "layer.").replace("/", ".")
+    if name.endswith("/embeddings"):
+        return dotted + ".weight"
+    path, kind = dotted.rsplit(".", 1)
+    return f"{path}.{ {'kernel': 'weight', 'gamma': 'weight', 'beta': 'bias', 'bias': 'bias'}[kind] }"
+
+
+def _bert(config: Mapping[str, Any]) -> tf_keras.Model:
+    """A BertEncoder of the sizes in a bert_config.json or a Hugging Face config.json."""
+    # Hugging Face's "gelu" is the exact one; Google's checkpoints were trained with the tanh form.
+    hugging_face = config.get("model_type") == "bert"
+    kind = config["hidden_act"]
+    if kind not in ("gelu", "gelu_new"):
+        raise ValueError(f"The encoder's hidden_act must be gelu or gelu_new. Received: {kind}.")
+    exact = hugging_face and kind == "gelu"
+    return networks.BertEncoder(
+        vocab_size=config["vocab_size"],
+        hidden_size=config["hidden_size"],
+        num_layers=config["num_hidden_layers"],
+        num_attention_heads=config["num_attention_heads"],
+        inner_dim=config["intermediate_size"],
+        inner_activation=native.ACTIVATIONS["gelu" if exact else "gelu_tanh"],
+        max_sequence_length=config["max_position_embeddings"],
+        type_vocab_size=config["type_vocab_size"],
+        output_dropout=config["hidden_dropout_prob"],
+        attention_dropout=config["attention_probs_dropout_prob"],
+        initializer=tf_keras.initializers.TruncatedNormal(stddev=config["initializer_range"]),
+        dict_outputs=True,
+    )
+
+
+def _assign(encoder: tf_keras.Model, values: Mapping[str, np.ndarray], name_of: Any, transposed: bool, where: Path) -> None:
+    """Give every variable its value; a kernel of [in, heads * size] becomes [in, heads, size]."""
+    names = {v.name: name_of(native.canonical_name(v.name)) for v in encoder.trainable_variables}
+    missing = sorted(set(names.values()) - set(values))
+    if missing:
+        raise ValueError(f"{where} must hold the weights of a whole BERT encoder. Received: one without {', '.join(missing[:3])}.")
+    for variable in encoder.trainable_variables:
+        value = values[names[variable.name]]
+        if transposed and variable.name.endswith("kernel:0"):
+            value = value.T
+        variable.assign(value.reshape(variable.shape))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"--source must name a folder with {path.name}. Received: {path.parent}, which has none.")
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _vocabulary_file(folder: Path) -> Path:
+    path = folder / "vocab.txt"
+    if not path.is_file():
+        raise ValueError(f"--source must name a folder with vocab.txt beside the weights. Received: {folder}.")
+    return path
+
+
+def hugging_face(folder: Path) -> Source:
+    """Reads config.json, model.safetensors and vocab.txt of a Hugging Face BERT."""
+    config = _read_json(folder / "config.json")
+    if config.get("model_type") != "bert":
+        raise ValueError(f"{folder} must hold a model of type bert. Received: {config.get('model_type')!r}.")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"--source=hf:DIR needs model.safetensors in DIR. Received: {folder}, which has none.")
+    values = {name.removeprefix("bert."): v for name, v in safetensors.numpy.load_file(weights).items()}
+    values = {n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v for n, v in values.items()}
+    encoder = _bert(config)
+    _assign(encoder, values, hugging_face_name, transposed=True, where=weights)
+    tokenizer = folder / "tokenizer_config.json"
+    lower_case = json.loads(tokenizer.read_text()).get("do_lower_case", True) if tokenizer.is_file() else True
+    return Source(encoder, _vocabulary_file(folder), lower_case)
+
+
+def checkpoint(folder: Path) -> Source:
+    """Reads bert_config.json, a checkpoint (Google's of 2018, or one of tf-models-official) and vocab.txt."""
+    encoder = _bert(_read_json(folder / "bert_config.json"))
+    indexes = sorted(folder.glob("*.index"))
+    if len(indexes) != 1:
+        raise ValueError(f"--source=checkpoint:DIR needs one checkpoint (*.index) in DIR. Received: {folder} with {len(indexes)}.")
+    prefix = str(indexes[0].with_suffix(""))
+    reader = tf.train.load_checkpoint(prefix)
+    if "_CHECKPOINTABLE_OBJECT_GRAPH" in reader.get_variable_to_shape_map():
+        try:
+            tf.train.Checkpoint(encoder=encoder, model=encoder).restore(prefix).assert_existing_objects_matched().expect_partial()
+        except AssertionError as error:
+            raise ValueError(f"{prefix} must hold a BertEncoder under 'encoder' or 'model'. Received: {str(error)[:200]}") from None
+    else:
+        values = {name.removeprefix("bert/"): reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        _assign(encoder, values, google_name, transposed=False, where=Path(prefix))
+    vocabulary_file = _vocabulary_file(folder)
+    # Google's cased and uncased vocabularies differ in this: only a cased one has capitals.
+    cased = any(piece != piece.lower() for piece in vocabulary_file.read_text(encoding="utf-8").split() if not piece.startswith("["))
+    return Source(encoder, vocabulary_file, lower_case=not cased)
+
+
+# --- Encoders with random weights, of every family, for tests and benchmarks ----------------------
+
+
+def _sizes(layers: int, hidden: int, heads: int, vocab: int) -> dict[str, Any]:
+    return dict(vocab_size=vocab, hidden_size=hidden, num_layers=layers, num_attention_heads=heads, max_sequence_length=512, type_vocab_size=2)
+
+
+def _random_bert(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
+    return networks.BertEncoder(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden, dict_outputs=True)
+
+
+def _random_bert_v2(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.layers.Layer:
+    encoder = networks.BertEncoderV2(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden)
+    encoder(encoder.inputs)
+    return encoder
+
+
+def _random_electra(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
+    return networks.BertEncoder(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden, embedding_width=hidden // 2, dict_outputs=True)
+
+
+def _random_albert(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
+    return networks.AlbertEncoder(**_sizes(layers, hidden, heads, vocab), intermediate_size=4 * hidden, embedding_width=hidden // 2, dict_outputs=True)
+
+
+def _random_talking_heads(layers_: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
+    def initializer() -> tf_keras.initializers.Initializer:
+        return tf_keras.initializers.TruncatedNormal(stddev=0.02)
+
+    activation = native.ACTIVATIONS["gelu_tanh"]
+    return networks.EncoderScaffold(
+        embedding_cfg=dict(vocab_size=vocab, type_vocab_size=2, hidden_size=hidden, max_seq_length=512, initializer=initializer(), dropout_rate=0.1),
+        hidden_cls=layers.TransformerScaffold,
+        hidden_cfg=dict(
+            num_attention_heads=heads,
+            inner_dim=4 * hidden,
+            inner_activation=activation,
+            attention_cls=layers.TalkingHeadsAttention,
+            feedforward_cls=layers.GatedFeedforward,
+            feedforward_cfg=dict(inner_dim=4 * hidden, inner_activation=activation, dropout=0.1, kernel_initializer=initializer()),
+            dropout_rate=0.1,
+            attention_dropout_rate=0.1,
+            kernel_initializer=initializer(),
+        ),
+        num_hidden_instances=layers_,
+        pooled_output_dim=hidden,
+        pooler_layer_initializer=initializer(),
+        dict_outputs=True,
+    )
+
+
+# preset -> (builder, layers, hidden size, heads, size of the vocabulary)
+RANDOM = {
+    "tiny": (_random_bert, 2, 64, 2, 1024),
+    "tiny_bert_v2": (_random_bert_v2, 2, 64, 2, 1024),
+    "tiny_electra": (_random_electra, 2, 64, 2, 1024),
+    "tiny_albert": (_random_albert, 2, 64, 2, 350),
+    "tiny_talking_heads": (_random_talking_heads, 2, 64, 2, 1024),
+    "bert_base": (_random_bert, 12, 768, 12, 30522),
+    "bert_large": (_random_bert, 24, 1024, 16, 30522),
+}
+
+
+def random(preset: str, folder: Path, seed: int = 0) -> Source:
+    """An encoder with random weights; its vocabulary file is written to `folder`."""
+    if preset not in RANDOM:
+        raise ValueError(f"--source=random:PRESET takes one of {', '.join(RANDOM)}. Received: {preset}.")
+    builder, depth, hidden, heads, size = RANDOM[preset]
+    tf_keras.utils.set_random_seed(seed)
+    if preset == "tiny_albert":
+        path = vocabulary.write_sentencepiece(folder, size)
+    else:
+        path = vocabulary.write_wordpiece(folder, size)
+    return Source(builder(depth, hidden, heads, size), path, lower_case=True)
+
+
+# --- Out ------------------------------------------------------------------------------------------
+
+
+def write(source: Source, output: Path) -> None:
+    """Export `source` as output/encoder and output/preprocess; `output` appears only when whole."""
+    config = encoder_configs.EncoderConfig(type="any")
+
+    class Built(hyperparams.Config):  # how the exporter is given an encoder that it has no configuration for
+        BUILDER = staticmethod(lambda _: source.encoder)
+
+    config.any = Built()
+    key = "sp_model_file" if source.vocabulary_file.suffix == ".model" else "vocab_file"
+    vocabulary_flag = {key: str(source.vocabulary_file)}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
+        whole = os.path.join(temporary, "whole")
+        # The exporter restores a checkpoint into the encoder; it asserts on the counter that save(), not write(), adds.
+        values = tf.train.Checkpoint(encoder=source.encoder, model=source.encoder).save(os.path.join(temporary, "values"))
+        export_tfhub_lib.export_model(
+            f"{whole}/encoder", encoder_config=config, model_checkpoint_path=values, with_mlm=False, do_lower_case=source.lower_case, **vocabulary_flag
+        )
+        export_tfhub_lib.export_preprocessing(
+            f"{whole}/preprocess", do_lower_case=source.lower_case, tokenize_with_offsets=False, default_seq_length=128, **vocabulary_flag
+        )
+        shutil.rmtree(output, ignore_errors=True)
+        os.rename(whole, output)

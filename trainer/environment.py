@@ -1,0 +1,81 @@
+"""What every command does first: check the installed versions, and end with one message and a code.
+
+Imports nothing heavy, so that --help answers at once.
+"""
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+# The newest line that all of them share; requirements.lock pins the exact releases.
+REQUIRED = {
+    "tensorflow": "2.20",
+    "tensorflow-text": "2.20",
+    "tf-keras": "2.20",
+    "tf-models-official": "2.20",
+    "tensorflow-hub": "0.16",
+}
+
+DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 75  # 75: sysexits.h's EX_TEMPFAIL, "run it again"
+
+
+class UsageError(ValueError):
+    """Bad flags or configuration: the command ends with BAD_USAGE instead of FAILED."""
+
+
+def problems() -> list[str]:
+    """What is wrong with the installation, one line each; empty if nothing is."""
+    found = []
+    for package, line in REQUIRED.items():
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{package} {line} is required. Received: none installed.")
+            continue
+        if version.split(".")[:2] != line.split("."):
+            found.append(f"{package} {line} is required. Received: {version}.")
+    if os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True"):
+        found.append(f"TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: {os.environ.get('TF_USE_LEGACY_KERAS')!r}.")
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and tensorflow.keras.__version__.startswith("3"):
+        found.append("TensorFlow was imported with Keras 3 before trainer: import trainer first, or set TF_USE_LEGACY_KERAS=1.")
+    return found
+
+
+def check() -> None:
+    """Raises ValueError, with every problem, unless TensorFlow and its companions are the ones this was built for."""
+    found = problems()
+    if found:
+        raise ValueError("\n".join([*found, "Install the set that was tested: pip install -r requirements.lock"]))
+
+
+def no_arguments(argv: list[str]) -> None:
+    """Raises UsageError for arguments that are no flags, such as a flag's value after a space too many."""
+    if len(argv) > 1:
+        raise UsageError(f"Every argument must be a flag, --name=value. Received: {' '.join(argv[1:])}.")
+
+
+def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
+    """Parse the flags, call `main`, and turn what a user can mend (ValueError, OSError) into one message."""
+
+    def guarded(argv: list[str]) -> int:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)  # TensorFlow's own notes; ours are printed
+        try:
+            return main(argv) or DONE
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return BAD_USAGE if isinstance(error, UsageError) else FAILED
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            print(f"error: {error}\nTry --help.", file=sys.stderr)
+            raise SystemExit(BAD_USAGE) from None
+
+    sys.modules["__main__"].__doc__ = usage
+    app.run(guarded, flags_parser=parse)

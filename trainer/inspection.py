@@ -1,0 +1,47 @@
+"""What a prepared data set holds, for a person to read."""
+
+from trainer import records, storage, text
+
+
+def summary(folder: str) -> str:
+    """Counts per split and class, lengths, and what was left out."""
+    manifest = records.read_manifest(folder)
+    lines = [f"{folder}: {manifest.task}, {manifest.kind}" + (", pairs of texts" if manifest.texts == 2 else "")]
+    for name, split in manifest.splits.items():
+        labels = ", ".join(f"{label} {count:,}" for label, count in split.label_counts.items())
+        lengths = ", ".join(f"{p} % {n}" for p, n in split.length_percentiles.items())
+        lines.append(f"  {name:<10} {split.examples:>7,} examples" + (f" ({labels})" if labels else "") + f"; tokens: {lengths}")
+    left_out = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in manifest.removed.items())
+    lines.append(f"  left out: {left_out}")
+    return "\n".join(lines)
+
+
+def describe(folder: str, examples: int = 3) -> str:
+    """`summary`, the lengths' histogram, and the first training examples with their tokens decoded."""
+    manifest = records.read_manifest(folder)
+    train = manifest.splits["train"]
+    lines = [summary(folder), f"  vocabulary: {manifest.vocabulary.size:,} pieces, {'uncased' if manifest.vocabulary.lower_case else 'cased'}, of {manifest.encoder}"]
+    lines.append("  tokens in train: " + ", ".join(f"to {bound} {count:,}" for bound, count in train.length_histogram.items()))
+    columns = records.read_shards(folder, train.shards[:1], manifest, with_text=True)
+    pieces = vocabulary_pieces(storage.join(folder, "preprocess"))
+    for row in range(min(examples, len(columns))):
+        label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:g}"
+        lines.append(f"\nexample {columns.ids[row]!r}: {label}")
+        lines.append(f"  text:   {columns.texts[row]}" if columns.texts else "")
+        lines.append("  tokens: " + " ".join(pieces[i] for i in columns.values[columns.starts[row] : columns.starts[row + 1]]))
+        if columns.texts_b is not None and columns.values_b is not None and columns.starts_b is not None:
+            lines.append(f"  text_b:   {columns.texts_b[row]}")
+            lines.append("  tokens_b: " + " ".join(pieces[i] for i in columns.values_b[columns.starts_b[row] : columns.starts_b[row + 1]]))
+    return "\n".join(lines)
+
+
+def vocabulary_pieces(preprocess: str) -> list[str]:
+    """The pieces by token id, of WordPiece's vocab.txt or of a SentencePiece model."""
+    path = text.vocabulary_file(preprocess)
+    assert path is not None  # preparation has read its hash
+    if path.endswith(".model"):
+        import sentencepiece
+
+        model = sentencepiece.SentencePieceProcessor(model_proto=storage.read_bytes(path))
+        return [model.id_to_piece(i) for i in range(model.get_piece_size())]
+    return storage.read_text(path).split("\n")

@@ -1,0 +1,244 @@
+"""What a prepared data set holds: TFRecord shards of examples, and dataset.json, the manifest that vouches for them.
+
+A record is a tf.train.Example:
+  id        bytes [1]    the example's id as JSON: its row's number, or its file's path
+  text      bytes [1]    as read; text_b: bytes [0 or 1], the second text of a pair
+  tokens    int64 [T]    its tokens without special ones; tokens_b: int64 [0 or T_b]
+  label     int64 [1]    the class, an index into the manifest's labels; or
+  target    float [1]    the number, for regression
+"""
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer import storage
+
+MANIFEST = "dataset.json"
+FORMAT = 1
+
+# A longer document keeps as many tokens at each end: whatever is cut from it later, by any
+# truncation to at most half of this, is what would have been cut from the whole.
+MAX_TOKENS = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    name: str
+    examples: int
+    bytes: int
+    crc32c: int  # of the whole file
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    examples: int
+    shards: tuple[Shard, ...]
+    label_counts: dict[str, int]  # class name -> examples; empty for regression
+    length_percentiles: dict[str, int]  # "50" -> tokens of the text or pair, without special tokens
+    length_histogram: dict[str, int]  # "64" -> examples of 32 < tokens <= 64; the bounds are powers of 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    sha256: str
+    size: int
+    lower_case: bool
+    start: int
+    end: int
+    padding: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    task: str  # the name that prepare_data was given: imdb, movie_snippets, csv
+    kind: str  # "classification" or "regression"
+    texts: int  # 1, or 2 for pairs
+    labels: tuple[str, ...]  # class names by index; empty for regression
+    encoder: str  # the name or path of the encoder whose tokenizer was used
+    vocabulary: Vocabulary
+    seed: int  # of the split
+    splits: dict[str, Split]
+    removed: dict[str, int]  # rows that were left out, by reason
+    max_tokens: int = MAX_TOKENS
+    format: int = FORMAT
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that training depends on: not of the encoder's name."""
+        content = dataclasses.asdict(self) | {"encoder": None}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+# --- The manifest ---------------------------------------------------------------------------------
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    content = {**dataclasses.asdict(manifest), "fingerprint": manifest.fingerprint}
+    storage.write_text(storage.join(folder, MANIFEST), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_manifest(folder: str) -> Manifest:
+    """Raises ValueError if the folder holds no prepared data set, or one of another format."""
+    path = storage.join(folder, MANIFEST)
+    if not storage.exists(path):
+        what = "has no dataset.json: its preparation did not end" if storage.is_folder(folder) else "is not there"
+        raise ValueError(f"--data_dir must name a folder that scripts/prepare_data.py has written. Received: {folder}, which {what}.")
+    try:
+        content = json.loads(storage.read_text(path))
+        fingerprint, version = content.pop("fingerprint"), content["format"]
+        if version != FORMAT:
+            raise ValueError(f"{path} must have format {FORMAT}. Received: {version}. Prepare the data again.")
+        content["vocabulary"] = Vocabulary(**content["vocabulary"])
+        content["labels"] = tuple(content["labels"])
+        content["splits"] = {
+            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])}) for name, split in content["splits"].items()
+        }
+        manifest = Manifest(**content)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} must be a manifest as scripts/prepare_data.py writes it. Received: one that does not parse: {error!r}.") from None
+    if fingerprint != manifest.fingerprint:
+        raise ValueError(f"{path} was changed after it was written: its fingerprint is {manifest.fingerprint[:12]}, not {fingerprint[:12]}. Prepare the data again.")
+    return manifest
+
+
+def check_sizes(folder: str, manifest: Manifest) -> None:
+    """Raises ValueError, naming every shard that is missing or not of the manifest's size. Reads no shard."""
+    wrong = []
+    for shard in (shard for split in manifest.splits.values() for shard in split.shards):
+        path = storage.join(folder, shard.name)
+        if not storage.exists(path):
+            wrong.append(f"{shard.name} is missing")
+        elif (size := storage.size(path)) != shard.bytes:
+            wrong.append(f"{shard.name} has {size} bytes, not {shard.bytes}")
+    if wrong:
+        raise ValueError(f"--data_dir must hold the shards its manifest lists. Received: {folder}, where {'; '.join(wrong[:5])}. Prepare the data again.")
+
+
+# --- Records --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    id: int | str
+    text: str
+    text_b: str | None
+    tokens: np.ndarray  # int32 [T]
+    tokens_b: np.ndarray | None
+    label: int | float  # a class's index (int), or a number (float)
+
+
+def serialize(example: Example) -> bytes:
+    def strings(*values: str) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode("utf-8") for v in values]))
+
+    def integers(values: Iterable[int]) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    features = {"id": strings(json.dumps(example.id)), "text": strings(example.text), "tokens": integers(example.tokens)}
+    if example.text_b is not None and example.tokens_b is not None:
+        features |= {"text_b": strings(example.text_b), "tokens_b": integers(example.tokens_b)}
+    if isinstance(example.label, float):
+        features["target"] = tf.train.Feature(float_list=tf.train.FloatList(value=[example.label]))
+    else:
+        features["label"] = integers([example.label])
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Examples as columns. Row r's tokens are values[starts[r] : starts[r + 1]]."""
+
+    ids: list[int | str]
+    values: np.ndarray  # int32
+    starts: np.ndarray  # int64 [rows + 1]
+    values_b: np.ndarray | None
+    starts_b: np.ndarray | None
+    labels: np.ndarray  # int32 or float32 [rows]
+    texts: list[str] | None  # with `with_text` only
+    texts_b: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def lengths(self) -> np.ndarray:
+        """int64 [rows]: tokens of the text or pair, without special ones."""
+        lengths: np.ndarray = np.diff(self.starts)
+        return lengths if self.starts_b is None else lengths + np.diff(self.starts_b)
+
+
+def read_shards(folder: str, shards: Sequence[Shard], manifest: Manifest, *, with_text: bool = False) -> Columns:
+    """The examples of `shards`, in their order, after holding each against its checksum and count.
+
+    Raises ValueError naming the shard that is not the one the manifest describes.
+    """
+    serialized: list[bytes] = []
+    for shard in shards:
+        path = storage.join(folder, shard.name)
+        data = storage.read_bytes(path)
+        if len(data) != shard.bytes or storage.crc32c(data) != shard.crc32c:
+            raise ValueError(f"{path} is not the shard that its manifest describes: its size or CRC32C differs. Prepare the data again.")
+        records = list(split_records(data))
+        if len(records) != shard.examples:
+            raise ValueError(f"{path} must hold {shard.examples} examples. Received: {len(records)}. Prepare the data again.")
+        serialized += records
+    return parse(serialized, manifest, with_text=with_text)
+
+
+def split_records(data: bytes) -> Iterator[bytes]:
+    """The records of a TFRecord file's bytes: length uint64, CRC of it, the record, CRC of it, and again.
+
+    By hand, so that a shard is fetched once, for its checksum and its records alike; the CRCs inside
+    are covered by the shard's own.
+    """
+    place = 0
+    while place < len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        yield data[place + 12 : place + 12 + length]
+        place += 16 + length
+
+
+def parse(serialized: Sequence[bytes], manifest: Manifest, *, with_text: bool = False) -> Columns:
+    number = manifest.kind == "regression"
+    label = "target" if number else "label"
+    spec: dict[str, Any] = {
+        "id": tf.io.FixedLenFeature([], tf.string),
+        "tokens": tf.io.RaggedFeature(tf.int64),
+        label: tf.io.FixedLenFeature([], tf.float32 if number else tf.int64),
+    }
+    pair = manifest.texts == 2
+    if pair:
+        spec["tokens_b"] = tf.io.RaggedFeature(tf.int64)
+    if with_text:
+        spec["text"] = tf.io.FixedLenFeature([], tf.string)
+        if pair:
+            spec["text_b"] = tf.io.FixedLenFeature([], tf.string)
+    parsed = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
+
+    def strings(name: str) -> list[str] | None:
+        return [value.decode("utf-8") for value in parsed[name].numpy()] if name in parsed else None
+
+    return Columns(
+        ids=[json.loads(value) for value in parsed["id"].numpy()],
+        values=parsed["tokens"].values.numpy().astype(np.int32),
+        starts=parsed["tokens"].row_splits.numpy(),
+        values_b=parsed["tokens_b"].values.numpy().astype(np.int32) if pair else None,
+        starts_b=parsed["tokens_b"].row_splits.numpy() if pair else None,
+        labels=parsed[label].numpy().astype(np.float32 if number else np.int32),
+        texts=strings("text"),
+        texts_b=strings("text_b"),
+    )

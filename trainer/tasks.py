@@ -1,0 +1,33 @@
+"""TASKS: the data sets that prepare_data.py knows by name. A new one is an entry here and a reader in sources.py."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """What is fixed about a data set; None where its source decides."""
+
+    description: str
+    labels: tuple[str, ...] | None  # class names, by index
+    url: str | None = None  # where the original is
+    sha256: str | None = None  # of the file at `url`
+
+
+TASKS = {
+    "movie_snippets": TaskSpec(
+        description="10,605 movie-review snippets, each rated by about 20 people (Hutto and Gilbert, ICWSM 2014)",
+        labels=("negative", "positive"),
+    ),
+    "imdb": TaskSpec(
+        description="50,000 movie reviews (Maas et al., ACL 2011)",
+        labels=("negative", "positive"),
+        url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+        sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+    ),
+    "csv": TaskSpec(description="a CSV, TSV or JSONL file of one's own", labels=None),
+}
+
+KINDS = ("classification", "regression")
+
+# The metric that chooses the best checkpoint, and that a summary shows first: higher is better.
+MAIN_METRIC = {"classification": "accuracy", "regression": "pearson"}

@@ -1,0 +1,125 @@
+"""Text to an encoder's inputs: tokenise, truncate, pack. Preparation, training and the export share it.
+
+Shapes: B batch, (T) tokens of a text (ragged), W width: the padded length of a batch.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_hub as hub
+import tensorflow_text  # noqa: F401  registers the tokenizers' operators
+
+from trainer import storage
+
+TRUNCATIONS = ("head", "tail", "head_tail")
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialTokens:
+    start: int
+    end: int
+    padding: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A loaded Hub preprocessor. `tokenize`: string [B] -> ragged int32 [B, (T)]."""
+
+    saved_model: Any  # kept alive: it owns the vocabulary's table
+    tokenize: Callable[[tf.Tensor], tf.RaggedTensor]
+    special: SpecialTokens
+    vocabulary_size: int
+    lower_case: bool
+
+
+def load_tokenizer(folder: str) -> Tokenizer:
+    """Load preprocess/, a Hub preprocessing SavedModel. Raises ValueError if the folder holds none."""
+    if not storage.exists(storage.join(folder, "saved_model.pb")):
+        raise ValueError(f"A preprocessor's folder must hold saved_model.pb. Received: {folder}.")
+    saved = hub.load(folder)
+
+    def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
+        tokens = saved.tokenize(texts)
+        return tf.cast(tokens.merge_dims(1, -1) if tokens.ragged_rank > 1 else tokens, tf.int32)
+
+    ids = {name: int(value) for name, value in saved.tokenize.get_special_tokens_dict().items()}
+    upper, lower = tokenize(tf.constant(["The Movie Was GREAT", "the movie was great"]))
+    return Tokenizer(
+        saved_model=saved,
+        tokenize=tokenize,
+        special=SpecialTokens(start=ids["start_of_sequence_id"], end=ids["end_of_segment_id"], padding=ids["padding_id"]),
+        vocabulary_size=ids["vocab_size"],
+        lower_case=upper.shape == lower.shape and bool(tf.reduce_all(upper == lower)),
+    )
+
+
+def vocabulary_file(folder: str) -> str | None:
+    """The vocabulary among a SavedModel's assets (vocab.txt or a SentencePiece model); None if it has none."""
+    assets = storage.join(folder, "assets")
+    found = [n for n in storage.names(assets) if n.endswith((".txt", ".model", ".vocab"))] if storage.is_folder(assets) else []
+    return storage.join(assets, found[0]) if len(found) == 1 else None
+
+
+def vocabulary_sha256(folder: str) -> str | None:
+    path = vocabulary_file(folder)
+    return hashlib.sha256(storage.read_bytes(path)).hexdigest() if path else None
+
+
+def special_count(texts: int) -> int:
+    """How many special tokens an example of one or two texts has: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
+    return texts + 1
+
+
+def keep(tokens: tf.RaggedTensor, budget: tf.Tensor, truncation: str) -> tf.RaggedTensor:
+    """At most `budget` (int32 [] or [B]) tokens of each row: its first, its last, or both ends, the first having one more if odd."""
+    lengths = tf.cast(tokens.row_lengths(), tf.int32)
+    kept = tf.minimum(lengths, budget)
+    first = {"head": kept, "tail": tf.zeros_like(kept), "head_tail": (kept + 1) // 2}[truncation]
+    places = tf.ragged.range(kept)  # [B, (kept)]: 0, 1, 2, ...
+    row = places.value_rowids()
+    skipped = tf.where(places.values >= tf.gather(first, row), tf.gather(lengths - kept, row), 0)
+    starts = tf.cast(tf.gather(tokens.row_starts(), row), tf.int32)
+    return places.with_values(tf.gather(tokens.values, starts + places.values + skipped))
+
+
+def pack(
+    tokens: tf.RaggedTensor,
+    tokens_b: tf.RaggedTensor | None,
+    special: SpecialTokens,
+    seq_length: int,
+    truncation: str,
+    width: tf.Tensor | int | None = None,
+) -> dict[str, tf.Tensor]:
+    """Encoder inputs of one text (int32 ragged [B, (T)]) or of two.
+
+    Returns input_word_ids, input_mask and input_type_ids, int32 [B, W]; W is `width`, or the longest
+    row if None. At most `seq_length` tokens with the special ones. Two texts that do not fit share
+    the room as the Hub's preprocessors do it: token by token in turn, so that the shorter loses none
+    before both have the same length.
+    """
+    batch = tokens.nrows(tf.int32)
+
+    def column(value: int) -> tf.RaggedTensor:
+        return tf.RaggedTensor.from_tensor(tf.fill([batch, 1], value))
+
+    start, end = column(special.start), column(special.end)
+    if tokens_b is None:
+        words = tf.concat([start, keep(tokens, tf.constant(seq_length - special_count(1)), truncation), end], axis=1)
+        types = tf.zeros_like(words)
+    else:
+        room = seq_length - special_count(2)
+        lengths_a, lengths_b = (tf.cast(t.row_lengths(), tf.int32) for t in (tokens, tokens_b))
+        room_a = tf.minimum(lengths_a, tf.maximum((room + 1) // 2, room - lengths_b))
+        a = tf.concat([start, keep(tokens, room_a, truncation), end], axis=1)
+        b = tf.concat([keep(tokens_b, room - room_a, truncation), end], axis=1)
+        words = tf.concat([a, b], axis=1)
+        types = tf.concat([tf.zeros_like(a), tf.ones_like(b)], axis=1)
+    shape = None if width is None else [None, width]
+    return {
+        "input_word_ids": words.to_tensor(special.padding, shape=shape),
+        "input_mask": tf.ones_like(words).to_tensor(shape=shape),
+        "input_type_ids": types.to_tensor(shape=shape),
+    }
