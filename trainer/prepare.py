@@ -188,7 +188,7 @@ def prepare(
     storage.make_folder(output)
     with tqdm.tqdm(total=sum(map(len, splits.values())), unit=" texts", desc="tokenising") as bar:
         written = {name: write_split(name, part, tokenizer, classes, output, bar) for name, part in splits.items()}
-    storage.copy_folder(preprocess, storage.join(output, PREPROCESS))  # so that the data set is whole in itself
+    storage.copy_folder(preprocess, storage.join(output, records.PREPROCESS))  # so that the data set is whole in itself
     manifest = records.Manifest(
         task=task,
         kind=kind,
@@ -204,13 +204,10 @@ def prepare(
     return manifest
 
 
-PREPROCESS = "preprocess"
-
-
 def clear(output: str) -> None:
     """Remove an earlier data set from `output`, its manifest first. Other files stay."""
     if storage.is_folder(output):
         storage.remove(storage.join(output, records.MANIFEST))
         for name in storage.names(output):
-            if name.endswith(".tfrecord") or name == PREPROCESS:
+            if name.endswith(".tfrecord") or name == records.PREPROCESS:
                 storage.remove(storage.join(output, name))

@@ -21,6 +21,7 @@ import tensorflow as tf
 from trainer import storage
 
 MANIFEST = "dataset.json"
+PREPROCESS = "preprocess"  # the encoder's preprocessor, copied in, so that a data set is whole in itself
 FORMAT = 1
 
 # A longer document keeps as many tokens at each end: whatever is cut from it later, by any
@@ -186,17 +187,22 @@ def read_shards(folder: str, shards: Sequence[Shard], manifest: Manifest, *, wit
 
     Raises ValueError naming the shard that is not the one the manifest describes.
     """
-    serialized: list[bytes] = []
-    for shard in shards:
-        path = storage.join(folder, shard.name)
-        data = storage.read_bytes(path)
-        if len(data) != shard.bytes or storage.crc32c(data) != shard.crc32c:
-            raise ValueError(f"{path} is not the shard that its manifest describes: its size or CRC32C differs. Prepare the data again.")
-        records = list(split_records(data))
-        if len(records) != shard.examples:
-            raise ValueError(f"{path} must hold {shard.examples} examples. Received: {len(records)}. Prepare the data again.")
-        serialized += records
+    serialized = [record for shard in shards for record in split_records(_read_shard(folder, shard))]
     return parse(serialized, manifest, with_text=with_text)
+
+
+def check_shards(folder: str, shards: Sequence[Shard]) -> None:
+    """Raises ValueError, naming the shard, for the first that is not the one its manifest describes. Reads them all."""
+    for shard in shards:
+        _read_shard(folder, shard)
+
+
+def _read_shard(folder: str, shard: Shard) -> bytes:
+    path = storage.join(folder, shard.name)
+    data = storage.read_bytes(path)
+    if len(data) != shard.bytes or storage.crc32c(data) != shard.crc32c:
+        raise ValueError(f"{path} is not the shard that its manifest describes: its size or CRC32C differs. Prepare the data again.")
+    return data
 
 
 def split_records(data: bytes) -> Iterator[bytes]:

@@ -86,12 +86,16 @@ def read_text(path: str) -> str:
     return read_bytes(path).decode("utf-8")
 
 
-def write_text(path: str, text: str) -> None:
-    """Write a file whole: whoever reads `path` sees the text before or this one."""
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file whole: whoever reads `path` sees what was there before, or this."""
     temporary = f"{path}.partial"
     with _gfile().GFile(temporary, "wb") as file:
-        file.write(text.encode("utf-8"))
+        file.write(data)
     rename(temporary, path)
+
+
+def write_text(path: str, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
 
 
 def crc32c(data: bytes) -> int:

@@ -117,7 +117,7 @@ def pack(
         b = tf.concat([keep(tokens_b, room - room_a, truncation), end], axis=1)
         words = tf.concat([a, b], axis=1)
         types = tf.concat([tf.zeros_like(a), tf.ones_like(b)], axis=1)
-    shape = None if width is None else [None, width]
+    shape = None if width is None else tf.cast(tf.stack([-1, width]), tf.int64)
     return {
         "input_word_ids": words.to_tensor(special.padding, shape=shape),
         "input_mask": tf.ones_like(words).to_tensor(shape=shape),

@@ -1,0 +1,176 @@
+"""Config -> the parts of a job. With loop.py, the only module that sees a Config; it hands its values on."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from trainer import config as configs
+from trainer import data, encoders, model, native, optim, records, storage, strategies, tasks, text
+from trainer.config import Config
+from trainer.environment import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A loaded encoder: rebuilt natively, or (architecture None) the Hub's SavedModel itself."""
+
+    name: str
+    sha256: str
+    architecture: native.Architecture | None
+    values: list[Any]  # of the native encoder's variables
+    saved: Any  # of the Hub's path
+
+    @property
+    def path(self) -> str:
+        return "native" if self.architecture else "hub"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many steps, and when what happens."""
+
+    steps: int
+    examples: int  # of the stream that they use
+    batch_size: int
+    eval_every: int
+
+    def examples_at(self, step: int) -> int:
+        """How many examples have been trained on after `step` steps."""
+        return min(step * self.batch_size, self.examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    config: Config  # resolved: no "auto"
+    manifest: records.Manifest
+    encoder: Encoder
+    plan: Plan
+    layout: data.Layout
+    order: data.Order
+    strategy: tf.distribute.Strategy
+    model: tf_keras.Model  # trained
+    scorer: tf_keras.Model  # evaluates and is exported, in float32; the same as `model` unless that is bfloat16
+    optimizer: tf_keras.optimizers.Optimizer
+
+    @property
+    def metric(self) -> str:
+        return tasks.MAIN_METRIC[self.manifest.kind]
+
+
+def fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> str:
+    """SHA-256 of what must not change between a run and its resumption."""
+    keys = {k: v for k, v in configs.flatten(dataclasses.asdict(config)) if not k.startswith(configs.NOT_FINGERPRINTED)}
+    return hashlib.sha256(json.dumps([keys, encoder_sha256, data_fingerprint], sort_keys=True).encode()).hexdigest()
+
+
+def check_data(config: Config, manifest: records.Manifest) -> None:
+    """Raises ValueError for a configuration that does not fit the data set, or shards that are not all there."""
+    if config.task not in (None, manifest.task):
+        raise UsageError(f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir.")
+    records.check_sizes(config.data_dir, manifest)
+    for split in manifest.splits.values():
+        records.check_shards(config.data_dir, split.shards)
+
+
+def plan(config: Config, examples: int) -> Plan:
+    """`examples` is the size of train."""
+    batch, epoch = config.data.batch_size, math.ceil(examples / config.data.batch_size)
+    if config.training.steps:
+        steps = config.training.steps
+        stream = steps * batch
+    else:
+        stream = math.ceil((config.training.epochs or configs.DEFAULT_EPOCHS) * examples)
+        steps = math.ceil(stream / batch)
+    return Plan(steps, stream, batch, min(config.training.eval_every or epoch, steps))
+
+
+def order(config: Config) -> data.Order:
+    return data.Order(config.seed, config.data.group_by_length, config.data.shuffle_examples)
+
+
+def load_encoder(config: Config, manifest: records.Manifest) -> Encoder:
+    """Find, load and rebuild the encoder. Raises ValueError if it does not fit the data set or the sequence length."""
+    folders = encoders.resolve(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    vocabulary = text.vocabulary_sha256(folders.encoder)
+    if vocabulary not in (None, manifest.vocabulary.sha256):
+        raise ValueError(
+            f"--data_dir must be prepared with the encoder's own vocabulary ({vocabulary[:12]}). Received: {config.data_dir}, prepared with that of "  # type: ignore[index]
+            f"{manifest.encoder} ({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, or change --encoder."
+        )
+    saved = encoders.load(folders.encoder)
+    digest = encoders.sha256(folders.encoder)
+    variables = native.variables_by_name(list(saved.trainable_variables))
+    _check_length(config.data.seq_length, variables)
+    try:
+        architecture, values = native.rebuild(saved)
+    except native.NotRebuilt as why:
+        print(
+            f"note: {config.encoder} trains through hub.KerasLayer, since {why}. That costs: no bfloat16, no XLA, no exact resume "
+            "(its dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
+            file=sys.stderr,
+        )
+        return Encoder(config.encoder, digest, None, [], saved)
+    rate = config.model.dropout
+    if rate is not None:
+        architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
+    return Encoder(config.encoder, digest, architecture, values, None)
+
+
+def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
+    positions = next((int(v.shape[0]) for name, v in variables.items() if "position_embedding" in name), 512)
+    if seq_length > positions:
+        raise UsageError(f"data.seq_length must be at most the encoder's {positions} positions. Received: {seq_length}. Change it with --set data.seq_length={positions}.")
+
+
+def resolve_precision(config: Config, encoder: Encoder, strategy: tf.distribute.Strategy) -> Config:
+    """`auto` is bfloat16 where the hardware computes in it; the Hub's path has float32 alone."""
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if strategies.has_bfloat16(strategy) else "float32"
+    return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
+
+
+def _model(config: Config, manifest: records.Manifest, encoder: Encoder, precision: str) -> tf_keras.Model:
+    layer = model.native_encoder(encoder.architecture, encoder.values, precision) if encoder.architecture else model.hub_encoder(encoder.saved)
+    rate = model.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
+    return model.build(layer, manifest.classes or 1, rate, config.seed)
+
+
+def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
+    """Everything that a run, an evaluation or an export needs, its data set checked. Raises ValueError, before anything is written, for what does not fit."""
+    if not config.data_dir:
+        raise UsageError("--data_dir must name a prepared data set. Received: none.")
+    manifest = records.read_manifest(config.data_dir)
+    check_data(config, manifest)
+    encoder = load_encoder(config, manifest)
+    config = resolve_precision(config, encoder, strategy)
+    steps = plan(config, manifest.splits["train"].examples)
+    with strategy.scope():
+        trained = _model(config, manifest, encoder, config.precision)
+        scorer = trained if config.precision == "float32" else _model(config, manifest, encoder, "float32")
+        o = config.optimizer
+        optimizer = optim.adamw(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
+        optim.create_slots(optimizer, trained.trainable_variables)
+    return Job(
+        config=config,
+        manifest=manifest,
+        encoder=encoder,
+        plan=steps,
+        layout=data.Layout(config.data.batch_size, config.data.seq_length, config.data.truncation, config.data.pad_multiple, strategy.num_replicas_in_sync),
+        order=order(config),
+        strategy=strategy,
+        model=trained,
+        scorer=scorer,
+        optimizer=optimizer,
+    )
+
+
+def tokenizer(config: Config) -> text.Tokenizer:
+    """The data set's own: the one its tokens were made with."""
+    return text.load_tokenizer(storage.join(config.data_dir, records.PREPROCESS))

@@ -1,0 +1,110 @@
+"""A series of checkpoints, of which only whole ones count.
+
+A folder is a plain tf.train.Checkpoint series: ckpt-<step>, and the file `checkpoint` that lists
+those that are kept. A checkpoint is committed by that file alone, which is replaced whole: one whose
+writing was cut is never seen.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from trainer import storage
+
+PREFIX = "ckpt-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    checkpoint: tf.train.Checkpoint
+    folder: str
+    keep: int
+
+
+def listed(folder: str) -> list[str]:
+    """The committed checkpoints' prefixes, oldest first.
+
+    Raises what reading the list raises, if it is there but cannot be read: taken for "none", a
+    failure of the store would start the run again at step 0.
+    """
+    if not storage.exists(storage.join(folder, "checkpoint")):
+        return []
+    state = tf.train.get_checkpoint_state(folder)
+    if state is None:
+        raise ValueError(f"{storage.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. Remove it to start the run again.")
+    return list(state.all_model_checkpoint_paths)
+
+
+def step_of(prefix: str) -> int:
+    return int(prefix.rsplit(PREFIX, 1)[1])
+
+
+def steps(folder: str) -> list[int]:
+    """The committed checkpoints' steps, oldest first."""
+    return [step_of(prefix) for prefix in listed(folder)]
+
+
+def _commit(folder: str, prefixes: Sequence[str]) -> None:
+    """List these, the last as the latest, in TensorFlow's own format; by name, so that the folder can be moved."""
+    names = [prefix.rsplit("/", 1)[-1] for prefix in prefixes]
+    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    storage.write_text(storage.join(folder, "checkpoint"), "\n".join(lines) + "\n")
+
+
+def _delete(prefix: str) -> None:
+    folder, _, name = prefix.rpartition("/")
+    for file in storage.names(folder):
+        if file.startswith((f"{name}.index", f"{name}.data-")):
+            storage.remove(storage.join(folder, file))
+
+
+def save(series: Series, step: int) -> str:
+    """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`. Returns its prefix."""
+    storage.make_folder(series.folder)
+    prefix = storage.join(series.folder, f"{PREFIX}{step}")
+    before = [p for p in listed(series.folder) if p != prefix]
+    series.checkpoint.write(prefix)
+    kept = [*before, prefix][-series.keep :]
+    _commit(series.folder, kept)
+    for old in set(before) - set(kept):
+        _delete(old)
+    return prefix
+
+
+def damage(prefix: str) -> str | None:
+    """Why a checkpoint is not whole; None if it is. Reads every tensor, and with it every checksum."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        return str(error).splitlines()[0][:200]
+    return None
+
+
+def restore(series: Series) -> int | None:
+    """Restore the newest whole checkpoint and return its step; None if the series has none yet.
+
+    One that is damaged is named on standard error, dropped, and the one before it taken. Raises
+    ValueError if all are damaged: starting again would silently throw the run's work away.
+    """
+    prefixes = listed(series.folder)
+    damaged = []
+    for index in reversed(range(len(prefixes))):
+        prefix = prefixes[index]
+        why = damage(prefix)
+        if why is not None:
+            damaged.append(f"{prefix} ({why})")
+            continue
+        if damaged:
+            print(f"warning: not whole: {'; '.join(damaged)}. Going on from {prefix}.", file=sys.stderr)
+            _commit(series.folder, prefixes[: index + 1])
+            for bad in prefixes[index + 1 :]:
+                _delete(bad)
+        series.checkpoint.read(prefix).assert_existing_objects_matched()
+        return step_of(prefix)
+    if damaged:
+        raise ValueError(f"A checkpoint that is whole is required to go on. Received: {'; '.join(damaged)}. Choose another --model_dir to start again.")
+    return None

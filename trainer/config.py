@@ -1,0 +1,190 @@
+"""What a run is: frozen dataclasses; defaults < YAML preset < flags; every error at once.
+
+`load` is the way in, `dump` the way out: a run writes its resolved configuration beside its results.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from trainer.environment import UsageError
+
+_STRICT = pydantic.ConfigDict(extra="forbid")
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    __pydantic_config__ = _STRICT
+    seq_length: Annotated[int, Field(ge=3)] = 128  # tokens of an example, special ones included; longer texts are cut
+    truncation: Literal["head", "tail", "head_tail"] = "head"  # which end of a longer text is kept
+    batch_size: Positive = 32  # global: over all replicas
+    group_by_length: bool = True  # batches of texts of similar length: less padding
+    pad_multiple: Positive = 16  # a batch is padded to its longest text, rounded up to a multiple of this
+    shuffle_examples: Positive = 1 << 18  # shuffled together, and held in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    __pydantic_config__ = _STRICT
+    epochs: Annotated[float, Field(gt=0)] | None = None  # 3 if steps is not set either
+    steps: Positive | None = None
+    log_every: Positive = 20
+    save_every: Positive = 500
+    eval_every: Positive | None = None  # steps; once an epoch if not set
+    keep_checkpoints: Annotated[int, Field(ge=3)] = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    __pydantic_config__ = _STRICT
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # the peak, after warm-up
+    warmup_fraction: Fraction = 0.1  # of the steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0  # of all gradients together
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    __pydantic_config__ = _STRICT
+    dropout: Fraction | None = None  # one rate for head and encoder; not set: the encoder's own, 0.1 in the head
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+    __pydantic_config__ = _STRICT
+    tensorboard: bool = True
+    progress: bool = True  # a progress bar on standard error
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    __pydantic_config__ = _STRICT
+    task: str | None = None  # refused if the data set's is another
+    encoder: str = "minilm"
+    preprocess: str = ""  # the encoder's preprocessor, where none goes with it
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # of the training steps; evaluation and export are float32
+    data_dir: str = ""
+    data: Data = dataclasses.field(default_factory=Data)
+    training: Training = dataclasses.field(default_factory=Training)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    model: Model = dataclasses.field(default_factory=Model)
+    logging: Logging = dataclasses.field(default_factory=Logging)
+
+
+# What may differ between a run and its resumption: paths and logging. The encoder and the data are
+# compared by their content.
+NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "logging.")
+
+DEFAULT_EPOCHS = 3.0
+
+_ADAPTER = pydantic.TypeAdapter(Config)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """{"data": {"seq_length": 128}} -> ("data.seq_length", 128)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+KEYS = tuple(key for key, _ in flatten(dataclasses.asdict(Config())))
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
+    # A right name in the wrong section is the likelier slip than a wrong name in the right one.
+    near = near or [k for k in KEYS if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    return f"; the nearest is {near[0]}" if near else f"; there are {', '.join(KEYS)}"
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        child = tree.setdefault(section, {})
+        if not isinstance(child, dict):
+            child = tree[section] = {}
+        tree = child
+    tree[name] = value
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            loaded = yaml.safe_load(file)
+    except OSError as error:
+        raise UsageError(f"--config must name a YAML file. Received: {path} ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config must name a YAML file. Received: {path}, which does not parse: {error}") from None
+    if not isinstance(loaded or {}, dict):
+        raise UsageError(f"--config must hold a mapping of keys to values. Received: {path}, which holds a {type(loaded).__name__}.")
+    return loaded or {}
+
+
+def validate(tree: Mapping[str, Any]) -> Config:
+    """The Config that a tree of plain values stands for. Raises UsageError with every error in it."""
+    errors = []
+    try:
+        config = _ADAPTER.validate_python(tree)
+    except pydantic.ValidationError as invalid:
+        for error in invalid.errors():
+            key = ".".join(str(part) for part in error["loc"] if part not in ("float", "int", "constrained-float", "constrained-int"))
+            if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+                errors.append(f"{key}: a known key was required{_nearest(key)}. Received: {key}.")
+            else:
+                message = error["msg"].removeprefix("Input should be ")
+                errors.append(f"{key}: {message} was required. Received: {error['input']!r}. Change it with --set {key}=...")
+    else:
+        if config.training.epochs and config.training.steps:
+            errors.append(f"training.epochs or training.steps was required, not both. Received: {config.training.epochs:g} and {config.training.steps}.")
+        if not errors:
+            return config
+    raise UsageError("\n".join(["the configuration has errors:", *dict.fromkeys(errors)]))
+
+
+def load(path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Config:
+    """Defaults < the YAML file at `path` < `overrides` ("section.key=value") < `flags` that are not None.
+
+    Values are coerced by their field's type (so that YAML's string `2e-5` is a number, and `off` is
+    no boolean where a word is wanted). Raises UsageError with every error, and the nearest valid key for an unknown one.
+    """
+    tree = _read_yaml(path) if path else {}
+    malformed = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            malformed.append(f"--set takes section.key=value. Received: {override!r}.")
+        else:
+            _set(tree, key.strip(), None if value.strip() in ("null", "none", "") else value.strip())
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _set(tree, key, value)
+    try:
+        config = validate(tree)
+    except UsageError as error:
+        raise UsageError("\n".join([str(error), *malformed])) from None
+    if malformed:
+        raise UsageError("\n".join(malformed))
+    return config
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML; `load` gives it back."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Keys that may not differ between a run and its resumption, but do: "key: old there, new here"."""
+    before, after = dict(flatten(dataclasses.asdict(old))), dict(flatten(dataclasses.asdict(new)))
+    return [
+        f"{key}: {before[key]} there, {after[key]} here" for key in KEYS if before[key] != after[key] and not key.startswith(NOT_FINGERPRINTED)
+    ]

@@ -1,0 +1,238 @@
+"""Shards -> global batches, a function of (seed, step).
+
+The epochs' shuffles are laid end to end into one stream of examples; global batch k is positions
+k * B to (k + 1) * B of it. An epoch is cut into pools: all of it, or as many shards as hold
+`shuffle_examples`. A pool is shuffled whole, so nothing of the order depends on who reads it, and a
+run starts at any step by skipping the pools before it unread.
+
+Shapes: B the global batch's rows, W its width (tokens of its longest text, padded), R replicas.
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from trainer import records, text
+from trainer.records import Columns, Manifest, Shard
+
+# Texts are sorted by length within so many batches of the shuffle: enough for little padding, few
+# enough that what a batch holds stays random.
+SORTED_BATCHES = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How examples become a batch of encoder inputs."""
+
+    batch_size: int  # B, global
+    seq_length: int
+    truncation: str
+    pad_multiple: int
+    replicas: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of a padded batch: B, rounded up to what the replicas divide. The others weigh 0."""
+        return -(-self.batch_size // self.replicas) * self.replicas
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    seed: int
+    group_by_length: bool
+    shuffle_examples: int
+
+
+# --- The stream of examples -----------------------------------------------------------------------
+
+
+def _random(seed: int, epoch: int, pool: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=(seed << 64) | (epoch << 32) | pool))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """A stretch of the stream: shards whose examples are shuffled together."""
+
+    epoch: int
+    number: int
+    start: int  # the stream's position of its first example
+    shards: tuple[Shard, ...]
+
+    @property
+    def examples(self) -> int:
+        return sum(shard.examples for shard in self.shards)
+
+
+def pools(shards: Sequence[Shard], order: Order) -> Iterator[Pool]:
+    """The stream's pools, without end. In a data set of several, each epoch shuffles the shards over them."""
+    start = epoch = 0
+    whole = sum(shard.examples for shard in shards) <= order.shuffle_examples
+    while True:
+        left = list(shards) if whole else [shards[i] for i in _random(order.seed, epoch, 0xFFFFFFFF).permutation(len(shards))]
+        number = 0
+        while left:
+            taken = [left.pop(0)]
+            while left and sum(s.examples for s in taken) + left[0].examples <= order.shuffle_examples:
+                taken.append(left.pop(0))
+            pool = Pool(epoch, number, start, tuple(taken))
+            yield pool
+            start += pool.examples
+            number += 1
+        epoch += 1
+
+
+def arrange(lengths: np.ndarray, pool: Pool, order: Order, batch_size: int) -> np.ndarray:
+    """The order of a pool's rows, int64 [n]: shuffled, then batches of similar length if so ordered.
+
+    Batches are cut where the stream's are: the first rows complete the batch that the pool before
+    has begun.
+    """
+    random = _random(order.seed, pool.epoch, pool.number)
+    shuffled = random.permutation(len(lengths))
+    if not order.group_by_length:
+        return shuffled
+    begun = -pool.start % batch_size
+    batches = []
+    for chunk in np.split(shuffled[begun:], range(SORTED_BATCHES * batch_size, len(lengths) - begun, SORTED_BATCHES * batch_size)):
+        ranked = chunk[np.argsort(-lengths[chunk], kind="stable")]
+        batches += np.split(ranked, range(batch_size, len(ranked), batch_size))
+    # The last batch is the one that the next pool completes, if it is short: it stays last.
+    last = [batches.pop()] if batches and len(batches[-1]) < batch_size else []
+    return np.concatenate([shuffled[:begun], *(batches[i] for i in random.permutation(len(batches))), *last]).astype(np.int64)
+
+
+def select(columns: Columns, rows: np.ndarray) -> Columns:
+    """The columns of these rows, in this order, without texts."""
+
+    def ragged(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = [values[starts[row] : starts[row + 1]] for row in rows]
+        return np.concatenate([*parts, np.zeros(0, np.int32)]), np.cumsum([0, *map(len, parts)])
+
+    values, starts = ragged(columns.values, columns.starts)
+    values_b, starts_b = (None, None) if columns.values_b is None or columns.starts_b is None else ragged(columns.values_b, columns.starts_b)
+    return Columns([columns.ids[row] for row in rows], values, starts, values_b, starts_b, columns.labels[rows], None, None)
+
+
+def _join(a: Columns, b: Columns) -> Columns:
+    pair = a.values_b is not None
+    return Columns(
+        a.ids + b.ids,
+        np.concatenate([a.values, b.values]),
+        np.concatenate([a.starts, b.starts[1:] + a.starts[-1]]),
+        np.concatenate([a.values_b, b.values_b]) if pair else None,  # type: ignore[list-item]
+        np.concatenate([a.starts_b, b.starts_b[1:] + a.starts_b[-1]]) if pair else None,  # type: ignore[index,list-item]
+        np.concatenate([a.labels, b.labels]),
+        None,
+        None,
+    )
+
+
+def train_batches(folder: str, manifest: Manifest, order: Order, batch_size: int, start_step: int, examples: int) -> Iterator[Columns]:
+    """Global batches from step `start_step` (0 is the first) until the stream's first `examples` are used.
+
+    Only the very last may be short. Reads a pool at a time, the next in the background; a data set
+    of one pool is read once.
+    """
+    shards = manifest.splits["train"].shards
+    single: list[Columns] = []
+
+    def load(pool: Pool) -> tuple[Pool, Columns]:
+        if len(pool.shards) == len(shards):
+            if not single:
+                single.append(records.read_shards(folder, pool.shards, manifest))
+            return pool, single[0]
+        return pool, records.read_shards(folder, pool.shards, manifest)
+
+    position = start_step * batch_size
+    ahead = (pool for pool in pools(shards, order) if pool.start + pool.examples > position)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        following = executor.submit(load, next(ahead))
+        begun: Columns | None = None
+        while position < examples:
+            pool, columns = following.result()
+            following = executor.submit(load, next(ahead))
+            rows = arrange(columns.lengths(), pool, order, batch_size)[position - pool.start : examples - pool.start]
+            while len(rows):
+                wanted = batch_size - (len(begun) if begun else 0)
+                part = select(columns, rows[:wanted])
+                rows = rows[wanted:]
+                position += len(part)
+                begun = _join(begun, part) if begun else part
+                if len(begun) == batch_size or position == examples:
+                    yield begun
+                    begun = None
+
+
+def evaluation_order(columns: Columns) -> np.ndarray:
+    """int64 [n]: longest first, so that memory's peak comes at once and batches have little padding."""
+    return np.argsort(-columns.lengths(), kind="stable")
+
+
+def evaluation_batches(columns: Columns, batch_size: int) -> Iterator[Columns]:
+    """Every example once, in evaluation_order; the last batch may be short."""
+    order = evaluation_order(columns)
+    for start in range(0, len(order), batch_size):
+        yield select(columns, order[start : start + batch_size])
+
+
+# --- Batches as the model takes them --------------------------------------------------------------
+
+
+def width(columns: Columns, layout: Layout) -> int:
+    """W: the longest text with its special tokens, rounded up, at most seq_length."""
+    longest = int(columns.lengths().max()) + text.special_count(1 if columns.values_b is None else 2)
+    return min(-(-longest // layout.pad_multiple) * layout.pad_multiple, layout.seq_length)
+
+
+def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) -> tf.data.Dataset:
+    """Batches as a dataset of R elements each, one for each replica in turn: dicts of
+    input_word_ids, input_mask, input_type_ids: int32 [B / R, W]; label: int32 or float32 [B / R];
+    weight: float32 [B / R], 0 for rows that only fill the batch up.
+    """
+    pair = manifest.texts == 2
+    special = text.SpecialTokens(manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding)
+    label_type = tf.float32 if manifest.kind == "regression" else tf.int32
+
+    def arrays() -> Iterator[dict[str, np.ndarray]]:
+        for columns in batches:
+            filling = layout.rows - len(columns)
+            batch = {
+                "values": columns.values,
+                "lengths": np.pad(np.diff(columns.starts), (0, filling)),
+                "label": np.pad(columns.labels, (0, filling)),
+                "weight": np.pad(np.ones(len(columns), np.float32), (0, filling)),
+                "width": np.int32(width(columns, layout)),
+            }
+            if columns.values_b is not None and columns.starts_b is not None:
+                batch |= {"values_b": columns.values_b, "lengths_b": np.pad(np.diff(columns.starts_b), (0, filling))}
+            yield batch
+
+    def packed(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        tokens = tf.RaggedTensor.from_row_lengths(batch["values"], batch["lengths"])
+        tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"]) if pair else None
+        inputs = text.pack(tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"])
+        inputs = {name: tf.ensure_shape(value, [layout.rows, None]) for name, value in inputs.items()}
+        return {**inputs, "label": batch["label"], "weight": batch["weight"]}
+
+    def for_replicas(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        shares = layout.rows // layout.replicas
+        return {name: tf.reshape(value, [layout.replicas, shares, *tf.unstack(tf.shape(value)[1:])]) for name, value in batch.items()}
+
+    lengths = tf.TensorSpec([layout.rows], tf.int64)
+    values = tf.TensorSpec([None], tf.int32)
+    signature = {
+        "values": values,
+        "lengths": lengths,
+        "label": tf.TensorSpec([layout.rows], label_type),
+        "weight": tf.TensorSpec([layout.rows], tf.float32),
+        "width": tf.TensorSpec([], tf.int32),
+        **({"values_b": values, "lengths_b": lengths} if pair else {}),
+    }
+    dataset = tf.data.Dataset.from_generator(arrays, output_signature=signature).map(packed, num_parallel_calls=1)
+    if layout.replicas > 1:
+        dataset = dataset.map(for_replicas).unbatch()
+    return dataset.prefetch(4 * layout.replicas)

@@ -1,0 +1,93 @@
+"""A text-in SavedModel: tokenise, the same truncation as in training, encoder, scores, class names.
+
+It is written beside its place, loaded in a fresh process from a moved copy, and takes its place only
+when that process gives the scores that the job gives.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from trainer import storage, text
+
+# Largest difference of a score, in the job and from the export, that counts as equal.
+TOLERANCE = 1e-4
+# Seconds for the fresh process: it imports TensorFlow, loads the model and scores 100 texts.
+TIMEOUT = 600
+
+
+def build(
+    model: tf_keras.Model, tokenizer: text.Tokenizer, *, texts: int, labels: Sequence[str], seq_length: int, truncation: str
+) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
+    """The module to save and its serving signature.
+
+    text: string [batch] (and text_pair for pairs) -> scores: float32 [batch, classes], logits of the
+    same shape, and for classification labels: string [batch], the winning class's name.
+    """
+    names = tf.constant(list(labels)) if labels else None
+
+    def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        tokens = [tokenizer.tokenize(column) for column in columns]
+        inputs = text.pack(tokens[0], tokens[1] if texts == 2 else None, tokenizer.special, seq_length, truncation)
+        logits = model(inputs, training=False)
+        if names is None:
+            return {"scores": tf.identity(logits), "logits": logits}
+        return {"scores": tf.nn.softmax(logits), "logits": logits, "labels": tf.gather(names, tf.argmax(logits, 1))}
+
+    signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
+    function = tf.function(serve, input_signature=signature)
+    module = tf.Module()
+    module.tokenizer = tokenizer.saved_model  # its vocabulary becomes an asset
+    module.model_variables = model.variables  # without Keras's own metadata: plain TensorFlow serves it
+    module.names = names
+    module.serve = function
+    return module, function.get_concrete_function()
+
+
+def scores_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """float32 [rows, classes]: what the SavedModel in `folder` says in a process of its own.
+
+    Raises ValueError with the process's last words if it fails, or takes longer than TIMEOUT.
+    """
+    command = [sys.executable, "-m", "trainer.predict", folder]
+    try:
+        done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, timeout=TIMEOUT, env=_environment())
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"The export must load and score within {TIMEOUT} s in a fresh process. Received: no answer.") from None
+    if done.returncode:
+        raise ValueError(f"The export must load in a fresh process. Received: {done.stderr.strip()[-800:]}")
+    scores: np.ndarray = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
+    return scores
+
+
+def _environment() -> dict[str, str]:
+    """The fresh process takes no accelerator: this one holds them."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def write(module: tf.Module, signature: tf.types.experimental.ConcreteFunction, output: str, rows: Sequence[tuple[str, ...]], scores: np.ndarray) -> float:
+    """Save to `output`, after the parity check: a moved copy must give `scores` for the texts in `rows`.
+
+    Returns the largest difference. Raises ValueError, and leaves what was at `output`, if it is above TOLERANCE.
+    """
+    partial = f"{output.rstrip('/')}.partial"
+    storage.remove(partial)
+    tf.saved_model.save(module, partial, signatures={"serving_default": signature})
+    with tempfile.TemporaryDirectory() as temporary:
+        moved = os.path.join(temporary, "moved")
+        storage.copy_folder(partial, moved)
+        difference = float(np.max(np.abs(scores_in_fresh_process(moved, rows) - scores)))
+    if not difference <= TOLERANCE:
+        storage.remove(partial)
+        raise ValueError(f"The export's scores must be within {TOLERANCE} of the job's. Received: a difference of {difference:.2e} on {len(rows)} validation texts. Nothing was exported.")
+    storage.replace_folder(partial, output)
+    return difference

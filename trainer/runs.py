@@ -1,0 +1,148 @@
+"""A run: a job in its model_dir. What the loop, a later evaluation and a later export all work on."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from trainer import build, checkpoint, data, evaluation, export, metrics, model, records, report, signals, steps, storage
+from trainer import config as configs
+from trainer.config import Config
+
+# Validation texts whose scores an export must reproduce.
+PARITY_TEXTS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The paths of a model_dir."""
+
+    root: str
+    config: str
+    identity: str
+    metrics: str
+    result: str
+    picture: str
+    checkpoints: str
+    best: str
+    export: str
+    tensorboard: str
+
+
+def files_of(model_dir: str) -> Files:
+    names = ("config.yaml", "identity.json", "metrics.jsonl", "result.json", "history.png", "checkpoints", "best", "export", "tensorboard")
+    return Files(model_dir, *(storage.join(model_dir, name) for name in names))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    job: build.Job
+    files: Files
+    sums: steps.Totals
+    checkpoints: checkpoint.Series  # all of the state, every save_every steps
+    bests: checkpoint.Series  # the weights that were best on validation
+    window: Callable[[Any, tf.Tensor], None]
+    score: Callable[[steps.Batch], tuple[tf.Tensor, tf.Tensor]]
+    history: report.History
+    events: report.Events | None
+    elapsed: Callable[[], float]  # seconds of all the run's processes so far
+
+
+def finished(config: Config, model_dir: str) -> dict[str, Any] | None:
+    """result.json of a run that this configuration has finished in model_dir; None if there is none.
+
+    Raises ValueError, naming the keys, if another configuration has written in model_dir.
+    """
+    files = files_of(model_dir)
+    if not storage.exists(files.config) or not (storage.exists(files.result) or checkpoint.listed(files.checkpoints)):
+        return None
+    there = configs.load(files.config)
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision=there.precision)
+    different = configs.differences(there, config)
+    if different:
+        raise ValueError(
+            f"--model_dir must be new, or one that this configuration has begun. Received: {model_dir}, begun with another ({'; '.join(different)}). "
+            "Choose another --model_dir, or the same values."
+        )
+    return json.loads(storage.read_text(files.result)) if storage.exists(files.result) else None
+
+
+def claim(job: build.Job, model_dir: str) -> None:
+    """Write the resolved configuration and what it runs on; refuse a model_dir begun with other data or weights."""
+    files = files_of(model_dir)
+    identity = {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
+    if storage.exists(files.identity) and checkpoint.listed(files.checkpoints):
+        there = json.loads(storage.read_text(files.identity))
+        for key, flag in (("data_fingerprint", "--data_dir"), ("encoder_sha256", "--encoder")):
+            if there[key] != identity[key]:
+                raise ValueError(f"{flag} must be what --model_dir {model_dir} was begun with ({key} {there[key][:12]}). Received: another ({identity[key][:12]}).")
+    storage.write_text(files.config, configs.dump(job.config))
+    storage.write_text(files.identity, json.dumps(identity, indent=1) + "\n")
+
+
+def open_run(job: build.Job, model_dir: str, started: float) -> Run:
+    """The run in model_dir, its parts built but nothing restored. `started`: time.monotonic() when the process began."""
+    files, config = files_of(model_dir), job.config
+    with job.strategy.scope():
+        sums = steps.totals()
+        fingerprint = tf.Variable(build.fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False)
+        state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
+        weights = tf.train.Checkpoint(model=job.model)
+    history = report.read_history(files.metrics)
+    earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
+    return Run(
+        job=job,
+        files=files,
+        sums=sums,
+        checkpoints=checkpoint.Series(state, files.checkpoints, config.training.keep_checkpoints),
+        bests=checkpoint.Series(weights, files.best, 1),
+        window=steps.train_window(job.strategy, job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm),
+        score=steps.evaluation_step(job.strategy, job.scorer),
+        history=history,
+        events=report.Events(files.tensorboard) if config.logging.tensorboard else None,
+        elapsed=lambda: earlier + time.monotonic() - started,
+    )
+
+
+def write(run: Run, line: report.Line) -> None:
+    """Log a line to metrics.jsonl and TensorBoard."""
+    run.history.add(line)
+    if run.events:
+        run.events.add(line)
+
+
+def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Columns:
+    manifest = run.job.manifest
+    return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
+
+
+def predict(run: Run, columns: records.Columns, name: str, request: signals.Request) -> metrics.Predictions:
+    """The trained model's predictions, in float32. Raises signals.Stopped between two batches if a signal has come."""
+    job = run.job
+    model.copy_values(job.model, job.scorer)
+    return evaluation.predict(
+        job.strategy, run.score, columns, job.manifest, job.layout, name=name, progress=job.config.logging.progress, between=request.stop_if_made
+    )
+
+
+def write_export(run: Run, request: signals.Request) -> float:
+    """Export the model as it is, if the export's scores of validation texts are the job's. Returns their largest difference."""
+    job, config = run.job, run.job.config
+    columns = read_split(run, "validation", with_text=True)
+    few = data.select(columns, range(min(PARITY_TEXTS, len(columns))))
+    texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
+    rows = list(zip(*(column[: len(few)] for column in texts if column), strict=True))
+    scores = predict(run, few, "export", request).scores
+    module, signature = export.build(
+        job.scorer,
+        build.tokenizer(config),
+        texts=job.manifest.texts,
+        labels=job.manifest.labels,
+        seq_length=config.data.seq_length,
+        truncation=config.data.truncation,
+    )
+    return export.write(module, signature, run.files.export, rows, scores)

@@ -1,0 +1,38 @@
+"""SIGTERM and SIGINT as a flag that the loop looks at between steps."""
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has a checkpoint to go on from."""
+
+
+@dataclasses.dataclass
+class Request:
+    name: str | None = None  # of the signal; None while none has come
+
+    def stop_if_made(self) -> None:
+        """Raises Stopped if a signal has come."""
+        if self.name:
+            raise Stopped(f"stopped by {self.name}")
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Request]:
+    """Until the block ends, the first signal only sets the request; a second one ends the process at once."""
+    request = Request()
+
+    def first(number: int, frame: FrameType | None) -> None:
+        request.name = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

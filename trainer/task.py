@@ -1,0 +1,140 @@
+"""The entry point of a job: parse, build, run, close.
+
+  python -m trainer.task --data_dir=data/mine --model_dir=runs/mine [--config=configs/X.yaml] [--set section.key=value]...
+  python -m trainer.task --mode=evaluate --model_dir=runs/mine [--split=test] [--baseline]
+  python -m trainer.task --mode=export --model_dir=runs/mine
+  python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
+"""
+
+import dataclasses
+import json
+import sys
+import time
+
+STARTED = time.monotonic()
+
+from absl import app, flags  # noqa: E402
+
+from trainer import environment  # noqa: E402
+from trainer.environment import STOPPED, UsageError  # noqa: E402
+
+CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
+SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "inspect_batches"], "what to do; evaluate and export need model_dir alone")
+STRATEGY = flags.DEFINE_string("strategy", "auto", "auto, cpu, one_device or mirrored")
+VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", None, "split the CPU into so many devices, so that --strategy=mirrored runs so many replicas on it")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set")
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "where the run keeps everything")
+flags.DEFINE_alias("job-dir", "model_dir")
+ENCODER = flags.DEFINE_string("encoder", None, "a name, a Hub handle or a folder")
+TASK = flags.DEFINE_string("task", None, "refused if the data set's is another")
+STEPS = flags.DEFINE_integer("steps", 1, "inspect_batches: how many batches")
+SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: on which split")
+BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: a bag-of-words model on the same split beside it")
+PREDICTIONS = flags.DEFINE_string("predictions", None, "evaluate: write every example's id, label and scores to this JSONL file")
+
+
+def read_config() -> "configs.Config":  # type: ignore[name-defined]  # noqa: F821
+    """The flags' configuration; for evaluate and export, that of the model_dir, with the paths that flags change."""
+    from trainer import config as configs
+    from trainer import runs
+
+    given = {"data_dir": DATA_DIR.value, "encoder": ENCODER.value, "task": TASK.value}
+    path = CONFIG.value
+    if MODE.value in ("evaluate", "export"):
+        path = runs.files_of(MODEL_DIR.value).config
+        if CONFIG.value or SET.value:
+            raise UsageError(f"--mode={MODE.value} takes the configuration of --model_dir. Received: --config or --set beside it.")
+    return configs.load(path, SET.value, given)
+
+
+def train(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+    from trainer import build, loop, report, runs, signals, storage, strategies
+
+    with storage.locked(MODEL_DIR.value):
+        result = runs.finished(config, MODEL_DIR.value)
+        if result is not None:
+            print(f"{MODEL_DIR.value} holds this run, finished: nothing to do.", file=sys.stderr)
+        else:
+            chosen = strategies.build(STRATEGY.value, VIRTUAL_DEVICES.value)
+            print(f"strategy: {chosen.description}", file=sys.stderr)
+            job = build.job(config, chosen.strategy)
+            runs.claim(job, MODEL_DIR.value)
+            run = runs.open_run(job, MODEL_DIR.value, STARTED)
+            with signals.watched() as request:
+                result = loop.train_and_evaluate(run, request)
+        print(report.summary(result, MODEL_DIR.value))
+    return environment.DONE
+
+
+def restored(config: "configs.Config") -> "runs.Run":  # type: ignore[name-defined]  # noqa: F821
+    """The run of model_dir with its best weights."""
+    from trainer import build, checkpoint, runs, strategies
+
+    chosen = strategies.build(STRATEGY.value, VIRTUAL_DEVICES.value)
+    run = runs.open_run(build.job(config, chosen.strategy), MODEL_DIR.value, STARTED)
+    if checkpoint.restore(run.bests) is None:
+        raise ValueError(f"--model_dir must hold a run that has evaluated. Received: {MODEL_DIR.value}, which has no best checkpoint yet.")
+    return run
+
+
+def evaluate(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+    from trainer import baseline, metrics, report, runs, signals, storage
+
+    run = restored(config)
+    columns = runs.read_split(run, SPLIT.value)
+    with signals.watched() as request:
+        predictions = runs.predict(run, columns, SPLIT.value, request)
+    rows = [(f"{run.job.encoder.name}", metrics.summarise(predictions, run.job.manifest.kind))]
+    if PREDICTIONS.value:
+        storage.write_text(PREDICTIONS.value, "".join(json.dumps(row) + "\n" for row in metrics.rows(predictions)))
+    if BASELINE.value:
+        train, test = (runs.read_split(run, split, with_text=True) for split in ("train", SPLIT.value))
+        rows.append((baseline.NAME, metrics.summarise(baseline.predict(train, test, run.job.manifest), run.job.manifest.kind)))
+    print(f"{SPLIT.value} of {config.data_dir}")
+    print(report.table(rows))
+    return environment.DONE
+
+
+def write_export(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+    from trainer import runs, signals, storage
+
+    with storage.locked(MODEL_DIR.value), signals.watched() as request:
+        difference = runs.write_export(restored(config), request)
+    print(f"{MODEL_DIR.value}/export written; its scores are within {difference:.1e} of the job's")
+    return environment.DONE
+
+
+def inspect_batches(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+    """Prints {"step", "ids"} for the next K global batches, from model_dir's newest checkpoint on."""
+    from trainer import build, checkpoint, data, records, runs
+
+    manifest = records.read_manifest(config.data_dir)
+    build.check_data(config, manifest)
+    plan = build.plan(config, manifest.splits["train"].examples)
+    listed = checkpoint.steps(runs.files_of(MODEL_DIR.value).checkpoints) if MODEL_DIR.value else []
+    first = listed[-1] if listed else 0
+    batches = data.train_batches(config.data_dir, manifest, build.order(config), config.data.batch_size, first, plan.examples)
+    for step, batch in zip(range(first + 1, first + 1 + STEPS.value), batches, strict=False):
+        print(json.dumps({"step": step, "ids": batch.ids}))
+    return environment.DONE
+
+
+def main(argv: list[str]) -> int:
+    environment.no_arguments(argv)
+    environment.check()
+    if not MODEL_DIR.value and MODE.value != "inspect_batches":
+        raise UsageError("--model_dir must name the run's folder. Received: none.")
+    config = read_config()
+    from trainer import signals
+
+    mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[MODE.value]
+    try:
+        return mode(config)
+    except signals.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return STOPPED
+
+
+if __name__ == "__main__":
+    environment.run(main, __doc__)
