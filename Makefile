@@ -1,0 +1,49 @@
+# Needs Python 3.11 and make; everything else is installed into .venv by whichever target comes first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
+IMDB ?=
+
+.PHONY: help quickstart imdb test checks environment
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make quickstart   an environment, a pretrained encoder, 10,605 movie snippets, a fine-tuned classifier: about 6 minutes"
+	@echo "make imdb         the tutorial's job: 50,000 reviews, trained on for two epochs; goes on where it was cut [IMDB=archive]"
+	@echo "make test         every test"
+	@echo "make checks       ruff and mypy"
+
+environment: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "requirements.lock is for Python 3.11; set PYTHON=..."'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+encoders/minilm: | .venv/installed
+	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@
+
+data/movie_snippets/dataset.json: | .venv/installed encoders/minilm
+	$(BIN)/python scripts/prepare_data.py --task=movie_snippets --encoder=minilm --output=$(@D)
+
+data/imdb/dataset.json: | .venv/installed encoders/minilm
+	$(BIN)/python scripts/prepare_data.py --task=imdb --encoder=minilm --output=$(@D) $(if $(IMDB),--source=$(IMDB))
+
+quickstart: data/movie_snippets/dataset.json
+	$(BIN)/python -m trainer.task --config=configs/quickstart.yaml --strategy=auto --data_dir=data/movie_snippets --model_dir=runs/quickstart
+	$(BIN)/python -m trainer.task --mode=evaluate --model_dir=runs/quickstart --baseline
+	$(BIN)/python scripts/predict.py --model=runs/quickstart/export "this is such an amazing movie!" "The movie was great!" "The movie was meh." "The movie was okish." "The movie was terrible..."
+
+imdb: data/imdb/dataset.json
+	$(BIN)/python -m trainer.task --config=configs/imdb_minilm.yaml --strategy=auto --data_dir=data/imdb --model_dir=runs/imdb
+	$(BIN)/python -m trainer.task --mode=evaluate --model_dir=runs/imdb --split=validation --baseline
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+checks: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy

@@ -1,0 +1,5 @@
+"""What a cloud job installs. The metadata is in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
