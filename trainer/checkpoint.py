@@ -33,7 +33,10 @@ def listed(folder: str) -> list[str]:
         return []
     state = tf.train.get_checkpoint_state(folder)
     if state is None:
-        raise ValueError(f"{storage.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. Remove it to start the run again.")
+        raise ValueError(
+            f"{storage.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. "
+            "Remove it to start the run again."
+        )
     return list(state.all_model_checkpoint_paths)
 
 
@@ -106,5 +109,8 @@ def restore(series: Series) -> int | None:
         series.checkpoint.read(prefix).assert_existing_objects_matched()
         return step_of(prefix)
     if damaged:
-        raise ValueError(f"A checkpoint that is whole is required to go on. Received: {'; '.join(damaged)}. Choose another --model_dir to start again.")
+        raise ValueError(
+            f"A checkpoint that is whole is required to go on. Received: {'; '.join(damaged)}. Choose another "
+            "--model_dir to start again."
+        )
     return None

@@ -70,7 +70,9 @@ class Config:
     encoder: str = "minilm"
     preprocess: str = ""  # the encoder's preprocessor, where none goes with it
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # of the training steps; evaluation and export are float32
+    precision: Literal["float32", "bfloat16", "auto"] = (
+        "float32"  # of the training steps; evaluation and export are float32
+    )
     data_dir: str = ""
     data: Data = dataclasses.field(default_factory=Data)
     training: Training = dataclasses.field(default_factory=Training)
@@ -126,7 +128,9 @@ def _read_yaml(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config must name a YAML file. Received: {path}, which does not parse: {error}") from None
     if not isinstance(loaded or {}, dict):
-        raise UsageError(f"--config must hold a mapping of keys to values. Received: {path}, which holds a {type(loaded).__name__}.")
+        raise UsageError(
+            f"--config must hold a mapping of keys to values. Received: {path}, which holds a {type(loaded).__name__}."
+        )
     return loaded or {}
 
 
@@ -137,15 +141,24 @@ def validate(tree: Mapping[str, Any]) -> Config:
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         for error in invalid.errors():
-            key = ".".join(str(part) for part in error["loc"] if part not in ("float", "int", "constrained-float", "constrained-int"))
+            key = ".".join(
+                str(part)
+                for part in error["loc"]
+                if part not in ("float", "int", "constrained-float", "constrained-int")
+            )
             if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
                 errors.append(f"{key}: a known key was required{_nearest(key)}. Received: {key}.")
             else:
                 message = error["msg"].removeprefix("Input should be ")
-                errors.append(f"{key}: {message} was required. Received: {error['input']!r}. Change it with --set {key}=...")
+                errors.append(
+                    f"{key}: {message} was required. Received: {error['input']!r}. Change it with --set {key}=..."
+                )
     else:
         if config.training.epochs and config.training.steps:
-            errors.append(f"training.epochs or training.steps was required, not both. Received: {config.training.epochs:g} and {config.training.steps}.")
+            errors.append(
+                f"training.epochs or training.steps was required, not both. Received: {config.training.epochs:g} and "
+                f"{config.training.steps}."
+            )
         if not errors:
             return config
     raise UsageError("\n".join(["the configuration has errors:", *dict.fromkeys(errors)]))
@@ -155,7 +168,8 @@ def load(path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, An
     """Defaults < the YAML file at `path` < `overrides` ("section.key=value") < `flags` that are not None.
 
     Values are coerced by their field's type (so that YAML's string `2e-5` is a number, and `off` is
-    no boolean where a word is wanted). Raises UsageError with every error, and the nearest valid key for an unknown one.
+    no boolean where a word is wanted). Raises UsageError with every error, and the nearest valid
+    key for an unknown one.
     """
     tree = _read_yaml(path) if path else {}
     malformed = []
@@ -186,5 +200,7 @@ def differences(old: Config, new: Config) -> list[str]:
     """Keys that may not differ between a run and its resumption, but do: "key: old there, new here"."""
     before, after = dict(flatten(dataclasses.asdict(old))), dict(flatten(dataclasses.asdict(new)))
     return [
-        f"{key}: {before[key]} there, {after[key]} here" for key in KEYS if before[key] != after[key] and not key.startswith(NOT_FINGERPRINTED)
+        f"{key}: {before[key]} there, {after[key]} here"
+        for key in KEYS
+        if before[key] != after[key] and not key.startswith(NOT_FINGERPRINTED)
     ]

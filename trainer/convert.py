@@ -20,10 +20,10 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import hyperparams
 from official.nlp.configs import encoders as encoder_configs
-from official.nlp.modeling import layers, networks
+from official.nlp.modeling import networks
 from official.nlp.tools import export_tfhub_lib
 
-from trainer import native, vocabulary
+from trainer import native
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +97,16 @@ def _bert(config: Mapping[str, Any]) -> tf_keras.Model:
     )
 
 
-def _assign(encoder: tf_keras.Model, values: Mapping[str, np.ndarray], name_of: Any, transposed: bool, where: Path) -> None:
+def _assign(
+    encoder: tf_keras.Model, values: Mapping[str, np.ndarray], name_of: Any, transposed: bool, where: Path
+) -> None:
     """Give every variable its value; a kernel of [in, heads * size] becomes [in, heads, size]."""
     names = {v.name: name_of(native.canonical_name(v.name)) for v in encoder.trainable_variables}
     missing = sorted(set(names.values()) - set(values))
     if missing:
-        raise ValueError(f"{where} must hold the weights of a whole BERT encoder. Received: one without {', '.join(missing[:3])}.")
+        raise ValueError(
+            f"{where} must hold the weights of a whole BERT encoder. Received: one without {', '.join(missing[:3])}."
+        )
     for variable in encoder.trainable_variables:
         value = values[names[variable.name]]
         if transposed and variable.name.endswith("kernel:0"):
@@ -133,7 +137,10 @@ def hugging_face(folder: Path) -> Source:
     if not weights.is_file():
         raise ValueError(f"--source=hf:DIR needs model.safetensors in DIR. Received: {folder}, which has none.")
     values = {name.removeprefix("bert."): v for name, v in safetensors.numpy.load_file(weights).items()}
-    values = {n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v for n, v in values.items()}
+    values = {
+        n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
+        for n, v in values.items()
+    }
     encoder = _bert(config)
     _assign(encoder, values, hugging_face_name, transposed=True, where=weights)
     tokenizer = folder / "tokenizer_config.json"
@@ -146,97 +153,31 @@ def checkpoint(folder: Path) -> Source:
     encoder = _bert(_read_json(folder / "bert_config.json"))
     indexes = sorted(folder.glob("*.index"))
     if len(indexes) != 1:
-        raise ValueError(f"--source=checkpoint:DIR needs one checkpoint (*.index) in DIR. Received: {folder} with {len(indexes)}.")
+        raise ValueError(
+            f"--source=checkpoint:DIR needs one checkpoint (*.index) in DIR. Received: {folder} with {len(indexes)}."
+        )
     prefix = str(indexes[0].with_suffix(""))
     reader = tf.train.load_checkpoint(prefix)
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in reader.get_variable_to_shape_map():
         try:
-            tf.train.Checkpoint(encoder=encoder, model=encoder).restore(prefix).assert_existing_objects_matched().expect_partial()
+            tf.train.Checkpoint(encoder=encoder, model=encoder).restore(
+                prefix
+            ).assert_existing_objects_matched().expect_partial()
         except AssertionError as error:
-            raise ValueError(f"{prefix} must hold a BertEncoder under 'encoder' or 'model'. Received: {str(error)[:200]}") from None
+            raise ValueError(
+                f"{prefix} must hold a BertEncoder under 'encoder' or 'model'. Received: {str(error)[:200]}"
+            ) from None
     else:
         values = {name.removeprefix("bert/"): reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
         _assign(encoder, values, google_name, transposed=False, where=Path(prefix))
     vocabulary_file = _vocabulary_file(folder)
     # Google's cased and uncased vocabularies differ in this: only a cased one has capitals.
-    cased = any(piece != piece.lower() for piece in vocabulary_file.read_text(encoding="utf-8").split() if not piece.startswith("["))
-    return Source(encoder, vocabulary_file, lower_case=not cased)
-
-
-# --- Encoders with random weights, of every family, for tests and benchmarks ----------------------
-
-
-def _sizes(layers: int, hidden: int, heads: int, vocab: int) -> dict[str, Any]:
-    return dict(vocab_size=vocab, hidden_size=hidden, num_layers=layers, num_attention_heads=heads, max_sequence_length=512, type_vocab_size=2)
-
-
-def _random_bert(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
-    return networks.BertEncoder(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden, dict_outputs=True)
-
-
-def _random_bert_v2(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.layers.Layer:
-    encoder = networks.BertEncoderV2(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden)
-    encoder(encoder.inputs)
-    return encoder
-
-
-def _random_electra(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
-    return networks.BertEncoder(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden, embedding_width=hidden // 2, dict_outputs=True)
-
-
-def _random_albert(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
-    return networks.AlbertEncoder(**_sizes(layers, hidden, heads, vocab), intermediate_size=4 * hidden, embedding_width=hidden // 2, dict_outputs=True)
-
-
-def _random_talking_heads(layers_: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
-    def initializer() -> tf_keras.initializers.Initializer:
-        return tf_keras.initializers.TruncatedNormal(stddev=0.02)
-
-    activation = native.ACTIVATIONS["gelu_tanh"]
-    return networks.EncoderScaffold(
-        embedding_cfg=dict(vocab_size=vocab, type_vocab_size=2, hidden_size=hidden, max_seq_length=512, initializer=initializer(), dropout_rate=0.1),
-        hidden_cls=layers.TransformerScaffold,
-        hidden_cfg=dict(
-            num_attention_heads=heads,
-            inner_dim=4 * hidden,
-            inner_activation=activation,
-            attention_cls=layers.TalkingHeadsAttention,
-            feedforward_cls=layers.GatedFeedforward,
-            feedforward_cfg=dict(inner_dim=4 * hidden, inner_activation=activation, dropout=0.1, kernel_initializer=initializer()),
-            dropout_rate=0.1,
-            attention_dropout_rate=0.1,
-            kernel_initializer=initializer(),
-        ),
-        num_hidden_instances=layers_,
-        pooled_output_dim=hidden,
-        pooler_layer_initializer=initializer(),
-        dict_outputs=True,
+    cased = any(
+        piece != piece.lower()
+        for piece in vocabulary_file.read_text(encoding="utf-8").split()
+        if not piece.startswith("[")
     )
-
-
-# preset -> (builder, layers, hidden size, heads, size of the vocabulary)
-RANDOM = {
-    "tiny": (_random_bert, 2, 64, 2, 1024),
-    "tiny_bert_v2": (_random_bert_v2, 2, 64, 2, 1024),
-    "tiny_electra": (_random_electra, 2, 64, 2, 1024),
-    "tiny_albert": (_random_albert, 2, 64, 2, 350),
-    "tiny_talking_heads": (_random_talking_heads, 2, 64, 2, 1024),
-    "bert_base": (_random_bert, 12, 768, 12, 30522),
-    "bert_large": (_random_bert, 24, 1024, 16, 30522),
-}
-
-
-def random(preset: str, folder: Path, seed: int = 0) -> Source:
-    """An encoder with random weights; its vocabulary file is written to `folder`."""
-    if preset not in RANDOM:
-        raise ValueError(f"--source=random:PRESET takes one of {', '.join(RANDOM)}. Received: {preset}.")
-    builder, depth, hidden, heads, size = RANDOM[preset]
-    tf_keras.utils.set_random_seed(seed)
-    if preset == "tiny_albert":
-        path = vocabulary.write_sentencepiece(folder, size)
-    else:
-        path = vocabulary.write_wordpiece(folder, size)
-    return Source(builder(depth, hidden, heads, size), path, lower_case=True)
+    return Source(encoder, vocabulary_file, lower_case=not cased)
 
 
 # --- Out ------------------------------------------------------------------------------------------
@@ -256,12 +197,23 @@ def write(source: Source, output: Path) -> None:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
         whole = os.path.join(temporary, "whole")
         # The exporter restores a checkpoint into the encoder; it asserts on the counter that save(), not write(), adds.
-        values = tf.train.Checkpoint(encoder=source.encoder, model=source.encoder).save(os.path.join(temporary, "values"))
+        values = tf.train.Checkpoint(encoder=source.encoder, model=source.encoder).save(
+            os.path.join(temporary, "values")
+        )
         export_tfhub_lib.export_model(
-            f"{whole}/encoder", encoder_config=config, model_checkpoint_path=values, with_mlm=False, do_lower_case=source.lower_case, **vocabulary_flag
+            f"{whole}/encoder",
+            encoder_config=config,
+            model_checkpoint_path=values,
+            with_mlm=False,
+            do_lower_case=source.lower_case,
+            **vocabulary_flag,
         )
         export_tfhub_lib.export_preprocessing(
-            f"{whole}/preprocess", do_lower_case=source.lower_case, tokenize_with_offsets=False, default_seq_length=128, **vocabulary_flag
+            f"{whole}/preprocess",
+            do_lower_case=source.lower_case,
+            tokenize_with_offsets=False,
+            default_seq_length=128,
+            **vocabulary_flag,
         )
         shutil.rmtree(output, ignore_errors=True)
         os.rename(whole, output)

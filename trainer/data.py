@@ -11,12 +11,13 @@ Shapes: B the global batch's rows, W its width (tokens of its longest text, padd
 import concurrent.futures
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainer import records, text
-from trainer.records import Columns, Manifest, Shard
+from trainer.records import Columns, Manifest, Ragged, Shard
 
 # Texts are sorted by length within so many batches of the shuffle: enough for little padding, few
 # enough that what a batch holds stays random.
@@ -72,7 +73,11 @@ def pools(shards: Sequence[Shard], order: Order) -> Iterator[Pool]:
     start = epoch = 0
     whole = sum(shard.examples for shard in shards) <= order.shuffle_examples
     while True:
-        left = list(shards) if whole else [shards[i] for i in _random(order.seed, epoch, 0xFFFFFFFF).permutation(len(shards))]
+        left = (
+            list(shards)
+            if whole
+            else [shards[i] for i in _random(order.seed, epoch, 0xFFFFFFFF).permutation(len(shards))]
+        )
         number = 0
         while left:
             taken = [left.pop(0)]
@@ -97,41 +102,53 @@ def arrange(lengths: np.ndarray, pool: Pool, order: Order, batch_size: int) -> n
         return shuffled
     begun = -pool.start % batch_size
     batches = []
-    for chunk in np.split(shuffled[begun:], range(SORTED_BATCHES * batch_size, len(lengths) - begun, SORTED_BATCHES * batch_size)):
+    for chunk in np.split(
+        shuffled[begun:], range(SORTED_BATCHES * batch_size, len(lengths) - begun, SORTED_BATCHES * batch_size)
+    ):
         ranked = chunk[np.argsort(-lengths[chunk], kind="stable")]
         batches += np.split(ranked, range(batch_size, len(ranked), batch_size))
     # The last batch is the one that the next pool completes, if it is short: it stays last.
     last = [batches.pop()] if batches and len(batches[-1]) < batch_size else []
-    return np.concatenate([shuffled[:begun], *(batches[i] for i in random.permutation(len(batches))), *last]).astype(np.int64)
+    return np.concatenate([shuffled[:begun], *(batches[i] for i in random.permutation(len(batches))), *last]).astype(
+        np.int64
+    )
 
 
 def select(columns: Columns, rows: np.ndarray) -> Columns:
     """The columns of these rows, in this order, without texts."""
 
-    def ragged(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = [values[starts[row] : starts[row + 1]] for row in rows]
-        return np.concatenate([*parts, np.zeros(0, np.int32)]), np.cumsum([0, *map(len, parts)])
+    def part(tokens: Ragged) -> Ragged:
+        return records.ragged([tokens.row(row) for row in rows])
 
-    values, starts = ragged(columns.values, columns.starts)
-    values_b, starts_b = (None, None) if columns.values_b is None or columns.starts_b is None else ragged(columns.values_b, columns.starts_b)
-    return Columns([columns.ids[row] for row in rows], values, starts, values_b, starts_b, columns.labels[rows], None, None)
-
-
-def _join(a: Columns, b: Columns) -> Columns:
-    pair = a.values_b is not None
     return Columns(
-        a.ids + b.ids,
-        np.concatenate([a.values, b.values]),
-        np.concatenate([a.starts, b.starts[1:] + a.starts[-1]]),
-        np.concatenate([a.values_b, b.values_b]) if pair else None,  # type: ignore[list-item]
-        np.concatenate([a.starts_b, b.starts_b[1:] + a.starts_b[-1]]) if pair else None,  # type: ignore[index,list-item]
-        np.concatenate([a.labels, b.labels]),
-        None,
-        None,
+        ids=[columns.ids[row] for row in rows],
+        tokens=part(columns.tokens),
+        tokens_b=part(columns.tokens_b) if columns.tokens_b else None,
+        labels=columns.labels[rows],
+        texts=None,
+        texts_b=None,
     )
 
 
-def train_batches(folder: str, manifest: Manifest, order: Order, batch_size: int, start_step: int, examples: int) -> Iterator[Columns]:
+def _join(a: Columns, b: Columns) -> Columns:
+    """The rows of `a`, then those of `b`."""
+
+    def both(x: Ragged, y: Ragged) -> Ragged:
+        return Ragged(np.concatenate([x.values, y.values]), np.concatenate([x.starts, y.starts[1:] + x.starts[-1]]))
+
+    return Columns(
+        ids=a.ids + b.ids,
+        tokens=both(a.tokens, b.tokens),
+        tokens_b=both(a.tokens_b, b.tokens_b) if a.tokens_b and b.tokens_b else None,
+        labels=np.concatenate([a.labels, b.labels]),
+        texts=None,
+        texts_b=None,
+    )
+
+
+def train_batches(
+    folder: str, manifest: Manifest, order: Order, batch_size: int, start_step: int, examples: int
+) -> Iterator[Columns]:
     """Global batches from step `start_step` (0 is the first) until the stream's first `examples` are used.
 
     Only the very last may be short. Reads a pool at a time, the next in the background; a data set
@@ -184,7 +201,7 @@ def evaluation_batches(columns: Columns, batch_size: int) -> Iterator[Columns]:
 
 def width(columns: Columns, layout: Layout) -> int:
     """W: the longest text with its special tokens, rounded up, at most seq_length."""
-    longest = int(columns.lengths().max()) + text.special_count(1 if columns.values_b is None else 2)
+    longest = int(columns.lengths().max()) + text.special_count(2 if columns.tokens_b else 1)
     return min(-(-longest // layout.pad_multiple) * layout.pad_multiple, layout.seq_length)
 
 
@@ -197,18 +214,19 @@ def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) ->
     special = text.SpecialTokens(manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding)
     label_type = tf.float32 if manifest.kind == "regression" else tf.int32
 
-    def arrays() -> Iterator[dict[str, np.ndarray]]:
+    def arrays() -> Iterator[dict[str, Any]]:
         for columns in batches:
             filling = layout.rows - len(columns)
-            batch = {
-                "values": columns.values,
-                "lengths": np.pad(np.diff(columns.starts), (0, filling)),
+            batch: dict[str, Any] = {
+                "values": columns.tokens.values,
+                "lengths": np.pad(columns.tokens.lengths(), (0, filling)),
                 "label": np.pad(columns.labels, (0, filling)),
                 "weight": np.pad(np.ones(len(columns), np.float32), (0, filling)),
                 "width": np.int32(width(columns, layout)),
             }
-            if columns.values_b is not None and columns.starts_b is not None:
-                batch |= {"values_b": columns.values_b, "lengths_b": np.pad(np.diff(columns.starts_b), (0, filling))}
+            if columns.tokens_b:
+                batch["values_b"] = columns.tokens_b.values
+                batch["lengths_b"] = np.pad(columns.tokens_b.lengths(), (0, filling))
             yield batch
 
     def packed(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -220,7 +238,10 @@ def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) ->
 
     def for_replicas(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         shares = layout.rows // layout.replicas
-        return {name: tf.reshape(value, [layout.replicas, shares, *tf.unstack(tf.shape(value)[1:])]) for name, value in batch.items()}
+        return {
+            name: tf.reshape(value, [layout.replicas, shares, *tf.unstack(tf.shape(value)[1:])])
+            for name, value in batch.items()
+        }
 
     lengths = tf.TensorSpec([layout.rows], tf.int64)
     values = tf.TensorSpec([None], tf.int32)

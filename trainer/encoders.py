@@ -1,4 +1,4 @@
-"""ENCODERS: the names of TensorFlow's tutorials and the Hub handles behind them; names, handles and folders to SavedModels.
+"""ENCODERS: the names of TensorFlow's tutorials and the Hub handles behind them; any of them to its folder.
 
 The 41 that the two tutorials list ("Classify text with BERT", "Solve GLUE tasks using BERT on TPU")
 are theirs; bert_zh, electra_large and six experts are from the collections' pages on the Hub.
@@ -35,23 +35,41 @@ ENCODERS: dict[str, Handles] = {
     "bert_en_cased_L-12_H-768_A-12": _handles("tensorflow/bert_en_cased_L-12_H-768_A-12/3", "bert_en_cased"),
     "bert_multi_cased_L-12_H-768_A-12": _handles("tensorflow/bert_multi_cased_L-12_H-768_A-12/3", "bert_multi_cased"),
     "bert_en_uncased_L-24_H-1024_A-16": _handles("tensorflow/bert_en_uncased_L-24_H-1024_A-16/3", "bert_en_uncased"),
-    "bert_en_wwm_uncased_L-24_H-1024_A-16": _handles("tensorflow/bert_en_wwm_uncased_L-24_H-1024_A-16/3", "bert_en_uncased"),
+    "bert_en_wwm_uncased_L-24_H-1024_A-16": _handles(
+        "tensorflow/bert_en_wwm_uncased_L-24_H-1024_A-16/3", "bert_en_uncased"
+    ),
     "bert_en_cased_L-24_H-1024_A-16": _handles("tensorflow/bert_en_cased_L-24_H-1024_A-16/3", "bert_en_cased"),
     "bert_en_wwm_cased_L-24_H-1024_A-16": _handles("tensorflow/bert_en_wwm_cased_L-24_H-1024_A-16/3", "bert_en_cased"),
     "bert_zh_L-12_H-768_A-12": _handles("tensorflow/bert_zh_L-12_H-768_A-12/3", "bert_zh"),
     **{
         name: _handles(f"tensorflow/{name}/1", "bert_en_uncased")
         for name in (
-            f"small_bert/bert_en_uncased_L-{layers}_H-{hidden}_A-{hidden // 64}" for layers in (2, 4, 6, 8, 10, 12) for hidden in (128, 256, 512, 768)
+            f"small_bert/bert_en_uncased_L-{layers}_H-{hidden}_A-{hidden // 64}"
+            for layers in (2, 4, 6, 8, 10, 12)
+            for hidden in (128, 256, 512, 768)
         )
     },
-    **{f"albert_en_{size}": _handles(f"tensorflow/albert_en_{size}/2", "albert_en") for size in ("base", "large", "xlarge", "xxlarge")},
-    **{f"electra_{size}": _handles(f"google/electra_{size}/2", "bert_en_uncased") for size in ("small", "base", "large")},
+    **{
+        f"albert_en_{size}": _handles(f"tensorflow/albert_en_{size}/2", "albert_en")
+        for size in ("base", "large", "xlarge", "xxlarge")
+    },
+    **{
+        f"electra_{size}": _handles(f"google/electra_{size}/2", "bert_en_uncased")
+        for size in ("small", "base", "large")
+    },
     **{
         "experts_" + path.replace("/", "_"): _handles(f"google/experts/bert/{path}/2", "bert_en_uncased")
-        for path in ("pubmed", "wiki_books", *(f"wiki_books/{task}" for task in ("mnli", "qnli", "qqp", "sst2", "squad2")), "pubmed/squad2")
+        for path in (
+            "pubmed",
+            "wiki_books",
+            *(f"wiki_books/{task}" for task in ("mnli", "qnli", "qqp", "sst2", "squad2")),
+            "pubmed/squad2",
+        )
     },
-    **{f"talking-heads_{size}": _handles(f"tensorflow/talkheads_ggelu_bert_en_{size}/1", "bert_en_uncased") for size in ("base", "large")},
+    **{
+        f"talking-heads_{size}": _handles(f"tensorflow/talkheads_ggelu_bert_en_{size}/1", "bert_en_uncased")
+        for size in ("base", "large")
+    },
 }
 
 
@@ -70,7 +88,9 @@ def is_saved_model(folder: str) -> bool:
 
 def cache_folder(handle: str) -> str:
     """Where tensorflow-hub keeps the SavedModel of a handle (its exact string: a trailing slash is another)."""
-    root = os.environ.get("TFHUB_CACHE_DIR") or os.path.join(os.environ.get("TMPDIR") or tempfile.gettempdir(), "tfhub_modules")
+    root = os.environ.get("TFHUB_CACHE_DIR") or os.path.join(
+        os.environ.get("TMPDIR") or tempfile.gettempdir(), "tfhub_modules"
+    )
     return storage.join(root, hashlib.sha1(handle.encode()).hexdigest())
 
 
@@ -100,17 +120,21 @@ def _fetch(handle: str) -> str:
     except Exception as error:  # whatever urllib, the archive or the cache's lock raise
         raise ValueError(
             f"The encoder must be in the Hub's cache or in reach. Received: {handle}. Tried: the cache folder {cached} "
-            f"(TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}), which has no saved_model.pb; a download, which ended with "
-            f"{type(error).__name__}: {error}. Download it where the network allows and copy it to that folder, or give "
-            "--encoder=DIR of a SavedModel, or make the embedded one: python scripts/import_encoder.py --source=minilm --output=encoders/minilm."
+            f"(TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}), which has no saved_model.pb; a download, "
+            "which ended with "
+            f"{type(error).__name__}: {error}. Download it where the network allows and copy it to that folder, or "
+            "give "
+            "--encoder=DIR of a SavedModel, or make the embedded one: python scripts/import_encoder.py "
+            "--source=minilm --output=encoders/minilm."
         ) from None
 
 
 def resolve(encoder: str, *, preprocess: str = "", need_preprocess: bool = True) -> EncoderFolders:
-    """The folders behind a name of ENCODERS, `minilm`, a Hub or Kaggle URL, a SavedModel's folder, or one holding encoder/ and preprocess/.
+    """The folders behind an encoder's name.
 
-    `preprocess` (a handle or a folder) overrides the one that goes with the encoder. Raises
-    ValueError, saying what was tried and what to do, within seconds.
+    `encoder` is a name of ENCODERS, `minilm`, a Hub or Kaggle URL, a SavedModel's folder, or a folder
+    holding encoder/ and preprocess/; `preprocess` (a handle or a folder) overrides the one that goes
+    with it. Raises ValueError, saying what was tried and what to do, within seconds.
     """
     preprocess_from = preprocess
     for folder in (encoder, storage.join("encoders", encoder)):
@@ -128,17 +152,26 @@ def resolve(encoder: str, *, preprocess: str = "", need_preprocess: bool = True)
     else:
         handles = ENCODERS.get(encoder) or next((h for h in ENCODERS.values() if h.encoder == encoder), None)
         if handles is None and not encoder.startswith(("https://", "http://")):
-            hint = " Make it: python scripts/import_encoder.py --source=minilm --output=encoders/minilm." if encoder == "minilm" else ""
+            hint = (
+                " Make it: python scripts/import_encoder.py --source=minilm --output=encoders/minilm."
+                if encoder == "minilm"
+                else ""
+            )
             raise ValueError(
-                f"--encoder must be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or a folder with a SavedModel. "
-                f"Received: {encoder!r}. Tried: the folders {encoder} and encoders/{encoder}, and the {len(ENCODERS)} names.{hint}"
+                f"--encoder must be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or "
+                "a folder with a SavedModel. "
+                f"Received: {encoder!r}. Tried: the folders {encoder} and encoders/{encoder}, and the {len(ENCODERS)} "
+                f"names.{hint}"
             )
         encoder_folder = _fetch(handles.encoder if handles else encoder)
         if handles and need_preprocess:
             preprocess_from = preprocess_from or handles.preprocess
     if need_preprocess:
         if not preprocess_from:
-            raise ValueError(f"--preprocess must name the preprocessor that goes with the encoder. Received: none, and none lies beside {encoder}.")
+            raise ValueError(
+                "--preprocess must name the preprocessor that goes with the encoder. Received: none, and none lies "
+                f"beside {encoder}."
+            )
         if preprocess_from.startswith(("https://", "http://")):
             preprocess_from = _fetch(preprocess_from)
         elif not is_saved_model(preprocess_from):

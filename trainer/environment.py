@@ -38,10 +38,15 @@ def problems() -> list[str]:
         if version.split(".")[:2] != line.split("."):
             found.append(f"{package} {line} is required. Received: {version}.")
     if os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True"):
-        found.append(f"TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: {os.environ.get('TF_USE_LEGACY_KERAS')!r}.")
+        found.append(
+            "TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: "
+            f"{os.environ.get('TF_USE_LEGACY_KERAS')!r}."
+        )
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and tensorflow.keras.__version__.startswith("3"):
-        found.append("TensorFlow was imported with Keras 3 before trainer: import trainer first, or set TF_USE_LEGACY_KERAS=1.")
+        found.append(
+            "TensorFlow was imported with Keras 3 before trainer: import trainer first, or set TF_USE_LEGACY_KERAS=1."
+        )
     return found
 
 

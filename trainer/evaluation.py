@@ -40,5 +40,3 @@ def predict(
             between()
     back = np.argsort(order)
     return Predictions(columns.ids, columns.labels, np.concatenate(logits)[back], np.concatenate(losses)[back])
-
-

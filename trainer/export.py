@@ -24,7 +24,13 @@ TIMEOUT = 600
 
 
 def build(
-    model: tf_keras.Model, tokenizer: text.Tokenizer, *, texts: int, labels: Sequence[str], seq_length: int, truncation: str
+    model: tf_keras.Model,
+    tokenizer: text.Tokenizer,
+    *,
+    texts: int,
+    labels: Sequence[str],
+    seq_length: int,
+    truncation: str,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
     """The module to save and its serving signature.
 
@@ -58,9 +64,13 @@ def scores_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.
     """
     command = [sys.executable, "-m", "trainer.predict", folder]
     try:
-        done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, timeout=TIMEOUT, env=_environment())
+        done = subprocess.run(
+            command, input=json.dumps(rows), capture_output=True, text=True, timeout=TIMEOUT, env=_environment()
+        )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"The export must load and score within {TIMEOUT} s in a fresh process. Received: no answer.") from None
+        raise ValueError(
+            f"The export must load and score within {TIMEOUT} s in a fresh process. Received: no answer."
+        ) from None
     if done.returncode:
         raise ValueError(f"The export must load in a fresh process. Received: {done.stderr.strip()[-800:]}")
     scores: np.ndarray = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
@@ -74,7 +84,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def write(module: tf.Module, signature: tf.types.experimental.ConcreteFunction, output: str, rows: Sequence[tuple[str, ...]], scores: np.ndarray) -> float:
+def write(
+    module: tf.Module,
+    signature: tf.types.experimental.ConcreteFunction,
+    output: str,
+    rows: Sequence[tuple[str, ...]],
+    scores: np.ndarray,
+) -> float:
     """Save to `output`, after the parity check: a moved copy must give `scores` for the texts in `rows`.
 
     Returns the largest difference. Raises ValueError, and leaves what was at `output`, if it is above TOLERANCE.
@@ -88,6 +104,9 @@ def write(module: tf.Module, signature: tf.types.experimental.ConcreteFunction, 
         difference = float(np.max(np.abs(scores_in_fresh_process(moved, rows) - scores)))
     if not difference <= TOLERANCE:
         storage.remove(partial)
-        raise ValueError(f"The export's scores must be within {TOLERANCE} of the job's. Received: a difference of {difference:.2e} on {len(rows)} validation texts. Nothing was exported.")
+        raise ValueError(
+            f"The export's scores must be within {TOLERANCE} of the job's. Received: a difference of {difference:.2e} "
+            f"on {len(rows)} validation texts. Nothing was exported."
+        )
     storage.replace_folder(partial, output)
     return difference

@@ -10,7 +10,9 @@ def summary(folder: str) -> str:
     for name, split in manifest.splits.items():
         labels = ", ".join(f"{label} {count:,}" for label, count in split.label_counts.items())
         lengths = ", ".join(f"{p} % {n}" for p, n in split.length_percentiles.items())
-        lines.append(f"  {name:<10} {split.examples:>7,} examples" + (f" ({labels})" if labels else "") + f"; tokens: {lengths}")
+        lines.append(
+            f"  {name:<10} {split.examples:>7,} examples" + (f" ({labels})" if labels else "") + f"; tokens: {lengths}"
+        )
     left_out = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in manifest.removed.items())
     lines.append(f"  left out: {left_out}")
     return "\n".join(lines)
@@ -20,18 +22,24 @@ def describe(folder: str, examples: int = 3) -> str:
     """`summary`, the lengths' histogram, and the first training examples with their tokens decoded."""
     manifest = records.read_manifest(folder)
     train = manifest.splits["train"]
-    lines = [summary(folder), f"  vocabulary: {manifest.vocabulary.size:,} pieces, {'uncased' if manifest.vocabulary.lower_case else 'cased'}, of {manifest.encoder}"]
-    lines.append("  tokens in train: " + ", ".join(f"to {bound} {count:,}" for bound, count in train.length_histogram.items()))
+    lines = [
+        summary(folder),
+        f"  vocabulary: {manifest.vocabulary.size:,} pieces, "
+        f"{'uncased' if manifest.vocabulary.lower_case else 'cased'}, of {manifest.encoder}",
+    ]
+    lines.append(
+        "  tokens in train: " + ", ".join(f"to {bound} {count:,}" for bound, count in train.length_histogram.items())
+    )
     columns = records.read_shards(folder, train.shards[:1], manifest, with_text=True)
     pieces = vocabulary_pieces(storage.join(folder, "preprocess"))
     for row in range(min(examples, len(columns))):
         label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:g}"
         lines.append(f"\nexample {columns.ids[row]!r}: {label}")
         lines.append(f"  text:   {columns.texts[row]}" if columns.texts else "")
-        lines.append("  tokens: " + " ".join(pieces[i] for i in columns.values[columns.starts[row] : columns.starts[row + 1]]))
-        if columns.texts_b is not None and columns.values_b is not None and columns.starts_b is not None:
+        lines.append("  tokens: " + " ".join(pieces[i] for i in columns.tokens.row(row)))
+        if columns.tokens_b and columns.texts_b:
             lines.append(f"  text_b:   {columns.texts_b[row]}")
-            lines.append("  tokens_b: " + " ".join(pieces[i] for i in columns.values_b[columns.starts_b[row] : columns.starts_b[row + 1]]))
+            lines.append("  tokens_b: " + " ".join(pieces[i] for i in columns.tokens_b.row(row)))
     return "\n".join(lines)
 
 

@@ -45,7 +45,9 @@ def train_and_evaluate(run: Run, request: signals.Request) -> dict[str, Any]:
         with progress(run, step) as bar:
             allowed, logged = 1, (step, time.monotonic())
             while step < total:
-                stop = min(next_boundary(step, total, training.log_every, training.save_every, eval_every), step + allowed)
+                stop = min(
+                    next_boundary(step, total, training.log_every, training.save_every, eval_every), step + allowed
+                )
                 began = time.monotonic()
                 run.window(batches, tf.constant(stop - step))
                 stop_if_not_finite(run)
@@ -68,13 +70,18 @@ def train_and_evaluate(run: Run, request: signals.Request) -> dict[str, Any]:
     except signals.Stopped:
         if step and step not in checkpoint.steps(run.checkpoints.folder):
             checkpoint.save(run.checkpoints, step)
-        raise signals.Stopped(f"stopped by {request.name} at step {step:,} of {total:,}, with a checkpoint. Run the same command again to go on.") from None
+        raise signals.Stopped(
+            f"stopped by {request.name} at step {step:,} of {total:,}, with a checkpoint. Run the same command again "
+            "to go on."
+        ) from None
 
 
 def training_batches(run: Run, step: int) -> Any:
     """An iterator over the global batches from `step` on."""
     job = run.job
-    stream = data.train_batches(job.config.data_dir, job.manifest, job.order, job.layout.batch_size, step, job.plan.examples)
+    stream = data.train_batches(
+        job.config.data_dir, job.manifest, job.order, job.layout.batch_size, step, job.plan.examples
+    )
     return iter(evaluation.distribute(job.strategy, data.to_inputs(stream, job.manifest, job.layout)))
 
 
@@ -82,7 +89,12 @@ def progress(run: Run, step: int) -> tqdm.tqdm:
     """A bar with examples/s and the time left, on standard error."""
     plan = run.job.plan
     return tqdm.tqdm(
-        total=plan.examples, initial=plan.examples_at(step), desc="training", unit=" examples", disable=not run.job.config.logging.progress, smoothing=0.1
+        total=plan.examples,
+        initial=plan.examples_at(step),
+        desc="training",
+        unit=" examples",
+        disable=not run.job.config.logging.progress,
+        smoothing=0.1,
     )
 
 
@@ -105,8 +117,10 @@ def stop_if_not_finite(run: Run) -> None:
     if bad:
         kept = checkpoint.listed(run.checkpoints.folder)
         raise ValueError(
-            f"The loss and its gradients must be finite. Received: some that are not, at step {bad}. Lower optimizer.learning_rate or raise "
-            f"optimizer.warmup_fraction with --set, in another --model_dir. The last good checkpoint is {kept[-1] if kept else 'none: none was due yet'}."
+            f"The loss and its gradients must be finite. Received: some that are not, at step {bad}. Lower "
+            "optimizer.learning_rate or raise "
+            "optimizer.warmup_fraction with --set, in another --model_dir. The last good checkpoint is "
+            f"{kept[-1] if kept else 'none: none was due yet'}."
         )
 
 
@@ -118,7 +132,9 @@ def evaluate_at(run: Run, step: int, validation: Any, request: signals.Request) 
     if best is None or summary[metric] > best[metric]:
         checkpoint.save(run.bests, step)  # before the line: a run cut between the two evaluates again
     runs.write(run, {"step": step, "split": "validation", **summary, "seconds": round(run.elapsed(), 3)})
-    tqdm.tqdm.write(f"step {step:,}: validation {metric} {summary[metric]:.4f}, loss {summary['loss']:.4f}", file=sys.stderr)
+    tqdm.tqdm.write(
+        f"step {step:,}: validation {metric} {summary[metric]:.4f}, loss {summary['loss']:.4f}", file=sys.stderr
+    )
 
 
 def close(run: Run, request: signals.Request) -> dict[str, Any]:
@@ -132,7 +148,12 @@ def close(run: Run, request: signals.Request) -> dict[str, Any]:
         runs.write(run, {"step": job.plan.steps, "split": "test", **summary, "seconds": round(run.elapsed(), 3)})
     (test,) = history.of("test")
     difference = runs.write_export(run, request)
-    report.write_picture(history, job.metric, run.files.picture, f"{job.manifest.task}, {job.config.encoder}: test {job.metric} {test[job.metric]:.4f}")
+    report.write_picture(
+        history,
+        job.metric,
+        run.files.picture,
+        f"{job.manifest.task}, {job.config.encoder}: test {job.metric} {test[job.metric]:.4f}",
+    )
     result = {
         "task": job.manifest.task,
         "steps": job.plan.steps,

@@ -34,7 +34,9 @@ class Predictions:
 
 def rows(predictions: Predictions) -> Iterator[dict[str, Any]]:
     """{"id", "label", "scores", "loss"} for each example, ready for JSON."""
-    for id, label, scores, loss in zip(predictions.ids, predictions.labels, predictions.scores, predictions.losses, strict=True):
+    for id, label, scores, loss in zip(
+        predictions.ids, predictions.labels, predictions.scores, predictions.losses, strict=True
+    ):
         yield {"id": id, "label": label.item(), "scores": scores.tolist(), "loss": loss.item()}
 
 
@@ -45,7 +47,9 @@ def summarise(predictions: Predictions, kind: str) -> dict[str, float | int]:
     are more; ROC AUC is one against the rest, macro. A metric that the labels leave undefined is left out.
     """
     return {"examples": len(predictions.ids), "loss": float(np.mean(predictions.losses, dtype=np.float64))} | {
-        name: value for name, value in (_classification if kind == "classification" else _regression)(predictions).items() if math.isfinite(value)
+        name: value
+        for name, value in (_classification if kind == "classification" else _regression)(predictions).items()
+        if math.isfinite(value)
     }
 
 
@@ -54,15 +58,27 @@ def _classification(p: Predictions) -> dict[str, float]:
     guesses = p.logits.argmax(axis=1)
     average = "binary" if classes == 2 else "macro"
     labels = None if classes == 2 else range(classes)
-    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(p.labels, guesses, average=average, labels=labels, zero_division=0)
+    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
+        p.labels, guesses, average=average, labels=labels, zero_division=0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.UndefinedMetricWarning)
         try:
-            scores = p.scores[:, 1] if classes == 2 else p.scores.astype(np.float64) / p.scores.sum(axis=1, keepdims=True, dtype=np.float64)
+            scores = (
+                p.scores[:, 1]
+                if classes == 2
+                else p.scores.astype(np.float64) / p.scores.sum(axis=1, keepdims=True, dtype=np.float64)
+            )
             auc = sklearn.metrics.roc_auc_score(p.labels, scores, multi_class="ovr", average="macro", labels=labels)
         except ValueError:  # a class without examples
             auc = math.nan
-    return {"accuracy": float(np.mean(guesses == p.labels)), "precision": float(precision), "recall": float(recall), "f1": float(f1), "roc_auc": float(auc)}
+    return {
+        "accuracy": float(np.mean(guesses == p.labels)),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "roc_auc": float(auc),
+    }
 
 
 def _regression(p: Predictions) -> dict[str, float]:

@@ -28,7 +28,9 @@ def build(encoder: tf_keras.layers.Layer, classes: int, head_dropout: float, see
     return model
 
 
-def native_encoder(architecture: native.Architecture, values: list[np.ndarray], precision: str) -> tf_keras.layers.Layer:
+def native_encoder(
+    architecture: native.Architecture, values: list[np.ndarray], precision: str
+) -> tf_keras.layers.Layer:
     """The rebuilt encoder with its pretrained values, computing in float32 or bfloat16."""
     encoder = native.build(architecture, POLICIES[precision], output_range=1)  # the head sees the first position alone
     for variable, value in zip(encoder.trainable_variables, values, strict=True):

@@ -92,7 +92,8 @@ def dropout_rates(saved: Any) -> tuple[float, float]:
 
     Keras writes dropout as `GreaterEqual(uniform, rate)`. (0, 0) where the graph has none.
     """
-    hidden, attention = set(), set()
+    hidden: set[float] = set()
+    attention: set[float] = set()
     for function in saved.__call__.concrete_functions:
         for body in function.graph.as_graph_def().library.function:
             constants = {n.name: n for n in body.node_def if n.op == "Const"}
@@ -107,7 +108,9 @@ def dropout_rates(saved: Any) -> tuple[float, float]:
     return (hidden.pop() if hidden else 0.0, attention.pop() if attention else 0.0)
 
 
-def build(architecture: Architecture, policy: str = "float32", *, output_range: int | None = None) -> tf_keras.layers.Layer:
+def build(
+    architecture: Architecture, policy: str = "float32", *, output_range: int | None = None
+) -> tf_keras.layers.Layer:
     """An encoder with fresh variables (float32) that computes in `policy` (a Keras dtype policy).
 
     Takes {input_word_ids, input_mask, input_type_ids}: int32 [B, S]; returns a dict with
@@ -188,4 +191,6 @@ def rebuild(saved: Any) -> tuple[Architecture, list[np.ndarray]]:
         differences[activation] = largest_difference(saved, encoder, architecture.vocab_size)
         if differences[activation] <= TOLERANCE:
             return architecture, [v.numpy() for v in encoder.trainable_variables]
-    raise NotRebuilt(f"the rebuilt encoder's outputs differ from the original's by {differences}, more than {TOLERANCE}")
+    raise NotRebuilt(
+        f"the rebuilt encoder's outputs differ from the original's by {differences}, more than {TOLERANCE}"
+    )

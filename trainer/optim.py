@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up and decay, clipped once after the all-reduce. The only user of official.nlp.optimization."""
+"""AdamW with linear warm-up and decay, clipped once. The only user of official.nlp.optimization."""
 
 import tensorflow as tf
 import tf_keras
@@ -8,14 +8,18 @@ from official.nlp import optimization
 NOT_DECAYED = ["LayerNorm", "layer_norm", "bias"]
 
 
-def schedule(learning_rate: float, steps: int, warmup_fraction: float) -> tf_keras.optimizers.schedules.LearningRateSchedule:
+def schedule(
+    learning_rate: float, steps: int, warmup_fraction: float
+) -> tf_keras.optimizers.schedules.LearningRateSchedule:
     """Up from 0 over the first share of the steps, then down to 0 at the last."""
     decay = tf_keras.optimizers.schedules.PolynomialDecay(learning_rate, decay_steps=steps, end_learning_rate=0.0)
     warmup = round(steps * warmup_fraction)
     return optimization.WarmUp(learning_rate, decay, warmup) if warmup else decay
 
 
-def adamw(learning_rate: float, steps: int, warmup_fraction: float, weight_decay: float) -> tf_keras.optimizers.Optimizer:
+def adamw(
+    learning_rate: float, steps: int, warmup_fraction: float, weight_decay: float
+) -> tf_keras.optimizers.Optimizer:
     """BERT's AdamW. Clipping is `clip`'s: the optimizer's own would clip per replica, before the all-reduce."""
     return optimization.AdamWeightDecay(
         learning_rate=schedule(learning_rate, steps, warmup_fraction),

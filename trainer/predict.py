@@ -19,12 +19,15 @@ Signature = Callable[..., dict[str, Any]]
 
 
 def load(folder: str) -> tuple[Any, Signature]:
-    """(the SavedModel, which must be kept alive, and its serving signature). Raises ValueError if the folder holds none."""
+    """(the SavedModel, which must be kept alive; its serving signature). Raises ValueError if there is none."""
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  registers the tokenizers' operators
 
     if not storage.exists(storage.join(folder, "saved_model.pb")):
-        raise ValueError(f"--model must name an exported SavedModel, such as MODEL_DIR/export. Received: {folder}, which has no saved_model.pb.")
+        raise ValueError(
+            f"--model must name an exported SavedModel, such as MODEL_DIR/export. Received: {folder}, which has no "
+            "saved_model.pb."
+        )
     saved = tf.saved_model.load(folder)
     return saved, saved.signatures["serving_default"]
 
@@ -47,7 +50,9 @@ def score(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.ndarray]
     names = inputs_of(signature)
     for start in range(0, len(rows), BATCH):
         columns = zip(*rows[start : start + BATCH], strict=True)
-        yield from signature(**{name: tf.constant(column) for name, column in zip(names, columns, strict=True)})["scores"].numpy()
+        yield from signature(**{name: tf.constant(column) for name, column in zip(names, columns, strict=True)})[
+            "scores"
+        ].numpy()
 
 
 def main() -> None:

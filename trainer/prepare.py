@@ -83,7 +83,10 @@ def split_rows(rows: Sequence[Row], kind: str, seed: int) -> tuple[dict[str, lis
     splits = {"train": train, "validation": validation, "test": sorted(test, key=lambda row: _order(row, seed))}
     empty = [name for name, part in splits.items() if not part]
     if empty:
-        raise ValueError(f"The source must have rows enough for train, validation and test. Received: {len(rows)} rows, which leave {', '.join(empty)} empty.")
+        raise ValueError(
+            f"The source must have rows enough for train, validation and test. Received: {len(rows)} rows, which "
+            f"leave {', '.join(empty)} empty."
+        )
     return splits, len(rest) - len(clean)
 
 
@@ -95,7 +98,10 @@ def check_labels(splits: Mapping[str, Sequence[Row]], labels: Sequence[str]) -> 
     for name, rows in splits.items():
         unseen = sorted({row.label for row in rows} - known)
         if unseen:
-            raise ValueError(f"Every label must appear in train. Received: {', '.join(map(repr, unseen[:5]))} in {name} only. Is --label_column right in both files?")
+            raise ValueError(
+                f"Every label must appear in train. Received: {', '.join(map(repr, unseen[:5]))} in {name} only. Is "
+                "--label_column right in both files?"
+            )
 
 
 def _tokens(rows: Sequence[Row], tokenizer: text.Tokenizer) -> Iterator[tuple[Row, np.ndarray, np.ndarray | None]]:
@@ -126,7 +132,9 @@ def _length_histogram(lengths: np.ndarray) -> dict[str, int]:
     return {str(bound): count for bound, count in sorted(collections.Counter(bounds).items())}
 
 
-def write_split(name: str, rows: Sequence[Row], tokenizer: text.Tokenizer, labels: Sequence[str], folder: str, bar: tqdm.tqdm) -> Split:
+def write_split(
+    name: str, rows: Sequence[Row], tokenizer: text.Tokenizer, labels: Sequence[str], folder: str, bar: tqdm.tqdm
+) -> Split:
     """Write one split's shards and describe them. `labels` is empty for regression."""
     count = shard_count(len(rows))
     index = {label: place for place, label in enumerate(labels)}
@@ -195,7 +203,9 @@ def prepare(
         texts=1 if rows[0].text_b is None else 2,
         labels=classes,
         encoder=encoder,
-        vocabulary=records.Vocabulary(sha256, tokenizer.vocabulary_size, tokenizer.lower_case, **dataclasses.asdict(tokenizer.special)),
+        vocabulary=records.Vocabulary(
+            sha256, tokenizer.vocabulary_size, tokenizer.lower_case, **dataclasses.asdict(tokenizer.special)
+        ),
         seed=seed,
         splits=written,
         removed={"duplicates_of_test": duplicates, "bad_rows": skipped},

@@ -98,7 +98,9 @@ def read_manifest(folder: str) -> Manifest:
     path = storage.join(folder, MANIFEST)
     if not storage.exists(path):
         what = "has no dataset.json: its preparation did not end" if storage.is_folder(folder) else "is not there"
-        raise ValueError(f"--data_dir must name a folder that scripts/prepare_data.py has written. Received: {folder}, which {what}.")
+        raise ValueError(
+            f"--data_dir must name a folder that scripts/prepare_data.py has written. Received: {folder}, which {what}."
+        )
     try:
         content = json.loads(storage.read_text(path))
         fingerprint, version = content.pop("fingerprint"), content["format"]
@@ -107,13 +109,20 @@ def read_manifest(folder: str) -> Manifest:
         content["vocabulary"] = Vocabulary(**content["vocabulary"])
         content["labels"] = tuple(content["labels"])
         content["splits"] = {
-            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])}) for name, split in content["splits"].items()
+            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
+            for name, split in content["splits"].items()
         }
         manifest = Manifest(**content)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} must be a manifest as scripts/prepare_data.py writes it. Received: one that does not parse: {error!r}.") from None
+        raise ValueError(
+            f"{path} must be a manifest as scripts/prepare_data.py writes it. Received: one that does not parse: "
+            f"{error!r}."
+        ) from None
     if fingerprint != manifest.fingerprint:
-        raise ValueError(f"{path} was changed after it was written: its fingerprint is {manifest.fingerprint[:12]}, not {fingerprint[:12]}. Prepare the data again.")
+        raise ValueError(
+            f"{path} was changed after it was written: its fingerprint is {manifest.fingerprint[:12]}, not "
+            f"{fingerprint[:12]}. Prepare the data again."
+        )
     return manifest
 
 
@@ -127,7 +136,10 @@ def check_sizes(folder: str, manifest: Manifest) -> None:
         elif (size := storage.size(path)) != shard.bytes:
             wrong.append(f"{shard.name} has {size} bytes, not {shard.bytes}")
     if wrong:
-        raise ValueError(f"--data_dir must hold the shards its manifest lists. Received: {folder}, where {'; '.join(wrong[:5])}. Prepare the data again.")
+        raise ValueError(
+            f"--data_dir must hold the shards its manifest lists. Received: {folder}, where {'; '.join(wrong[:5])}. "
+            "Prepare the data again."
+        )
 
 
 # --- Records --------------------------------------------------------------------------------------
@@ -150,7 +162,11 @@ def serialize(example: Example) -> bytes:
     def integers(values: Iterable[int]) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
-    features = {"id": strings(json.dumps(example.id)), "text": strings(example.text), "tokens": integers(example.tokens)}
+    features = {
+        "id": strings(json.dumps(example.id)),
+        "text": strings(example.text),
+        "tokens": integers(example.tokens),
+    }
     if example.text_b is not None and example.tokens_b is not None:
         features |= {"text_b": strings(example.text_b), "tokens_b": integers(example.tokens_b)}
     if isinstance(example.label, float):
@@ -161,16 +177,33 @@ def serialize(example: Example) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-    """Examples as columns. Row r's tokens are values[starts[r] : starts[r + 1]]."""
+class Ragged:
+    """Rows of different lengths, laid end to end: row r is values[starts[r] : starts[r + 1]]."""
 
-    ids: list[int | str]
     values: np.ndarray  # int32
     starts: np.ndarray  # int64 [rows + 1]
-    values_b: np.ndarray | None
-    starts_b: np.ndarray | None
+
+    def lengths(self) -> np.ndarray:
+        """int64 [rows]."""
+        return np.diff(self.starts)
+
+    def row(self, r: int) -> np.ndarray:
+        return self.values[self.starts[r] : self.starts[r + 1]]
+
+
+def ragged(rows: Sequence[np.ndarray]) -> Ragged:
+    return Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]).astype(np.int32), np.cumsum([0, *map(len, rows)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Examples as columns."""
+
+    ids: list[int | str]
+    tokens: Ragged
+    tokens_b: Ragged | None  # of pairs
     labels: np.ndarray  # int32 or float32 [rows]
-    texts: list[str] | None  # with `with_text` only
+    texts: list[str] | None  # where they were asked for
     texts_b: list[str] | None
 
     def __len__(self) -> int:
@@ -178,8 +211,8 @@ class Columns:
 
     def lengths(self) -> np.ndarray:
         """int64 [rows]: tokens of the text or pair, without special ones."""
-        lengths: np.ndarray = np.diff(self.starts)
-        return lengths if self.starts_b is None else lengths + np.diff(self.starts_b)
+        lengths = self.tokens.lengths()
+        return lengths if self.tokens_b is None else lengths + self.tokens_b.lengths()
 
 
 def read_shards(folder: str, shards: Sequence[Shard], manifest: Manifest, *, with_text: bool = False) -> Columns:
@@ -201,7 +234,9 @@ def _read_shard(folder: str, shard: Shard) -> bytes:
     path = storage.join(folder, shard.name)
     data = storage.read_bytes(path)
     if len(data) != shard.bytes or storage.crc32c(data) != shard.crc32c:
-        raise ValueError(f"{path} is not the shard that its manifest describes: its size or CRC32C differs. Prepare the data again.")
+        raise ValueError(
+            f"{path} is not the shard that its manifest describes: its size or CRC32C differs. Prepare the data again."
+        )
     return data
 
 
@@ -238,12 +273,13 @@ def parse(serialized: Sequence[bytes], manifest: Manifest, *, with_text: bool = 
     def strings(name: str) -> list[str] | None:
         return [value.decode("utf-8") for value in parsed[name].numpy()] if name in parsed else None
 
+    def tokens(name: str) -> Ragged:
+        return Ragged(parsed[name].values.numpy().astype(np.int32), parsed[name].row_splits.numpy())
+
     return Columns(
         ids=[json.loads(value) for value in parsed["id"].numpy()],
-        values=parsed["tokens"].values.numpy().astype(np.int32),
-        starts=parsed["tokens"].row_splits.numpy(),
-        values_b=parsed["tokens_b"].values.numpy().astype(np.int32) if pair else None,
-        starts_b=parsed["tokens_b"].row_splits.numpy() if pair else None,
+        tokens=tokens("tokens"),
+        tokens_b=tokens("tokens_b") if pair else None,
         labels=parsed[label].numpy().astype(np.float32 if number else np.int32),
         texts=strings("text"),
         texts_b=strings("text_b"),

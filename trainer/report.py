@@ -71,7 +71,7 @@ class Events:
 
 
 def write_picture(history: History, metric: str, path: str, title: str) -> None:
-    """history.png: the loss and the metric, training and validation, over the steps; the best step and the test's result marked."""
+    """history.png: loss and metric, training and validation, over the steps; the best step and the test marked."""
     import io
 
     import matplotlib
@@ -82,12 +82,25 @@ def write_picture(history: History, metric: str, path: str, title: str) -> None:
     best = history.best(metric)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), dpi=110)
     for axes, name in ((left, "loss"), (right, metric)):
-        for split, style in (("train", dict(color="tab:blue", linewidth=1.2, alpha=0.8)), ("validation", dict(color="tab:orange", marker="o"))):
-            points = [(line["step"], line[name]) for line in history.of(split) if name in line and math.isfinite(line[name])]
+        for split, style in (
+            ("train", dict(color="tab:blue", linewidth=1.2, alpha=0.8)),
+            ("validation", dict(color="tab:orange", marker="o")),
+        ):
+            points = [
+                (line["step"], line[name]) for line in history.of(split) if name in line and math.isfinite(line[name])
+            ]
             if points:
                 axes.plot(*zip(*points, strict=True), label=split, **style)
         for line in history.of("test"):
-            axes.plot(line["step"], line[name], marker="*", markersize=12, linestyle="none", color="tab:green", label=f"test: {line[name]:.4f}")
+            axes.plot(
+                line["step"],
+                line[name],
+                marker="*",
+                markersize=12,
+                linestyle="none",
+                color="tab:green",
+                label=f"test: {line[name]:.4f}",
+            )
         if best:
             axes.axvline(best["step"], color="grey", linestyle=":", linewidth=1, label=f"best step: {best['step']}")
         axes.set_xlabel("step")
@@ -117,7 +130,12 @@ def table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     for name, metrics in rows:
         cells.append([name, *(_cell(metrics.get(column)) for column in names)])
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in cells)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    )
 
 
 def _cell(value: float | None) -> str:
@@ -128,7 +146,8 @@ def summary(result: Mapping[str, Any], model_dir: str) -> str:
     """The closing words of a run, from its result.json."""
     lines = [
         "",
-        f"finished: {result['steps']:,} steps in {duration(result['seconds'])}; best at step {result['best_step']:,} by validation",
+        f"finished: {result['steps']:,} steps in {duration(result['seconds'])}; best at step {result['best_step']:,} "
+        "by validation",
         table([(split, result[split]) for split in ("validation", "test")]),
         f"results    {model_dir}/result.json, metrics.jsonl, history.png, tensorboard/",
         f"model      {model_dir}/export",

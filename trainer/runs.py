@@ -6,9 +6,23 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from trainer import build, checkpoint, data, evaluation, export, metrics, model, records, report, signals, steps, storage
+from trainer import (
+    build,
+    checkpoint,
+    data,
+    evaluation,
+    export,
+    metrics,
+    model,
+    records,
+    report,
+    signals,
+    steps,
+    storage,
+)
 from trainer import config as configs
 from trainer.config import Config
 
@@ -33,7 +47,17 @@ class Files:
 
 
 def files_of(model_dir: str) -> Files:
-    names = ("config.yaml", "identity.json", "metrics.jsonl", "result.json", "history.png", "checkpoints", "best", "export", "tensorboard")
+    names = (
+        "config.yaml",
+        "identity.json",
+        "metrics.jsonl",
+        "result.json",
+        "history.png",
+        "checkpoints",
+        "best",
+        "export",
+        "tensorboard",
+    )
     return Files(model_dir, *(storage.join(model_dir, name) for name in names))
 
 
@@ -65,7 +89,8 @@ def finished(config: Config, model_dir: str) -> dict[str, Any] | None:
     different = configs.differences(there, config)
     if different:
         raise ValueError(
-            f"--model_dir must be new, or one that this configuration has begun. Received: {model_dir}, begun with another ({'; '.join(different)}). "
+            f"--model_dir must be new, or one that this configuration has begun. Received: {model_dir}, begun with "
+            f"another ({'; '.join(different)}). "
             "Choose another --model_dir, or the same values."
         )
     return json.loads(storage.read_text(files.result)) if storage.exists(files.result) else None
@@ -79,17 +104,22 @@ def claim(job: build.Job, model_dir: str) -> None:
         there = json.loads(storage.read_text(files.identity))
         for key, flag in (("data_fingerprint", "--data_dir"), ("encoder_sha256", "--encoder")):
             if there[key] != identity[key]:
-                raise ValueError(f"{flag} must be what --model_dir {model_dir} was begun with ({key} {there[key][:12]}). Received: another ({identity[key][:12]}).")
+                raise ValueError(
+                    f"{flag} must be what --model_dir {model_dir} was begun with ({key} {there[key][:12]}). Received: "
+                    f"another ({identity[key][:12]})."
+                )
     storage.write_text(files.config, configs.dump(job.config))
     storage.write_text(files.identity, json.dumps(identity, indent=1) + "\n")
 
 
 def open_run(job: build.Job, model_dir: str, started: float) -> Run:
-    """The run in model_dir, its parts built but nothing restored. `started`: time.monotonic() when the process began."""
+    """The run in model_dir, its parts built, nothing restored. `started`: time.monotonic() at the process's start."""
     files, config = files_of(model_dir), job.config
     with job.strategy.scope():
         sums = steps.totals()
-        fingerprint = tf.Variable(build.fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False)
+        fingerprint = tf.Variable(
+            build.fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False
+        )
         state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
         weights = tf.train.Checkpoint(model=job.model)
     history = report.read_history(files.metrics)
@@ -100,7 +130,9 @@ def open_run(job: build.Job, model_dir: str, started: float) -> Run:
         sums=sums,
         checkpoints=checkpoint.Series(state, files.checkpoints, config.training.keep_checkpoints),
         bests=checkpoint.Series(weights, files.best, 1),
-        window=steps.train_window(job.strategy, job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm),
+        window=steps.train_window(
+            job.strategy, job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm
+        ),
         score=steps.evaluation_step(job.strategy, job.scorer),
         history=history,
         events=report.Events(files.tensorboard) if config.logging.tensorboard else None,
@@ -125,15 +157,22 @@ def predict(run: Run, columns: records.Columns, name: str, request: signals.Requ
     job = run.job
     model.copy_values(job.model, job.scorer)
     return evaluation.predict(
-        job.strategy, run.score, columns, job.manifest, job.layout, name=name, progress=job.config.logging.progress, between=request.stop_if_made
+        job.strategy,
+        run.score,
+        columns,
+        job.manifest,
+        job.layout,
+        name=name,
+        progress=job.config.logging.progress,
+        between=request.stop_if_made,
     )
 
 
 def write_export(run: Run, request: signals.Request) -> float:
-    """Export the model as it is, if the export's scores of validation texts are the job's. Returns their largest difference."""
+    """Export the model as it is, if the export scores validation texts as the job does. Returns the difference."""
     job, config = run.job, run.job.config
     columns = read_split(run, "validation", with_text=True)
-    few = data.select(columns, range(min(PARITY_TEXTS, len(columns))))
+    few = data.select(columns, np.arange(min(PARITY_TEXTS, len(columns))))
     texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
     rows = list(zip(*(column[: len(few)] for column in texts if column), strict=True))
     scores = predict(run, few, "export", request).scores

@@ -6,21 +6,16 @@ is refused all the same.
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import re
 import tarfile
 import tempfile
-import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import requests
-import tqdm
-
-from trainer import packages
+from trainer import downloads
 
 csv.field_size_limit(1 << 30)
 
@@ -59,7 +54,7 @@ class BadRows:
 def movie_snippets(*, ratings: bool) -> Iterator[Row]:
     """The 10,605 snippets; their label is the mean rating in [-4, 4], or positive (above 0) and negative."""
     with tempfile.TemporaryDirectory() as temporary:
-        sdist = packages.fetch(packages.VADER, Path(temporary))
+        sdist = downloads.fetch(downloads.VADER, Path(temporary))
         with tarfile.open(sdist) as outer:
             inner = next(m for m in outer if m.name.endswith("/hutto_ICWSM_2014.tar.gz"))
             with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
@@ -95,7 +90,9 @@ def imdb(source: str, bad: BadRows) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             bad.add(name, f"not UTF-8 at byte {error.start}")
     if not found:
-        raise ValueError(f"--source must hold reviews as {{train,test}}/{{pos,neg}}/*.txt. Received: {source}, which has none.")
+        raise ValueError(
+            f"--source must hold reviews as {{train,test}}/{{pos,neg}}/*.txt. Received: {source}, which has none."
+        )
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -109,64 +106,19 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 parts = Path(member.name).parts
                 if member.name.startswith("/") or ".." in parts or member.issym() or member.islnk():
-                    raise ValueError(f"{path} must hold plain files inside its folder. Received: the member {member.name!r}. It was not read.")
+                    raise ValueError(
+                        f"{path} must hold plain files inside its folder. Received: the member {member.name!r}. It "
+                        "was not read."
+                    )
                 if member.isfile():
                     file = archive.extractfile(member)
                     assert file is not None
                     yield member.name, file.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"--source must be a whole tar archive. Received: {path}, which is damaged or cut short ({error}). Download it again.") from None
-
-
-# --- Downloads ------------------------------------------------------------------------------------
-
-
-def check_sha256(path: Path, sha256: str) -> None:
-    """Raises ValueError unless the file has this hash."""
-    with path.open("rb") as file:
-        received = hashlib.file_digest(file, "sha256").hexdigest()
-    if received != sha256:
-        raise ValueError(f"{path} must have the SHA-256 {sha256}. Received: {received}. Remove it and download it again, or give --sha256 of the file you mean.")
-
-
-def download(url: str, folder: Path, sha256: str | None, timeout: float = 30.0) -> Path:
-    """Fetch `url` into `folder`, going on where an earlier download was cut; returns the file's path.
-
-    Raises ValueError if it cannot be had (a server silent for `timeout` seconds included), or if its hash is another.
-    """
-    path = folder / Path(urllib.parse.urlparse(url).path).name
-    if path.is_file():
-        if sha256:
-            check_sha256(path, sha256)
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.is_file() else 0
-    try:
-        with requests.get(url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=timeout) as reply:
-            if reply.status_code == 416:  # nothing is left to fetch
-                reply.close()
-            else:
-                reply.raise_for_status()
-                if reply.status_code != 206:
-                    have = 0  # the server sends all of it
-                size = int(reply.headers.get("Content-Length", 0)) + have
-                bar = tqdm.tqdm(total=size or None, initial=have, unit="B", unit_scale=True, desc=path.name)
-                with part.open("ab" if have else "wb") as file, bar:
-                    for block in reply.iter_content(1 << 20):
-                        bar.update(file.write(block))
-                if size and part.stat().st_size != size:
-                    raise ValueError(f"{url} was cut off after {part.stat().st_size} of {size} bytes. Run the same command again: it goes on from there.")
-    except requests.RequestException as error:
-        raise ValueError(f"{url} could not be downloaded ({error}). Run the same command again, or download it by other means and give --source=FILE.") from None
-    if sha256:
-        try:
-            check_sha256(part, sha256)
-        except ValueError:
-            part.unlink()  # going on from it would never end well
-            raise
-    part.rename(path)
-    return path
+        raise ValueError(
+            f"--source must be a whole tar archive. Received: {path}, which is damaged or cut short ({error}). "
+            "Download it again."
+        ) from None
 
 
 # --- CSV, TSV, JSONL ------------------------------------------------------------------------------
@@ -183,12 +135,20 @@ def table(source: str, columns: ColumnNames, split: str, bad: BadRows, *, quotes
     """Rows of a .csv, .tsv or .jsonl file. A row's id is its number from 0, its header aside."""
     path = Path(source)
     if not path.is_file():
-        raise ValueError(f"The source must be a file. Received: {source}, which is {'a folder' if path.is_dir() else 'not there'}.")
+        raise ValueError(
+            f"The source must be a file. Received: {source}, which is {'a folder' if path.is_dir() else 'not there'}."
+        )
     if path.suffix not in (".csv", ".tsv", ".jsonl"):
         raise ValueError(f"The source must end in .csv, .tsv or .jsonl. Received: {source}.")
     raw = path.read_bytes()
-    text = raw.decode("utf-8-sig", errors="surrogateescape")  # bytes that are not UTF-8 become lone surrogates, found below
-    records = _json_lines(text, bad) if path.suffix == ".jsonl" else _separated(text, "\t" if path.suffix == ".tsv" else ",", quotes, source, columns, bad)
+    text = raw.decode(
+        "utf-8-sig", errors="surrogateescape"
+    )  # bytes that are not UTF-8 become lone surrogates, found below
+    records = (
+        _json_lines(text, bad)
+        if path.suffix == ".jsonl"
+        else _separated(text, "\t" if path.suffix == ".tsv" else ",", quotes, source, columns, bad)
+    )
     number = -1
     for number, (where, record) in enumerate(records):
         if record is None:
@@ -214,13 +174,20 @@ def table(source: str, columns: ColumnNames, split: str, bad: BadRows, *, quotes
 Record = tuple[str, dict[str, str] | None]  # where it stands, and its columns; None if it was found bad
 
 
-def _separated(text: str, delimiter: str, quotes: bool, source: str, columns: ColumnNames, bad: BadRows) -> Iterator[Record]:
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+def _separated(
+    text: str, delimiter: str, quotes: bool, source: str, columns: ColumnNames, bad: BadRows
+) -> Iterator[Record]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    )
     header = next(reader, [])
     absent = [name for name in dataclasses.astuple(columns) if name is not None and name not in header]
     if absent:
-        raise ValueError(f"{source} must have the column {absent[0]!r}. Received: one with {', '.join(map(repr, header)) or 'no columns'}. Set --text_column, --text_pair_column and --label_column.")
+        raise ValueError(
+            f"{source} must have the column {absent[0]!r}. Received: one with "
+            f"{', '.join(map(repr, header)) or 'no columns'}. Set --text_column, --text_pair_column and "
+            "--label_column."
+        )
     while True:
         line = reader.line_num + 1
         try:
@@ -251,7 +218,11 @@ def _json_lines(text: str, bad: BadRows) -> Iterator[Record]:
             record = None
         else:
             if isinstance(record, dict):
-                record = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items() if value is not None}
+                record = {
+                    key: value if isinstance(value, str) else json.dumps(value)
+                    for key, value in record.items()
+                    if value is not None
+                }
             else:
                 bad.add(f"line {number}", "not a JSON object")
                 record = None
@@ -269,7 +240,7 @@ def is_number(label: str) -> bool:
 
 
 def label_kind(labels: Iterable[str], label_type: str) -> str:
-    """"classification" or "regression", as --label_type says.
+    """ "classification" or "regression", as --label_type says.
 
     auto: a number when every label parses as one and any is not whole or more than 20 differ.
     Raises ValueError for a label that is no number where numbers are asked for.
@@ -277,7 +248,9 @@ def label_kind(labels: Iterable[str], label_type: str) -> str:
     different = set(labels)
     odd = sorted(label for label in different if not is_number(label))
     if label_type == "number" and odd:
-        raise ValueError(f"--label_type=number needs labels that are finite numbers. Received: {', '.join(map(repr, odd[:5]))}.")
+        raise ValueError(
+            f"--label_type=number needs labels that are finite numbers. Received: {', '.join(map(repr, odd[:5]))}."
+        )
     if label_type == "number":
         return "regression"
     if label_type == "class" or odd:

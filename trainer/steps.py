@@ -37,7 +37,12 @@ def totals() -> Totals:
     """Call it in the strategy's scope."""
 
     def zero() -> tf.Variable:
-        return tf.Variable(0.0, trainable=False, synchronization=tf.VariableSynchronization.ON_READ, aggregation=tf.VariableAggregation.SUM)
+        return tf.Variable(
+            0.0,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
 
     first = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return Totals(zero(), zero(), zero(), tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first))
@@ -49,7 +54,12 @@ def reset(sums: Totals) -> None:
 
 
 def train_window(
-    strategy: tf.distribute.Strategy, model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, sums: Totals, seed: int, clip_norm: float
+    strategy: tf.distribute.Strategy,
+    model: tf_keras.Model,
+    optimizer: tf_keras.optimizers.Optimizer,
+    sums: Totals,
+    seed: int,
+    clip_norm: float,
 ) -> Callable[[Any, tf.Tensor], None]:
     """A function (iterator, count) that trains `count` (int32 []) steps without leaving the device.
 
@@ -85,7 +95,9 @@ def train_window(
         sums.weight.assign_add(tf.reduce_sum(weights))
         sums.loss.assign_add(tf.reduce_sum(weights * each))
         if labels.dtype.is_integer:
-            sums.correct.assign_add(tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32)))
+            sums.correct.assign_add(
+                tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
+            )
         good = tf.math.is_finite(replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)) & tf.math.is_finite(norm)
         first = tf.equal(sums.bad_step, 0) & ~good
         sums.bad_step.assign(tf.where(first, tf.cast(optimizer.iterations, tf.int64), sums.bad_step))
@@ -98,7 +110,9 @@ def train_window(
     return window
 
 
-def evaluation_step(strategy: tf.distribute.Strategy, model: tf_keras.Model) -> Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]:
+def evaluation_step(
+    strategy: tf.distribute.Strategy, model: tf_keras.Model
+) -> Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]:
     """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
 
     def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

@@ -63,7 +63,7 @@ def rename(source: str, target: str) -> None:
 
 
 def replace_folder(source: str, target: str) -> None:
-    """Put the folder `source` in place of `target`. A reader sees the old one, none, or the new one, never a mixture."""
+    """Put `source` in the place of `target`. A reader sees the old folder, none, or the new one, never a mixture."""
     remove(target)
     rename(source, target)
 
@@ -116,7 +116,8 @@ def locked(folder: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise ValueError(
-                f"--model_dir must be used by one run at a time. Received: {folder}, held by {file.read().strip() or 'another process'}. "
+                f"--model_dir must be used by one run at a time. Received: {folder}, held by "
+                f"{file.read().strip() or 'another process'}. "
                 "Wait for it to end, or choose another --model_dir."
             ) from None
         file.truncate(0)

@@ -32,7 +32,10 @@ def _one_device() -> Chosen:
 def _mirrored() -> Chosen:
     gpus, cpus = _devices("GPU"), _devices("CPU")
     if not gpus and len(cpus) < 2:
-        raise UsageError("--strategy=mirrored needs GPUs. Received: a machine without one. Use --strategy=cpu, or --virtual_devices=2 to try replicas on the CPU.")
+        raise UsageError(
+            "--strategy=mirrored needs GPUs. Received: a machine without one. Use --strategy=cpu, or "
+            "--virtual_devices=2 to try replicas on the CPU."
+        )
     devices = gpus or cpus
     return Chosen(tf.distribute.MirroredStrategy(devices), f"{len(devices)} replicas on {', '.join(devices)}")
 
@@ -43,7 +46,12 @@ def _auto() -> Chosen:
     return dataclasses.replace(chosen, description=f"{chosen.description}, chosen by --strategy=auto")
 
 
-STRATEGIES: dict[str, Callable[[], Chosen]] = {"auto": _auto, "cpu": _cpu, "one_device": _one_device, "mirrored": _mirrored}
+STRATEGIES: dict[str, Callable[[], Chosen]] = {
+    "auto": _auto,
+    "cpu": _cpu,
+    "one_device": _one_device,
+    "mirrored": _mirrored,
+}
 
 
 def has_bfloat16(strategy: tf.distribute.Strategy) -> bool:
@@ -66,8 +74,9 @@ def _cpu_flags() -> set[str]:
 
 
 def build(name: str, virtual_devices: int | None = None) -> Chosen:
-    """The strategy of this name. `virtual_devices` splits the CPU into that many logical devices; call it before TensorFlow starts up.
+    """The strategy of this name; call it before TensorFlow starts up.
 
+    `virtual_devices` splits the CPU into that many logical devices.
     Raises UsageError for an unknown name, or hardware that is not there.
     """
     if name not in STRATEGIES:

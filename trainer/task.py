@@ -1,28 +1,36 @@
 """The entry point of a job: parse, build, run, close.
 
-  python -m trainer.task --data_dir=data/mine --model_dir=runs/mine [--config=configs/X.yaml] [--set section.key=value]...
-  python -m trainer.task --mode=evaluate --model_dir=runs/mine [--split=test] [--baseline]
-  python -m trainer.task --mode=export --model_dir=runs/mine
-  python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
+python -m trainer.task --data_dir=data/mine --model_dir=runs/mine [--config=configs/X.yaml] [--set section.key=value]...
+python -m trainer.task --mode=evaluate --model_dir=runs/mine [--split=test] [--baseline]
+python -m trainer.task --mode=export --model_dir=runs/mine
+python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
 """
 
-import dataclasses
 import json
 import sys
 import time
 
 STARTED = time.monotonic()
 
-from absl import app, flags  # noqa: E402
+from absl import flags  # noqa: E402
 
 from trainer import environment  # noqa: E402
 from trainer.environment import STOPPED, UsageError  # noqa: E402
 
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export", "inspect_batches"], "what to do; evaluate and export need model_dir alone")
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "export", "inspect_batches"],
+    "what to do; evaluate and export need model_dir alone",
+)
 STRATEGY = flags.DEFINE_string("strategy", "auto", "auto, cpu, one_device or mirrored")
-VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", None, "split the CPU into so many devices, so that --strategy=mirrored runs so many replicas on it")
+VIRTUAL_DEVICES = flags.DEFINE_integer(
+    "virtual_devices",
+    None,
+    "split the CPU into so many devices, so that --strategy=mirrored runs so many replicas on it",
+)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set")
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "where the run keeps everything")
 flags.DEFINE_alias("job-dir", "model_dir")
@@ -31,7 +39,9 @@ TASK = flags.DEFINE_string("task", None, "refused if the data set's is another")
 STEPS = flags.DEFINE_integer("steps", 1, "inspect_batches: how many batches")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: on which split")
 BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: a bag-of-words model on the same split beside it")
-PREDICTIONS = flags.DEFINE_string("predictions", None, "evaluate: write every example's id, label and scores to this JSONL file")
+PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "evaluate: write every example's id, label and scores to this JSONL file"
+)
 
 
 def read_config() -> "configs.Config":  # type: ignore[name-defined]  # noqa: F821
@@ -44,7 +54,9 @@ def read_config() -> "configs.Config":  # type: ignore[name-defined]  # noqa: F8
     if MODE.value in ("evaluate", "export"):
         path = runs.files_of(MODEL_DIR.value).config
         if CONFIG.value or SET.value:
-            raise UsageError(f"--mode={MODE.value} takes the configuration of --model_dir. Received: --config or --set beside it.")
+            raise UsageError(
+                f"--mode={MODE.value} takes the configuration of --model_dir. Received: --config or --set beside it."
+            )
     return configs.load(path, SET.value, given)
 
 
@@ -74,7 +86,10 @@ def restored(config: "configs.Config") -> "runs.Run":  # type: ignore[name-defin
     chosen = strategies.build(STRATEGY.value, VIRTUAL_DEVICES.value)
     run = runs.open_run(build.job(config, chosen.strategy), MODEL_DIR.value, STARTED)
     if checkpoint.restore(run.bests) is None:
-        raise ValueError(f"--model_dir must hold a run that has evaluated. Received: {MODEL_DIR.value}, which has no best checkpoint yet.")
+        raise ValueError(
+            f"--model_dir must hold a run that has evaluated. Received: {MODEL_DIR.value}, which has no best "
+            "checkpoint yet."
+        )
     return run
 
 
@@ -90,7 +105,9 @@ def evaluate(config: "configs.Config") -> int:  # type: ignore[name-defined]  # 
         storage.write_text(PREDICTIONS.value, "".join(json.dumps(row) + "\n" for row in metrics.rows(predictions)))
     if BASELINE.value:
         train, test = (runs.read_split(run, split, with_text=True) for split in ("train", SPLIT.value))
-        rows.append((baseline.NAME, metrics.summarise(baseline.predict(train, test, run.job.manifest), run.job.manifest.kind)))
+        rows.append(
+            (baseline.NAME, metrics.summarise(baseline.predict(train, test, run.job.manifest), run.job.manifest.kind))
+        )
     print(f"{SPLIT.value} of {config.data_dir}")
     print(report.table(rows))
     return environment.DONE
@@ -114,7 +131,9 @@ def inspect_batches(config: "configs.Config") -> int:  # type: ignore[name-defin
     plan = build.plan(config, manifest.splits["train"].examples)
     listed = checkpoint.steps(runs.files_of(MODEL_DIR.value).checkpoints) if MODEL_DIR.value else []
     first = listed[-1] if listed else 0
-    batches = data.train_batches(config.data_dir, manifest, build.order(config), config.data.batch_size, first, plan.examples)
+    batches = data.train_batches(
+        config.data_dir, manifest, build.order(config), config.data.batch_size, first, plan.examples
+    )
     for step, batch in zip(range(first + 1, first + 1 + STEPS.value), batches, strict=False):
         print(json.dumps({"step": step, "ids": batch.ids}))
     return environment.DONE
@@ -128,7 +147,9 @@ def main(argv: list[str]) -> int:
     config = read_config()
     from trainer import signals
 
-    mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[MODE.value]
+    mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[
+        MODE.value
+    ]
     try:
         return mode(config)
     except signals.Stopped as stopped:

@@ -50,7 +50,9 @@ def load_tokenizer(folder: str) -> Tokenizer:
     return Tokenizer(
         saved_model=saved,
         tokenize=tokenize,
-        special=SpecialTokens(start=ids["start_of_sequence_id"], end=ids["end_of_segment_id"], padding=ids["padding_id"]),
+        special=SpecialTokens(
+            start=ids["start_of_sequence_id"], end=ids["end_of_segment_id"], padding=ids["padding_id"]
+        ),
         vocabulary_size=ids["vocab_size"],
         lower_case=upper.shape == lower.shape and bool(tf.reduce_all(upper == lower)),
     )
@@ -59,7 +61,11 @@ def load_tokenizer(folder: str) -> Tokenizer:
 def vocabulary_file(folder: str) -> str | None:
     """The vocabulary among a SavedModel's assets (vocab.txt or a SentencePiece model); None if it has none."""
     assets = storage.join(folder, "assets")
-    found = [n for n in storage.names(assets) if n.endswith((".txt", ".model", ".vocab"))] if storage.is_folder(assets) else []
+    found = (
+        [n for n in storage.names(assets) if n.endswith((".txt", ".model", ".vocab"))]
+        if storage.is_folder(assets)
+        else []
+    )
     return storage.join(assets, found[0]) if len(found) == 1 else None
 
 
@@ -74,7 +80,7 @@ def special_count(texts: int) -> int:
 
 
 def keep(tokens: tf.RaggedTensor, budget: tf.Tensor, truncation: str) -> tf.RaggedTensor:
-    """At most `budget` (int32 [] or [B]) tokens of each row: its first, its last, or both ends, the first having one more if odd."""
+    """At most `budget` (int32 [] or [B]) tokens of each row: its first, its last, or as many of both ends."""
     lengths = tf.cast(tokens.row_lengths(), tf.int32)
     kept = tf.minimum(lengths, budget)
     first = {"head": kept, "tail": tf.zeros_like(kept), "head_tail": (kept + 1) // 2}[truncation]
