@@ -10,11 +10,15 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from trainer import environment, tasks
 from trainer.environment import UsageError
+
+if TYPE_CHECKING:
+    from trainer.sources import BadRows, Row
 
 TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "which data set")
 SOURCE = flags.DEFINE_string("source", None, "the file, folder or URL to read; imdb has a URL of its own")
@@ -66,7 +70,7 @@ def local_source(task: str, source: str | None) -> str:
     return source
 
 
-def rows_of(task: str, bad: "sources.BadRows") -> Iterator["sources.Row"]:  # type: ignore[name-defined]  # noqa: F821
+def rows_of(task: str, bad: "BadRows") -> Iterator["Row"]:
     from trainer import sources
 
     if task == "movie_snippets":

@@ -172,6 +172,10 @@ def load(path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, An
     key for an unknown one.
     """
     tree = _read_yaml(path) if path else {}
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    for key, rival in (("training.steps", "training.epochs"), ("training.epochs", "training.steps")):
+        if key in keys and rival not in keys and isinstance(tree.get("training"), dict):
+            _set(tree, rival, None)  # the one that was asked for replaces the preset's other
     malformed = []
     for override in overrides:
         key, equals, value = override.partition("=")

@@ -74,6 +74,12 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return BAD_USAGE if isinstance(error, UsageError) else FAILED
+        except Exception as error:
+            if type(error).__module__ != "tensorflow.python.framework.errors_impl":
+                raise  # a defect of ours, with its traceback
+            # TensorFlow's own failures: a full disk, a file that cannot be read or written.
+            print(f"error: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+            return FAILED
 
     def parse(argv: list[str]) -> list[str]:
         try:

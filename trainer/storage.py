@@ -123,4 +123,9 @@ def locked(folder: str) -> Iterator[None]:
         file.truncate(0)
         json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if os.listdir(folder) == [".lock"]:  # refused before it began: leave no folder that looks like a run
+                os.remove(join(folder, ".lock"))
+                os.rmdir(folder)

@@ -9,6 +9,7 @@ python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids o
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 STARTED = time.monotonic()
 
@@ -16,6 +17,10 @@ from absl import flags  # noqa: E402
 
 from trainer import environment  # noqa: E402
 from trainer.environment import STOPPED, UsageError  # noqa: E402
+
+if TYPE_CHECKING:  # what imports TensorFlow is imported where it is used, so that --help answers at once
+    from trainer.config import Config
+    from trainer.runs import Run
 
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
@@ -44,7 +49,7 @@ PREDICTIONS = flags.DEFINE_string(
 )
 
 
-def read_config() -> "configs.Config":  # type: ignore[name-defined]  # noqa: F821
+def read_config() -> "Config":
     """The flags' configuration; for evaluate and export, that of the model_dir, with the paths that flags change."""
     from trainer import config as configs
     from trainer import runs
@@ -60,7 +65,7 @@ def read_config() -> "configs.Config":  # type: ignore[name-defined]  # noqa: F8
     return configs.load(path, SET.value, given)
 
 
-def train(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+def train(config: "Config") -> int:
     from trainer import build, loop, report, runs, signals, storage, strategies
 
     with storage.locked(MODEL_DIR.value):
@@ -79,7 +84,7 @@ def train(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noq
     return environment.DONE
 
 
-def restored(config: "configs.Config") -> "runs.Run":  # type: ignore[name-defined]  # noqa: F821
+def restored(config: "Config") -> "Run":
     """The run of model_dir with its best weights."""
     from trainer import build, checkpoint, runs, strategies
 
@@ -93,7 +98,7 @@ def restored(config: "configs.Config") -> "runs.Run":  # type: ignore[name-defin
     return run
 
 
-def evaluate(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+def evaluate(config: "Config") -> int:
     from trainer import baseline, metrics, report, runs, signals, storage
 
     run = restored(config)
@@ -113,7 +118,7 @@ def evaluate(config: "configs.Config") -> int:  # type: ignore[name-defined]  # 
     return environment.DONE
 
 
-def write_export(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+def write_export(config: "Config") -> int:
     from trainer import runs, signals, storage
 
     with storage.locked(MODEL_DIR.value), signals.watched() as request:
@@ -122,7 +127,7 @@ def write_export(config: "configs.Config") -> int:  # type: ignore[name-defined]
     return environment.DONE
 
 
-def inspect_batches(config: "configs.Config") -> int:  # type: ignore[name-defined]  # noqa: F821
+def inspect_batches(config: "Config") -> int:
     """Prints {"step", "ids"} for the next K global batches, from model_dir's newest checkpoint on."""
     from trainer import build, checkpoint, data, records, runs
 
