@@ -18,13 +18,13 @@ from trainer.environment import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A loaded encoder: rebuilt natively, or (architecture None) the Hub's SavedModel itself."""
+    """An encoder: rebuilt natively, or (architecture None) the Hub's SavedModel in `folder`."""
 
     name: str
     sha256: str
     architecture: native.Architecture | None
     values: list[Any]  # of the native encoder's variables
-    saved: Any  # of the Hub's path
+    folder: str
 
     @property
     def path(self) -> str:
@@ -104,7 +104,8 @@ def load_encoder(config: Config, manifest: records.Manifest) -> Encoder:
         raise ValueError(
             f"--data_dir must be prepared with the encoder's own vocabulary ({vocabulary[:12]}). "
             f"Received: {config.data_dir}, prepared with that of {manifest.encoder} "
-            f"({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, or change --encoder."
+            f"({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, "
+            "or change --encoder."
         )
     saved = encoders.load(folders.encoder)
     digest = encoders.sha256(folders.encoder)
@@ -119,11 +120,11 @@ def load_encoder(config: Config, manifest: records.Manifest) -> Encoder:
             "(its dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
             file=sys.stderr,
         )
-        return Encoder(config.encoder, digest, None, [], saved)
+        return Encoder(config.encoder, digest, None, [], folders.encoder)
     rate = config.model.dropout
     if rate is not None:
         architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
-    return Encoder(config.encoder, digest, architecture, values, None)
+    return Encoder(config.encoder, digest, architecture, values, folders.encoder)
 
 
 def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
@@ -144,11 +145,11 @@ def resolve_precision(config: Config, encoder: Encoder, strategy: tf.distribute.
 
 
 def _model(config: Config, manifest: records.Manifest, encoder: Encoder, precision: str) -> tf_keras.Model:
-    layer = (
-        model.native_encoder(encoder.architecture, encoder.values, precision)
-        if encoder.architecture
-        else model.hub_encoder(encoder.saved)
-    )
+    """Call it in the strategy's scope, where the Hub's SavedModel is loaded again: its variables are made there."""
+    if encoder.architecture:
+        layer = model.native_encoder(encoder.architecture, encoder.values, precision)
+    else:
+        layer = model.hub_encoder(encoders.load(encoder.folder))
     rate = model.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     return model.build(layer, manifest.classes or 1, rate, config.seed)
 

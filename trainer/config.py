@@ -153,14 +153,12 @@ def validate(tree: Mapping[str, Any]) -> Config:
                 errors.append(
                     f"{key}: {message} was required. Received: {error['input']!r}. Change it with --set {key}=..."
                 )
-    else:
-        if config.training.epochs and config.training.steps:
-            errors.append(
-                f"training.epochs or training.steps was required, not both. Received: {config.training.epochs:g} and "
-                f"{config.training.steps}."
-            )
-        if not errors:
-            return config
+    training = tree.get("training")
+    if isinstance(training, dict) and training.get("epochs") and training.get("steps"):
+        both = f"{training['epochs']} and {training['steps']}"
+        errors.append(f"training.epochs or training.steps was required, not both. Received: {both}.")
+    if not errors:
+        return config
     raise UsageError("\n".join(["the configuration has errors:", *dict.fromkeys(errors)]))
 
 

@@ -37,7 +37,8 @@ def build(
     text: string [batch] (and text_pair for pairs) -> scores: float32 [batch, classes], logits of the
     same shape, and for classification labels: string [batch], the winning class's name.
     """
-    names = tf.constant(list(labels)) if labels else None
+    # A variable, since a SavedModel gives back no plain tensors: predict.class_names reads it.
+    names = tf.Variable(list(labels), trainable=False) if labels else None
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = [tokenizer.tokenize(column) for column in columns]

@@ -52,12 +52,14 @@ PREDICTIONS = flags.DEFINE_string(
 def read_config() -> "Config":
     """The flags' configuration; for evaluate and export, that of the model_dir, with the paths that flags change."""
     from trainer import config as configs
-    from trainer import runs
+    from trainer import runs, storage
 
     given = {"data_dir": DATA_DIR.value, "encoder": ENCODER.value, "task": TASK.value}
     path = CONFIG.value
     if MODE.value in ("evaluate", "export"):
         path = runs.files_of(MODEL_DIR.value).config
+        if not storage.exists(path):
+            raise UsageError(f"--model_dir must hold a run. Received: {MODEL_DIR.value}, which has no config.yaml.")
         if CONFIG.value or SET.value:
             raise UsageError(
                 f"--mode={MODE.value} takes the configuration of --model_dir. Received: --config or --set beside it."
