@@ -1,6 +1,7 @@
 """Fixtures that cost seconds: tiny encoders, made once a session in processes of their own."""
 
 import csv
+import json
 import random
 import subprocess
 import sys
@@ -76,10 +77,10 @@ def prepared(tiny, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def flags(tiny, prepared) -> list[str]:
-    """A job of 60 steps of 16 texts, seconds of training; model_dir is missing."""
+    """A job of 100 steps of 16 texts, seconds of training; model_dir is missing."""
     keys = (
-        *("training.steps=60", "training.log_every=20", "training.save_every=30", "training.eval_every=30"),
-        *("data.batch_size=16", "data.seq_length=24", "data.truncation=head_tail", "optimizer.learning_rate=2e-3"),
+        *("training.steps=100", "training.log_every=20", "training.save_every=40", "training.eval_every=50"),
+        *("data.batch_size=16", "data.seq_length=24", "data.truncation=head_tail", "optimizer.learning_rate=1e-3"),
     )
     return [f"--encoder={tiny}", f"--data_dir={prepared}", *(f"--set={key}" for key in keys)]
 
@@ -90,3 +91,36 @@ def finished_run(flags, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
     python("-m", "trainer.task", *flags, f"--model_dir={folder}", check=True)
     return folder
+
+
+def start(code: str, *arguments: object, **options) -> subprocess.Popen:
+    """Python code in a process of its own, its output in pipes."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of Python code run in a process of its own."""
+    process = start(code, *arguments, **options)
+    out, error = process.communicate(timeout=120)
+    return process.returncode, out, error
+
+
+@pytest.fixture(scope="session")
+def job(finished_run):
+    """The parts of that job on one CPU, with the encoder's own weights. What changes the model, restores it."""
+    import tensorflow as tf
+
+    from trainer import build, config
+
+    loaded = config.load(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
+    return build.job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"))
+
+
+@pytest.fixture(scope="session")
+def evaluated(finished_run, tmp_path_factory) -> tuple[str, list[dict]]:
+    """What --mode=evaluate prints of that run's test split, with the baseline, and the predictions that it writes."""
+    predictions = tmp_path_factory.mktemp("evaluated") / "predictions.jsonl"
+    arguments = [f"--model_dir={finished_run}", "--baseline", f"--predictions={predictions}"]
+    done = python("-m", "trainer.task", "--mode=evaluate", *arguments, check=True)
+    return done.stdout, [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import signal
 import subprocess
@@ -18,14 +17,12 @@ from conftest import ROOT, review
 STEPS = 120
 
 
-def run(*arguments, code=0, limit="", env=None):
-    """Run a command of the project; returns its standard output and error together. `limit`: a shell command before it."""
+def run(*arguments, code=0, limit=""):
+    """Run a command of the project, `limit` before it in its shell; returns its standard output and error together."""
     command = [sys.executable, *map(str, arguments)]
     if limit:
         command = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})}
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     output = done.stdout + done.stderr
     assert done.returncode == code, output[-3000:]
     assert "Traceback" not in output, output[-3000:]
@@ -192,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(job, tmp_pat
 def test_pairs_of_texts_train_and_predict(tiny, tmp_path):
     rng = random.Random(1)
     with open(tmp_path / "pairs.jsonl", "w") as file:
-        for i in range(120):
+        for _ in range(120):
             first, second = rng.random() < 0.5, rng.random() < 0.5
             row = {"a": review(rng, first), "b": review(rng, second), "same": int(first == second)}
             file.write(json.dumps(row) + "\n")

@@ -31,7 +31,10 @@ def listed(folder: str) -> list[str]:
     """
     if not storage.exists(storage.join(folder, "checkpoint")):
         return []
-    state = tf.train.get_checkpoint_state(folder)
+    try:
+        state = tf.train.get_checkpoint_state(folder)
+    except ValueError:  # an empty one
+        state = None
     if state is None:
         raise ValueError(
             f"{storage.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. "
@@ -82,7 +85,7 @@ def damage(prefix: str) -> str | None:
         reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         return str(error).splitlines()[0][:200]
     return None
 

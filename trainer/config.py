@@ -15,14 +15,31 @@ from pydantic import Field
 from trainer.environment import UsageError
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_boolean(wanted: str) -> pydantic.BeforeValidator:
+    """YAML reads `on` as true, and pydantic true as 1."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(wanted)
+        return value
+
+    return pydantic.BeforeValidator(check)
+
+
+Integer = Annotated[int, _no_boolean("a valid integer")]
+Number = Annotated[float, _no_boolean("a valid number"), Field(allow_inf_nan=False)]
+Positive = Annotated[Integer, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     __pydantic_config__ = _STRICT
-    seq_length: Annotated[int, Field(ge=3)] = 128  # tokens of an example, special ones included; longer texts are cut
+    seq_length: Annotated[Integer, Field(ge=3)] = (
+        128  # tokens of an example, special ones included; longer texts are cut
+    )
     truncation: Literal["head", "tail", "head_tail"] = "head"  # which end of a longer text is kept
     batch_size: Positive = 32  # global: over all replicas
     group_by_length: bool = True  # batches of texts of similar length: less padding
@@ -33,21 +50,21 @@ class Data:
 @dataclasses.dataclass(frozen=True)
 class Training:
     __pydantic_config__ = _STRICT
-    epochs: Annotated[float, Field(gt=0)] | None = None  # 3 if steps is not set either
+    epochs: Annotated[Number, Field(gt=0)] | None = None  # 3 if steps is not set either
     steps: Positive | None = None
     log_every: Positive = 20
     save_every: Positive = 500
     eval_every: Positive | None = None  # steps; once an epoch if not set
-    keep_checkpoints: Annotated[int, Field(ge=3)] = 3
+    keep_checkpoints: Annotated[Integer, Field(ge=3)] = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     __pydantic_config__ = _STRICT
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # the peak, after warm-up
+    learning_rate: Annotated[Number, Field(gt=0)] = 1e-4  # where the decay begins; warm-up rises to meet it
     warmup_fraction: Fraction = 0.1  # of the steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0  # of all gradients together
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
+    clip_norm: Annotated[Number, Field(gt=0)] = 1.0  # of all gradients together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +86,7 @@ class Config:
     task: str | None = None  # refused if the data set's is another
     encoder: str = "minilm"
     preprocess: str = ""  # the encoder's preprocessor, where none goes with it
-    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    seed: Annotated[Integer, Field(ge=0, lt=1 << 31)] = 0
     precision: Literal["float32", "bfloat16", "auto"] = (
         "float32"  # of the training steps; evaluation and export are float32
     )
@@ -99,13 +116,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-KEYS = tuple(key for key, _ in flatten(dataclasses.asdict(Config())))
+DEFAULTS = dict(flatten(dataclasses.asdict(Config())))
+KEYS = tuple(DEFAULTS)
 
 
 def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
     # A right name in the wrong section is the likelier slip than a wrong name in the right one.
-    near = near or [k for k in KEYS if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    near = [k for k in KEYS if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    near = near or difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
     return f"; the nearest is {near[0]}" if near else f"; there are {', '.join(KEYS)}"
 
 
@@ -137,21 +155,24 @@ def _read_yaml(path: str) -> dict[str, Any]:
 def validate(tree: Mapping[str, Any]) -> Config:
     """The Config that a tree of plain values stands for. Raises UsageError with every error in it."""
     errors = []
+    tree = {key: value for key, value in tree.items() if value is not None}  # an empty section sets nothing
     try:
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         for error in invalid.errors():
             key = ".".join(
-                str(part)
-                for part in error["loc"]
-                if part not in ("float", "int", "constrained-float", "constrained-int")
+                str(part) for part in error["loc"] if not str(part).startswith(("function-", "float", "int"))
             )
             if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-                errors.append(f"{key}: a known key was required{_nearest(key)}. Received: {key}.")
+                section = error["input"] if isinstance(error["input"], Mapping) else None
+                unknown = [f"{key}.{name}" for name, _ in flatten(section)] if section else [key]
+                errors += [f"{k}: a known key was required{_nearest(k)}. Received: {k}." for k in unknown]
             else:
-                message = error["msg"].removeprefix("Input should be ")
+                wanted = (
+                    error["msg"].removeprefix("Input should be ").removeprefix("Value error, ").split(", unable")[0]
+                )
                 errors.append(
-                    f"{key}: {message} was required. Received: {error['input']!r}. Change it with --set {key}=..."
+                    f"{key}: {wanted} was required. Received: {error['input']!r}. Change it with --set {key}=..."
                 )
     training = tree.get("training")
     if isinstance(training, dict) and training.get("epochs") and training.get("steps"):
@@ -180,7 +201,8 @@ def load(path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, An
         if not equals or not key:
             malformed.append(f"--set takes section.key=value. Received: {override!r}.")
         else:
-            _set(tree, key.strip(), None if value.strip() in ("null", "none", "") else value.strip())
+            unset = value.strip() in ("null", "none", "") and not isinstance(DEFAULTS.get(key.strip()), str)
+            _set(tree, key.strip(), None if unset else value.strip())
     for key, value in (flags or {}).items():
         if value is not None:
             _set(tree, key, value)

@@ -7,6 +7,7 @@ encoders, so that whatever works with the result works with the Hub's.
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -73,8 +74,27 @@ def hugging_face_name(name: str) -> str:
     return f"{path}.{ {'kernel': 'weight', 'gamma': 'weight', 'beta': 'bias', 'bias': 'bias'}[kind] }"
 
 
-def _bert(config: Mapping[str, Any]) -> tf_keras.Model:
+SIZES = (
+    "attention_probs_dropout_prob",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "type_vocab_size",
+    "vocab_size",
+)
+
+
+def _bert(path: Path) -> tf_keras.Model:
     """A BertEncoder of the sizes in a bert_config.json or a Hugging Face config.json."""
+    config = _read_json(path)
+    missing = sorted(set(SIZES) - set(config))
+    if missing:
+        raise ValueError(f"{path} must give a BERT's sizes. Received: one without {', '.join(missing)}.")
     # Hugging Face's "gelu" is the exact one; Google's checkpoints were trained with the tanh form.
     hugging_face = config.get("model_type") == "bert"
     kind = config["hidden_act"]
@@ -108,16 +128,34 @@ def _assign(
             f"{where} must hold the weights of a whole BERT encoder. Received: one without {', '.join(missing[:3])}."
         )
     for variable in encoder.trainable_variables:
-        value = values[names[variable.name]]
+        name, shape = names[variable.name], _stored_shape(variable)
+        value = values[name]
         if transposed and variable.name.endswith("kernel:0"):
             value = value.T
+        if value.shape != shape:
+            raise ValueError(
+                f"{name} in {where} must have the shape {shape} that the sizes beside it give. Received: {value.shape}."
+            )
         variable.assign(value.reshape(variable.shape))
+
+
+def _stored_shape(variable: tf.Variable) -> tuple[int, ...]:
+    """The variable's shape where heads are not an axis of their own: [in, heads, size] is [in, heads * size] there."""
+    shape = tuple(variable.shape)
+    if "self_attention/" not in variable.name:
+        return shape
+    if variable.name.endswith("attention_output/kernel:0"):
+        return (math.prod(shape[:-1]), shape[-1])
+    return (shape[0], math.prod(shape[1:])) if variable.name.endswith("kernel:0") else (math.prod(shape),)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"--source must name a folder with {path.name}. Received: {path.parent}, which has none.")
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must hold JSON. Received: a file that does not parse ({error}).") from None
     return loaded
 
 
@@ -141,7 +179,7 @@ def hugging_face(folder: Path) -> Source:
         n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
         for n, v in values.items()
     }
-    encoder = _bert(config)
+    encoder = _bert(folder / "config.json")
     _assign(encoder, values, hugging_face_name, transposed=True, where=weights)
     tokenizer = folder / "tokenizer_config.json"
     lower_case = json.loads(tokenizer.read_text()).get("do_lower_case", True) if tokenizer.is_file() else True
@@ -150,7 +188,7 @@ def hugging_face(folder: Path) -> Source:
 
 def checkpoint(folder: Path) -> Source:
     """Reads bert_config.json, a checkpoint (Google's of 2018, or one of tf-models-official) and vocab.txt."""
-    encoder = _bert(_read_json(folder / "bert_config.json"))
+    encoder = _bert(folder / "bert_config.json")
     indexes = sorted(folder.glob("*.index"))
     if len(indexes) != 1:
         raise ValueError(
@@ -184,7 +222,16 @@ def checkpoint(folder: Path) -> Source:
 
 
 def write(source: Source, output: Path) -> None:
-    """Export `source` as output/encoder and output/preprocess; `output` appears only when whole."""
+    """Export `source` as output/encoder and output/preprocess; `output` appears only when whole.
+
+    Raises ValueError if `output` holds anything that is not an encoder's.
+    """
+    foreign = sorted(set(os.listdir(output)) - {"encoder", "preprocess"}) if output.is_dir() else []
+    if foreign:
+        raise ValueError(
+            "--output must name a new folder, or that of an encoder to replace. "
+            f"Received: {output}, which holds {foreign[0]}."
+        )
     config = encoder_configs.EncoderConfig(type="any")
 
     class Built(hyperparams.Config):  # how the exporter is given an encoder that it has no configuration for

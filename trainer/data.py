@@ -101,10 +101,10 @@ def arrange(lengths: np.ndarray, pool: Pool, order: Order, batch_size: int) -> n
     if not order.group_by_length:
         return shuffled
     begun = -pool.start % batch_size
+    # Of a small data set a quarter at most, or its longest and shortest texts would meet again in every epoch.
+    size = min(SORTED_BATCHES, max(len(lengths) // batch_size // 4, 1)) * batch_size
     batches = []
-    for chunk in np.split(
-        shuffled[begun:], range(SORTED_BATCHES * batch_size, len(lengths) - begun, SORTED_BATCHES * batch_size)
-    ):
+    for chunk in np.split(shuffled[begun:], range(size, len(lengths) - begun, size)):
         ranked = chunk[np.argsort(-lengths[chunk], kind="stable")]
         batches += np.split(ranked, range(batch_size, len(ranked), batch_size))
     # The last batch is the one that the next pool completes, if it is short: it stays last.
@@ -256,4 +256,6 @@ def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) ->
     dataset = tf.data.Dataset.from_generator(arrays, output_signature=signature).map(packed, num_parallel_calls=1)
     if layout.replicas > 1:
         dataset = dataset.map(for_replicas).unbatch()
-    return dataset.prefetch(4 * layout.replicas)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing is left to it, and ending its thread takes up to a minute
+    return dataset.prefetch(4 * layout.replicas).with_options(options)

@@ -83,6 +83,21 @@ def check_sha256(path: Path, sha256: str) -> None:
         )
 
 
+def _receive(reply: requests.Response, part: Path, have: int) -> None:
+    """Write the reply's body to `part`, after the `have` bytes that are there. Raises ValueError if it is cut short."""
+    length = reply.headers.get("Content-Length")
+    size = None if length is None else int(length) + have
+    bar = tqdm.tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=part.stem)
+    with part.open("ab" if have else "wb") as file, bar:
+        for block in reply.iter_content(1 << 20):
+            bar.update(file.write(block))
+    if size is not None and part.stat().st_size != size:
+        raise ValueError(
+            f"{reply.url} was cut off after {part.stat().st_size} of {size} bytes. Run the same command again: "
+            "it goes on from there."
+        )
+
+
 def download(url: str, folder: Path, sha256: str | None, timeout: float = 30.0) -> Path:
     """Fetch `url` into `folder`, going on where an earlier download was cut; returns the file's path.
 
@@ -96,26 +111,15 @@ def download(url: str, folder: Path, sha256: str | None, timeout: float = 30.0) 
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.is_file() else 0
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        with requests.get(
-            url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=timeout
-        ) as reply:
-            if reply.status_code == 416:  # nothing is left to fetch
-                reply.close()
-            else:
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
+            if reply.status_code == 416 and reply.headers.get("Content-Range", "") != f"bytes */{have}":
+                part.unlink()  # longer than the file, so of another one
+                raise ValueError(f"{url} is no longer the file that {part} was begun with. Run the same command again.")
+            if reply.status_code != 416:  # else nothing is left to fetch
                 reply.raise_for_status()
-                if reply.status_code != 206:
-                    have = 0  # the server sends all of it
-                size = int(reply.headers.get("Content-Length", 0)) + have
-                bar = tqdm.tqdm(total=size or None, initial=have, unit="B", unit_scale=True, desc=path.name)
-                with part.open("ab" if have else "wb") as file, bar:
-                    for block in reply.iter_content(1 << 20):
-                        bar.update(file.write(block))
-                if size and part.stat().st_size != size:
-                    raise ValueError(
-                        f"{url} was cut off after {part.stat().st_size} of {size} bytes. Run the same command again: "
-                        "it goes on from there."
-                    )
+                _receive(reply, part, have if reply.status_code == 206 else 0)
     except requests.RequestException as error:
         raise ValueError(
             f"{url} could not be downloaded ({error}). Run the same command again, or download it by other means and "

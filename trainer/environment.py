@@ -43,7 +43,7 @@ def problems() -> list[str]:
             f"{os.environ.get('TF_USE_LEGACY_KERAS')!r}."
         )
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and tensorflow.keras.__version__.startswith("3"):
+    if tensorflow is not None and getattr(tensorflow.keras, "__version__", "2").startswith("3"):
         found.append(
             "TensorFlow was imported with Keras 3 before trainer: import trainer first, or set TF_USE_LEGACY_KERAS=1."
         )
@@ -84,6 +84,8 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
     def parse(argv: list[str]) -> list[str]:
         try:
             return flags.FLAGS(argv)
+        except SystemExit:
+            raise SystemExit(DONE) from None  # --help has been answered, which absl ends with 1
         except flags.Error as error:
             print(f"error: {error}\nTry --help.", file=sys.stderr)
             raise SystemExit(BAD_USAGE) from None

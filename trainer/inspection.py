@@ -45,11 +45,11 @@ def describe(folder: str, examples: int = 3) -> str:
 
 def vocabulary_pieces(preprocess: str) -> list[str]:
     """The pieces by token id, of WordPiece's vocab.txt or of a SentencePiece model."""
-    path = text.vocabulary_file(preprocess)
-    assert path is not None  # preparation has read its hash
-    if path.endswith(".model"):
+    data = text.vocabulary(preprocess)
+    assert data is not None  # preparation has taken its hash
+    if data.startswith(b"\n"):  # a SentencePiece model is a proto whose first field holds the pieces
         import sentencepiece
 
-        model = sentencepiece.SentencePieceProcessor(model_proto=storage.read_bytes(path))
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
         return [model.id_to_piece(i) for i in range(model.get_piece_size())]
-    return storage.read_text(path).split("\n")
+    return data.decode("utf-8").split("\n")

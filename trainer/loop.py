@@ -100,10 +100,10 @@ def progress(run: Run, step: int) -> tqdm.tqdm:
 
 def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> report.Line:
     """The line of the steps since the last, and the sums back to zero. examples_per_second is of this process alone."""
-    weight = float(run.sums.weight)
-    line = {"step": step, "split": "train", "examples": round(weight), "loss": float(run.sums.loss) / weight}
+    weight = float(run.sums.weight.numpy())
+    line = {"step": step, "split": "train", "examples": round(weight), "loss": float(run.sums.loss.numpy()) / weight}
     if run.job.manifest.kind == "classification":
-        line["accuracy"] = float(run.sums.correct) / weight
+        line["accuracy"] = float(run.sums.correct.numpy()) / weight
     steps.reset(run.sums)
     examples = run.job.plan.examples_at(step) - run.job.plan.examples_at(logged_step)
     line["learning_rate"] = float(run.job.optimizer.learning_rate(step - 1))
@@ -113,7 +113,7 @@ def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> repor
 
 
 def stop_if_not_finite(run: Run) -> None:
-    bad = int(run.sums.bad_step)
+    bad = int(run.sums.bad_step.numpy())
     if bad:
         kept = checkpoint.listed(run.checkpoints.folder)
         raise ValueError(

@@ -113,7 +113,7 @@ def read_manifest(folder: str) -> Manifest:
             for name, split in content["splits"].items()
         }
         manifest = Manifest(**content)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} must be a manifest as scripts/prepare_data.py writes it. Received: one that does not parse: "
             f"{error!r}."

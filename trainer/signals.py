@@ -28,7 +28,8 @@ def watched() -> Iterator[Request]:
 
     def first(number: int, frame: FrameType | None) -> None:
         request.name = signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
 
     before = {number: signal.signal(number, first) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -14,6 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from trainer import downloads
 
@@ -102,7 +103,7 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with tarfile.open(path) as archive:
             for member in archive:
                 parts = Path(member.name).parts
                 if member.name.startswith("/") or ".." in parts or member.issym() or member.islnk():
@@ -114,6 +115,11 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
                     file = archive.extractfile(member)
                     assert file is not None
                     yield member.name, file.read()
+            # tar takes a cut between two members for the end, and gzip checks its sum at its own end only.
+            assert archive.fileobj is not None
+            rest = archive.fileobj.read(1 << 30)
+            if len(rest) < tarfile.BLOCKSIZE or any(rest[: tarfile.BLOCKSIZE]):
+                raise EOFError("it has no end mark")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ValueError(
             f"--source must be a whole tar archive. Received: {path}, which is damaged or cut short ({error}). "
@@ -140,10 +146,8 @@ def table(source: str, columns: ColumnNames, split: str, bad: BadRows, *, quotes
         )
     if path.suffix not in (".csv", ".tsv", ".jsonl"):
         raise ValueError(f"The source must end in .csv, .tsv or .jsonl. Received: {source}.")
-    raw = path.read_bytes()
-    text = raw.decode(
-        "utf-8-sig", errors="surrogateescape"
-    )  # bytes that are not UTF-8 become lone surrogates, found below
+    # Bytes that are not UTF-8 become lone surrogates, which are found below.
+    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     records = (
         _json_lines(text, bad)
         if path.suffix == ".jsonl"
@@ -159,7 +163,7 @@ def table(source: str, columns: ColumnNames, split: str, bad: BadRows, *, quotes
             continue
         texts = [record[columns.text], record[columns.text_pair] if columns.text_pair else None]
         label = record[columns.label]
-        if any("\udc80" <= c <= "\udcff" for value in (*texts, label) if value for c in value):
+        if any("\ud800" <= c <= "\udfff" for value in (*texts, label) if value for c in value):
             bad.add(where, "bytes that are not UTF-8")
         elif not all(value.strip() for value in texts if value is not None):
             bad.add(where, "an empty text")
@@ -177,10 +181,20 @@ Record = tuple[str, dict[str, str] | None]  # where it stands, and its columns; 
 def _separated(
     text: str, delimiter: str, quotes: bool, source: str, columns: ColumnNames, bad: BadRows
 ) -> Iterator[Record]:
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    )
-    header = next(reader, [])
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    # strict: a quote that is never closed is an error, not a text that holds all rows after it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise ValueError(
+            f"{source} must begin with a header. Received: a line that does not parse ({error})."
+        ) from None
+    twice = sorted({name for name in header if header.count(name) > 1} & {*dataclasses.astuple(columns)})
+    if twice:
+        raise ValueError(
+            f"{source} must have the column {twice[0]!r} once. Received: {header.count(twice[0])} of them."
+        )
     absent = [name for name in dataclasses.astuple(columns) if name is not None and name not in header]
     if absent:
         raise ValueError(
@@ -195,7 +209,7 @@ def _separated(
         except StopIteration:
             return
         except csv.Error as error:
-            bad.add(f"line {line}", str(error))
+            bad.add(f"line {line}", f"quotes that do not close or are followed by text ({error})")
             yield f"line {line}", None
             continue
         if not fields:

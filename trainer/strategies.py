@@ -15,7 +15,7 @@ class Chosen:
 
 
 def _devices(kind: str) -> list[str]:
-    return [device.name.removeprefix("/physical_device:") for device in tf.config.list_logical_devices(kind)]
+    return [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
 
 
 def _cpu() -> Chosen:

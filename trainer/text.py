@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_hub as hub
 import tensorflow_text  # noqa: F401  registers the tokenizers' operators
+from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer import storage
 
@@ -58,20 +59,28 @@ def load_tokenizer(folder: str) -> Tokenizer:
     )
 
 
-def vocabulary_file(folder: str) -> str | None:
-    """The vocabulary among a SavedModel's assets (vocab.txt or a SentencePiece model); None if it has none."""
+def vocabulary(folder: str) -> bytes | None:
+    """The vocabulary inside an encoder's or preprocessor's SavedModel: WordPiece's vocab.txt or a SentencePiece model.
+
+    None if it has none. It is an asset, but for SentencePiece's in a preprocessor: that is in the graph.
+    """
     assets = storage.join(folder, "assets")
-    found = (
-        [n for n in storage.names(assets) if n.endswith((".txt", ".model", ".vocab"))]
-        if storage.is_folder(assets)
-        else []
-    )
-    return storage.join(assets, found[0]) if len(found) == 1 else None
+    names = storage.names(assets) if storage.is_folder(assets) else []
+    found = [name for name in names if name.endswith((".txt", ".model", ".vocab"))]
+    if len(found) == 1:
+        return storage.read_bytes(storage.join(assets, found[0]))
+    saved = saved_model_pb2.SavedModel.FromString(storage.read_bytes(storage.join(folder, "saved_model.pb")))
+    for meta in saved.meta_graphs:
+        nodes = [*meta.graph_def.node, *(n for f in meta.graph_def.library.function for n in f.node_def)]
+        for node in nodes:
+            if node.op == "SentencepieceOp":
+                return bytes(node.attr["model"].s)
+    return None
 
 
 def vocabulary_sha256(folder: str) -> str | None:
-    path = vocabulary_file(folder)
-    return hashlib.sha256(storage.read_bytes(path)).hexdigest() if path else None
+    data = vocabulary(folder)
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def special_count(texts: int) -> int:

@@ -1,0 +1,116 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, outcome
+
+from trainer import environment
+from trainer.environment import UsageError
+
+COMMAND = """
+from absl import flags
+from trainer import environment
+
+flags.DEFINE_string("end", "", "how to end")
+
+def main(argv):
+    environment.no_arguments(argv)
+    how = flags.FLAGS.end
+    if how == "value":
+        raise ValueError("the file is empty")
+    if how == "usage":
+        raise environment.UsageError("--data_dir must be given")
+    if how == "os":
+        open("no such file")
+    if how == "defect":
+        raise RuntimeError("a defect of ours")
+    return environment.STOPPED if how == "stopped" else None
+
+environment.run(main, "Counts sheep.")
+"""
+
+
+def test_the_installed_set_is_the_required_one():
+    assert environment.problems() == []
+    environment.check()
+
+
+def test_tensorflow_imported_after_trainer_is_no_problem():
+    code = "import trainer, tensorflow; from trainer import environment; print(environment.problems())"
+    assert outcome(code)[1] == "[]\n"
+
+
+def test_every_wrong_or_missing_package_is_named_in_one_message(monkeypatch):
+    monkeypatch.setitem(environment.REQUIRED, "tensorflow-hub", "0.99")
+    monkeypatch.setitem(environment.REQUIRED, "tensorflow-no-such-thing", "2.20")
+    with pytest.raises(ValueError, match="pip install -r") as caught:
+        environment.check()
+    assert "tensorflow-hub 0.99 is required. Received: 0.16." in str(caught.value)
+    assert "tensorflow-no-such-thing 2.20 is required. Received: none installed." in str(caught.value)
+    assert not isinstance(caught.value, UsageError)
+
+
+def test_a_version_line_is_compared_by_its_numbers_not_its_letters(monkeypatch):
+    monkeypatch.setitem(environment.REQUIRED, "tensorflow", "2.2")
+    assert len(environment.problems()) == 1
+
+
+@pytest.mark.parametrize("value", ["0", None])
+def test_keras_3_asked_for_is_named(monkeypatch, value):
+    if value is None:
+        monkeypatch.delenv("TF_USE_LEGACY_KERAS")
+    else:
+        monkeypatch.setenv("TF_USE_LEGACY_KERAS", value)
+    assert (
+        f"TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: {value!r}." in environment.problems()
+    )
+
+
+def test_keras_3_loaded_before_trainer_is_named():
+    code = "import tensorflow; tensorflow.keras.layers; from trainer import environment; print(environment.problems())"
+    without = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    _, out, _ = outcome(code, env=without)
+    assert "imported with Keras 3 before trainer" in out
+
+
+def test_importing_any_module_that_answers_help_loads_no_tensorflow():
+    modules = "environment, config, storage, signals, tasks, sources, downloads, encoders"
+    assert outcome(f"import sys; from trainer import {modules}; print('tensorflow' in sys.modules)")[1] == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], environment.DONE, ""),
+        (["--end=stopped"], environment.STOPPED, ""),
+        (["--end=value"], environment.FAILED, "error: the file is empty\n"),
+        (["--end=usage"], environment.BAD_USAGE, "error: --data_dir must be given\n"),
+        (["--end=os"], environment.FAILED, "error: [Errno 2] No such file or directory: 'no such file'\n"),
+        (["--ende=value"], environment.BAD_USAGE, "error: Unknown command line flag 'ende'. Did you mean: end ?\n"),
+        (["value"], environment.BAD_USAGE, "error: Every argument must be a flag, --name=value. Received: value.\n"),
+    ],
+)
+def test_a_command_ends_with_its_code_and_one_message(arguments, code, message):
+    received, out, error = outcome(COMMAND, *arguments)
+    assert (received, out) == (code, "")
+    assert error == message or (message and error == message + "Try --help.\n")
+
+
+def test_a_defect_of_ours_keeps_its_traceback():
+    code, _, error = outcome(COMMAND, "--end=defect")
+    assert code == 1
+    assert "Traceback" in error
+    assert "a defect of ours" in error
+
+
+def test_help_tells_the_usage_and_ends_well():
+    code, out, _ = outcome(COMMAND, "--help")
+    assert "Counts sheep." in out
+    assert code == environment.DONE
+
+
+def test_a_script_without_its_required_flag_is_bad_usage():
+    done = subprocess.run([sys.executable, "scripts/import_encoder.py"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == environment.BAD_USAGE
+    assert "--source" in done.stderr

@@ -1,0 +1,169 @@
+"""The command itself, each time in a process of its own."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from conftest import python
+
+from trainer import baseline, storage
+
+
+def task(*arguments, **options):
+    return python("-m", "trainer.task", *arguments, **options)
+
+
+def test_help_answers_at_once_without_tensorflow():
+    began = time.monotonic()
+    done = python("-X", "importtime", "-m", "trainer.task", "--help")
+    assert time.monotonic() - began < 2
+    assert "--model_dir" in done.stdout
+    assert "--virtual_devices" in done.stdout
+    assert "python -m trainer.task --mode=evaluate" in done.stdout
+    assert not [line for line in done.stderr.splitlines() if line.endswith(("tensorflow", "numpy"))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
+        (["--mode=tune"], "--mode=tune: value should be one of <train|evaluate|export|inspect_batches>"),
+        (["--split=dev"], "--split=dev: value should be one of <train|validation|test>"),
+        (["--virtual_devices=two"], "--virtual_devices=two"),
+        (["--model_dir=m", "runs/mine"], "Every argument must be a flag, --name=value. Received: runs/mine."),
+        ([], "--model_dir must name the run's folder. Received: none."),
+    ],
+)
+def test_a_bad_flag_ends_with_2(arguments, words):
+    done = task(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_every_error_of_the_configuration_is_told_at_once_and_nothing_written(tmp_path):
+    bad = ("optimizer.learning_rat=1", "data.seq_length=many", "training.epochs")
+    done = task(f"--model_dir={tmp_path / 'run'}", *(f"--set={key}" for key in bad))
+    assert done.returncode == 2
+    for words in (
+        "optimizer.learning_rate",
+        "data.seq_length",
+        "'many'",
+        "--set takes section.key=value",
+        "'training.epochs'",
+    ):
+        assert words in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_takes_no_other_configuration(finished_run):
+    done = task("--mode=evaluate", f"--model_dir={finished_run}", "--set=seed=1")
+    assert done.returncode == 2
+    assert (
+        "--mode=evaluate takes the configuration of --model_dir. Received: --config or --set beside it." in done.stderr
+    )
+
+
+def test_an_unknown_strategy_is_told_the_valid_ones(flags, tmp_path):
+    done = task(*flags, f"--model_dir={tmp_path / 'run'}", "--strategy=horovod")
+    assert done.returncode == 2
+    assert "--strategy must be one of auto, cpu, one_device, mirrored" in done.stderr
+    assert "Received: horovod." in done.stderr
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_finished_run_is_not_run_again(flags, finished_run):
+    before = {
+        path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+    done = task(*flags, f"--model_dir={finished_run}")
+    assert done.returncode == 0
+    assert f"{finished_run} holds this run, finished: nothing to do." in done.stderr
+    assert "finished: 100 steps in" in done.stdout
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+
+
+def test_a_second_run_on_the_same_model_dir_is_refused(flags, tmp_path):
+    folder = str(tmp_path / "run")
+    with storage.locked(folder):
+        done = task(*flags, f"--model_dir={folder}")
+    assert done.returncode == 1
+    assert f"--model_dir must be used by one run at a time. Received: {folder}, held by" in done.stderr
+
+
+def test_evaluate_prints_the_encoder_and_the_baseline_beside_each_other(evaluated, prepared, tiny, finished_run):
+    printed, _ = evaluated
+    where, header, encoder, bag = printed.splitlines()
+    assert where == f"test of {prepared}"
+    assert header.split() == ["examples", "loss", "accuracy", "precision", "recall", "f1", "roc", "auc"]
+    assert encoder.startswith(str(tiny))
+    assert bag.startswith(baseline.NAME)
+    result = json.loads((finished_run / "result.json").read_text())["test"]
+    assert encoder.split()[-7:] == [
+        "30",
+        *(f"{result[k]:.4f}" for k in ("loss", "accuracy", "precision", "recall", "f1", "roc_auc")),
+    ]
+    assert bag.split()[-7] == "30"
+    assert float(bag.split()[-5]) >= 0.8
+
+
+def test_the_predictions_give_the_results_metrics(evaluated, finished_run):
+    _, rows = evaluated
+    result = json.loads((finished_run / "result.json").read_text())["test"]
+    labels, scores = np.array([row["label"] for row in rows]), np.array([row["scores"] for row in rows])
+    guesses = scores.argmax(axis=1)
+    assert len({row["id"] for row in rows}) == result["examples"] == 30
+    assert result == pytest.approx(
+        {
+            "examples": 30,
+            "loss": np.mean([row["loss"] for row in rows]),
+            "accuracy": sklearn.metrics.accuracy_score(labels, guesses),
+            "precision": sklearn.metrics.precision_score(labels, guesses),
+            "recall": sklearn.metrics.recall_score(labels, guesses),
+            "f1": sklearn.metrics.f1_score(labels, guesses),
+            "roc_auc": sklearn.metrics.roc_auc_score(labels, scores[:, 1]),
+        },
+        abs=1e-6,
+    )
+    scores /= scores.sum(axis=1, keepdims=True)  # float32 rounds
+    assert sklearn.metrics.log_loss(labels, scores) == pytest.approx(result["loss"], abs=1e-6)
+
+
+def test_export_works_from_a_model_dir_alone(finished_run, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    done = task("--mode=export", f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert f"{folder}/export written; its scores are within" in done.stdout
+    assert (folder / "export/saved_model.pb").exists()
+    assert (folder / "export/assets/vocab.txt").exists()
+
+
+def inspected(*arguments) -> list[dict]:
+    done = task("--mode=inspect_batches", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_inspect_batches_prints_the_ids_of_the_next_batches(flags, finished_run, tmp_path):
+    new = inspected(*flags, "--steps=18", f"--model_dir={tmp_path / 'new'}")
+    assert [row["step"] for row in new] == list(range(1, 19))
+    assert {len(row["ids"]) for row in new} == {16}
+    first_epoch = [i for row in new[:15] for i in row["ids"]]
+    assert len(set(first_epoch)) == 240
+    assert not (tmp_path / "new").exists()
+    begun = shutil.copytree(finished_run / "checkpoints", tmp_path / "begun/checkpoints")
+    (begun / "checkpoint").write_text('model_checkpoint_path: "ckpt-40"\nall_model_checkpoint_paths: "ckpt-40"\n')
+    going_on = inspected(*flags, "--steps=1000", f"--model_dir={tmp_path / 'begun'}")
+    assert [row["step"] for row in going_on] == list(range(41, 101))
+
+
+def test_a_model_dir_without_a_run_cannot_be_evaluated(tmp_path):
+    done = task("--mode=evaluate", f"--model_dir={tmp_path}")
+    assert done.returncode in (1, 2)
+    assert "--model_dir must hold a run" in done.stderr
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
