@@ -102,7 +102,7 @@ def arrange(lengths: np.ndarray, pool: Pool, order: Order, batch_size: int) -> n
         return shuffled
     begun = -pool.start % batch_size
     # Of a small data set a quarter at most, or its longest and shortest texts would meet again in every epoch.
-    size = min(SORTED_BATCHES, max(len(lengths) // batch_size // 4, 1)) * batch_size
+    size = min(SORTED_BATCHES, max(len(lengths) // batch_size // 4, 8)) * batch_size
     batches = []
     for chunk in np.split(shuffled[begun:], range(size, len(lengths) - begun, size)):
         ranked = chunk[np.argsort(-lengths[chunk], kind="stable")]
