@@ -92,12 +92,6 @@ def test_the_checksum_is_crc32c():
     assert storage.crc32c(b"") == 0
 
 
-@pytest.mark.parametrize(("path", "remote"), [("gs://bucket/x", True), ("runs/x", False), ("/runs/x", False)])
-def test_a_scheme_makes_a_path_remote(path, remote):
-    assert storage.is_remote(path) is remote
-    assert storage.join(path, "a", "b") == f"{path}/a/b"
-
-
 def test_a_folder_is_held_against_other_processes_until_its_holder_is_killed(tmp_path):
     folder = str(tmp_path / "run")
     holder = start(HOLD, folder)

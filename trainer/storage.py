@@ -21,10 +21,6 @@ def _gfile() -> Any:
     return tf.io.gfile
 
 
-def is_remote(path: str) -> bool:
-    return "://" in path
-
-
 def join(folder: str, *names: str) -> str:
     return os.path.join(folder, *names)
 
