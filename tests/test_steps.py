@@ -28,7 +28,7 @@ def rebuilt(encoder: str):
     return native.rebuild(encoders.load(encoder))
 
 
-def trial(strategy, tiny, prepared, rate, examples=1000) -> Trial:
+def trial(strategy, tiny, prepared, rate, examples=1000, parts=1) -> Trial:
     """The tiny encoder with dropout `rate`, ready to train on the reviews."""
     replicas = strategy.num_replicas_in_sync
     architecture, values = rebuilt(f"{tiny}/encoder")
@@ -40,8 +40,8 @@ def trial(strategy, tiny, prepared, rate, examples=1000) -> Trial:
         sums = steps.totals()
     manifest = records.read_manifest(str(prepared))
     stream = data.train_batches(str(prepared), manifest, data.Order(0, True, 1 << 18), BATCH, 0, examples)
-    inputs = data.to_inputs(stream, manifest, data.Layout(BATCH, 24, "head", 8, replicas))
-    window = steps.train_window(strategy, built, optimizer, sums, 3, 1.0)
+    inputs = data.to_inputs(stream, manifest, data.Layout(BATCH, 24, "head", 8, replicas, parts))
+    window = steps.train_window(strategy, steps.train_step(built, optimizer, sums, 3, 1.0, parts))
     return Trial(built, sums, window, iter(evaluation.distribute(strategy, inputs)))
 
 
@@ -92,6 +92,17 @@ def test_two_replicas_end_with_the_same_parameters_and_sums(trained, on_two_repl
         assert np.abs(on_two_replicas[f"{rate}:{index}"] - ours).max() <= 1e-5
     assert totals[0] == 6 * BATCH
     assert on_two_replicas[f"{rate}:sums"] == pytest.approx(totals, rel=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_batch_in_parts_is_the_batch_whole(trained, tiny, prepared, parts):
+    """With a short last part, and with dropout: parts count by their weight, and masks by the global batch's row."""
+    _, after, totals, _ = trained[0.1]
+    one = trial(one_replica(), tiny, prepared, 0.1, parts=parts)
+    one.window(one.batches, tf.constant(6))
+    for ours, theirs in zip(values(one), after, strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-5
+    assert sums(one) == pytest.approx(totals, rel=1e-5)
 
 
 def test_dropout_makes_a_difference(trained):

@@ -183,6 +183,7 @@ def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
             config.data.truncation,
             config.data.pad_multiple,
             strategy.num_replicas_in_sync,
+            config.training.accumulation_steps,
         ),
         order=order(config),
         strategy=strategy,

@@ -52,6 +52,7 @@ class Training:
     __pydantic_config__ = _STRICT
     epochs: Annotated[Number, Field(gt=0)] | None = None  # 3 if steps is not set either
     steps: Positive | None = None
+    accumulation_steps: Positive = 1  # parts that a replica computes its share of a batch in: less memory, same result
     log_every: Positive = 20
     save_every: Positive = 500
     eval_every: Positive | None = None  # steps; once an epoch if not set

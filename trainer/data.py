@@ -33,11 +33,13 @@ class Layout:
     truncation: str
     pad_multiple: int
     replicas: int
+    parts: int = 1  # that each replica's share is computed in, one after another
 
     @property
     def rows(self) -> int:
-        """Rows of a padded batch: B, rounded up to what the replicas divide. The others weigh 0."""
-        return -(-self.batch_size // self.replicas) * self.replicas
+        """Rows of a padded batch: B, rounded up to what the replicas and their parts divide. The others weigh 0."""
+        shares = self.replicas * self.parts
+        return -(-self.batch_size // shares) * shares
 
 
 @dataclasses.dataclass(frozen=True)

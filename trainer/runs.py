@@ -122,6 +122,9 @@ def open_run(job: build.Job, model_dir: str, started: float) -> Run:
         )
         state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
         weights = tf.train.Checkpoint(model=job.model)
+    train_step = steps.train_step(
+        job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm, config.training.accumulation_steps
+    )
     history = report.read_history(files.metrics)
     earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
     return Run(
@@ -130,9 +133,7 @@ def open_run(job: build.Job, model_dir: str, started: float) -> Run:
         sums=sums,
         checkpoints=checkpoint.Series(state, files.checkpoints, config.training.keep_checkpoints),
         bests=checkpoint.Series(weights, files.best, 1),
-        window=steps.train_window(
-            job.strategy, job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm
-        ),
+        window=steps.train_window(job.strategy, train_step),
         score=steps.evaluation_step(job.strategy, job.scorer),
         history=history,
         events=report.Events(files.tensorboard) if config.logging.tensorboard else None,

@@ -21,8 +21,8 @@ def losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
-    """Sums over the examples since the last log line. They are in the checkpoint, so that a line covers
-    the same steps in a run that was cut as in one that was not."""
+    """Sums over the examples since the last log line, the same on every replica. They are in the checkpoint, so
+    that a line covers the same steps in a run that was cut as in one that was not."""
 
     weight: tf.Variable
     loss: tf.Variable
@@ -36,16 +36,13 @@ class Totals:
 def totals() -> Totals:
     """Call it in the strategy's scope."""
 
-    def zero() -> tf.Variable:
-        return tf.Variable(
-            0.0,
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.SUM,
-        )
+    def zero(dtype: tf.DType) -> tf.Variable:
+        # What is assigned is summed over the replicas already. One value a replica (ON_READ) would be divided
+        # by their number when restored, and by 3 that is not exact.
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return tf.Variable(0, dtype=dtype, trainable=False, aggregation=first)
 
-    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-    return Totals(zero(), zero(), zero(), tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first))
+    return Totals(zero(tf.float32), zero(tf.float32), zero(tf.float32), zero(tf.int64))
 
 
 def reset(sums: Totals) -> None:
@@ -53,54 +50,83 @@ def reset(sums: Totals) -> None:
         variable.assign(0.0)
 
 
-def train_window(
-    strategy: tf.distribute.Strategy,
+def train_step(
     model: tf_keras.Model,
     optimizer: tf_keras.optimizers.Optimizer,
     sums: Totals,
     seed: int,
     clip_norm: float,
-) -> Callable[[Any, tf.Tensor], None]:
-    """A function (iterator, count) that trains `count` (int32 []) steps without leaving the device.
+    accumulation_steps: int = 1,
+) -> Callable[[Batch], None]:
+    """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
-    The loss is sum(weight * loss) / sum(weight) over the global batch, whatever the number of
-    replicas; gradients are summed over them, then clipped, once.
+    The loss is sum(weight * loss) / sum(weight) over the global batch, whatever the number of replicas and
+    however many parts (`accumulation_steps`, which divides B) a replica's share is computed in, one after
+    another; gradients are summed over parts and replicas, then clipped, once.
     """
+
+    def part_of(batch: Batch, number: tf.Tensor, key: dropout.Key, weight: tf.Tensor) -> list[tf.Tensor | None]:
+        """The sums of weight * loss and of right answers of part `number` of the share, then the gradients."""
+        if accumulation_steps > 1:
+            batch = {
+                name: tf.gather(tf.reshape(x, [accumulation_steps, -1, *tf.unstack(tf.shape(x)[1:])]), number)
+                for name, x in batch.items()
+            }
+        labels, weights = batch["label"], batch["weight"]
+        rows = tf.shape(weights, out_type=tf.int64)[0]
+        key = dataclasses.replace(key, first_row=key.first_row + tf.cast(number, tf.int64) * rows)
+        with tf.GradientTape() as tape:
+            with dropout.using(key):
+                logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
+            total = tf.reduce_sum(weights * losses(labels, logits))
+            loss = total / weight
+        gradients = tape.gradient(loss, model.trainable_variables)
+        # The word embeddings' gradient as a matrix: a sparse one repeats rows, and its norm would be another.
+        dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        return [total, correct(labels, logits, weights), *dense]
 
     def step(batch: Batch) -> None:
         replica = tf.distribute.get_replica_context()
-        labels, weights = batch["label"], batch["weight"]
-        rows = tf.shape(weights, out_type=tf.int64)[0]
+        rows = tf.shape(batch["weight"], out_type=tf.int64)[0]
         key = dropout.Key(
             seed=tf.constant(seed, tf.int64),
             step=tf.cast(optimizer.iterations, tf.int64),
             first_row=tf.cast(replica.replica_id_in_sync_group, tf.int64) * rows,
         )
-        weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weights))
-        with tf.GradientTape() as tape:
-            with dropout.using(key):
-                logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
-            each = losses(labels, logits)
-            loss = tf.reduce_sum(weights * each) / weight
-        variables = model.trainable_variables
-        gradients = tape.gradient(loss, variables)
+        weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch["weight"]))
+        first = part_of(batch, tf.constant(0), key, weight)
         # A Hub encoder may carry variables that its pooled output does not use.
-        used = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        # The word embeddings' gradient as a matrix: a sparse one repeats rows, and its norm would be another.
-        dense = [tf.convert_to_tensor(g) for g, _ in used]
-        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, dense)
-        clipped, norm = optim.clip(summed, clip_norm)
-        optim.apply(optimizer, clipped, [v for _, v in used])
+        used = [index for index, x in enumerate(first) if x is not None]
+        values = [first[index] for index in used]
+        if accumulation_steps > 1:
 
-        sums.weight.assign_add(tf.reduce_sum(weights))
-        sums.loss.assign_add(tf.reduce_sum(weights * each))
-        if labels.dtype.is_integer:
-            sums.correct.assign_add(
-                tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
-            )
-        good = tf.math.is_finite(replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)) & tf.math.is_finite(norm)
-        first = tf.equal(sums.bad_step, 0) & ~good
-        sums.bad_step.assign(tf.where(first, tf.cast(optimizer.iterations, tf.int64), sums.bad_step))
+            def add(number: tf.Tensor, *sofar: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                following = part_of(batch, number, key, weight)
+                return (number + 1, *(a + following[index] for a, index in zip(sofar, used, strict=True)))
+
+            _, *values = tf.while_loop(lambda number, *_: number < accumulation_steps, add, [tf.constant(1), *values])
+        loss, right, *gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+        clipped, norm = optim.clip(gradients, clip_norm)
+        optim.apply(optimizer, clipped, [model.trainable_variables[index - 2] for index in used[2:]])
+
+        sums.weight.assign_add(weight)
+        sums.loss.assign_add(loss)
+        sums.correct.assign_add(right)
+        bad = ~(tf.math.is_finite(loss) & tf.math.is_finite(norm)) & tf.equal(sums.bad_step, 0)
+        sums.bad_step.assign(tf.where(bad, tf.cast(optimizer.iterations, tf.int64), sums.bad_step))
+
+    return step
+
+
+def correct(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """float32 []: the weight of the rows whose label has the highest logit; 0 for labels that are numbers."""
+    if not labels.dtype.is_integer:
+        return tf.constant(0.0)
+    return tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
+
+
+def train_window(strategy: tf.distribute.Strategy, step: Callable[[Batch], None]) -> Callable[[Any, tf.Tensor], None]:
+    """A function (iterator, count) that takes `count` (int32 []) steps without leaving the device."""
 
     @tf.function
     def window(iterator: Any, count: tf.Tensor) -> None:
@@ -110,14 +136,22 @@ def train_window(
     return window
 
 
+def evaluation_replica_step(model: tf_keras.Model) -> Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]:
+    """A function of a replica's share of a batch, for `strategy.run`: (logits float32 [B, C], losses float32 [B])."""
+
+    def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
+        return logits, losses(batch["label"], logits)
+
+    return step
+
+
 def evaluation_step(
     strategy: tf.distribute.Strategy, model: tf_keras.Model
 ) -> Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]:
     """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
 
-    def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
-        return logits, losses(batch["label"], logits)
+    step = evaluation_replica_step(model)
 
     @tf.function(reduce_retracing=True)
     def run(batch: Batch) -> Any:
