@@ -73,11 +73,33 @@ def test_a_job_in_bfloat16_has_a_second_model_to_score_with(load):
 
 
 def test_another_task_than_the_data_sets_is_refused(load, manifest):
-    build.check_data(load("task=csv"), manifest)
+    assert build.manifest_of(load("task=csv")) == manifest
     with pytest.raises(
         UsageError, match=r"task must be the data set's, csv\. Received: imdb\. Change it, or --data_dir\."
     ):
-        build.check_data(load("task=imdb"), manifest)
+        build.manifest_of(load("task=imdb"))
+
+
+@pytest.mark.parametrize(
+    ("examples", "replicas", "words"),
+    [
+        (100, 14, r"data\.batch_size must be at least as many as the replicas, 14\. Received: 13\. .*--set"),
+        (12, 13, r"the training examples must be at least as many as the replicas, 13\. Received: 12\."),
+    ],
+)
+def test_replicas_that_would_have_nothing_to_do_are_refused(examples, replicas, words):
+    loaded = config.load(None, ["data.batch_size=13"])
+    build.check_replicas(loaded, examples, replicas - 1)
+    with pytest.raises(UsageError, match=words):
+        build.check_replicas(loaded, examples, replicas)
+
+
+def test_what_workers_compare_is_all_that_a_result_depends_on(load, manifest, tiny):
+    found = build.plans(load("optimizer.learning_rate=0.5", "logging.progress=off"))
+    assert found["optimizer.learning_rate"] == 0.5
+    assert found["the data set"] == manifest.fingerprint
+    assert found["the encoder"] == encoders.sha256(str(tiny / "encoder"))
+    assert not [key for key in found if key.startswith(("logging", "data_dir"))]
 
 
 def test_no_data_dir_is_refused(tiny):

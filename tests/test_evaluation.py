@@ -17,7 +17,7 @@ def columns(job):
 
 @pytest.fixture(scope="module")
 def step(job):
-    return steps.evaluation_step(job.strategy, job.scorer)
+    return steps.evaluation_step(job.strategy, steps.evaluation_replica_step(job.scorer))
 
 
 def predict(job, step, columns, batch_size, **options):

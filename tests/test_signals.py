@@ -22,12 +22,12 @@ with signals.watched() as request:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_kept_until_the_loop_asks(number):
     with signals.watched() as request:
-        request.stop_if_made()
+        request.stop_if(bool(request.name))
         os.kill(os.getpid(), number)
         time.sleep(0.01)  # the loop goes on
         assert request.name == number.name
         with pytest.raises(signals.Stopped, match=f"stopped by {number.name}"):
-            request.stop_if_made()
+            request.stop_if(bool(request.name))
 
 
 def test_the_handlers_are_put_back_whether_or_not_a_signal_came():

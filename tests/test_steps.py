@@ -42,7 +42,7 @@ def trial(strategy, tiny, prepared, rate, examples=1000, parts=1) -> Trial:
     stream = data.train_batches(str(prepared), manifest, data.Order(0, True, 1 << 18), BATCH, 0, examples)
     inputs = data.to_inputs(stream, manifest, data.Layout(BATCH, 24, "head", 8, replicas, parts))
     window = steps.train_window(strategy, steps.train_step(built, optimizer, sums, 3, 1.0, parts))
-    return Trial(built, sums, window, iter(evaluation.distribute(strategy, inputs)))
+    return Trial(built, sums, window, evaluation.distribute(strategy, inputs))
 
 
 def one_replica() -> tf.distribute.Strategy:
@@ -149,7 +149,7 @@ def test_losses_are_cross_entropy_or_the_squared_error():
 
 
 def main(tiny, prepared, output) -> None:
-    strategy = strategies.build("mirrored", 2).strategy
+    strategy = strategies.build("mirrored", strategies.Machine(virtual_devices=2)).strategy
     found = {}
     for rate in RATES:
         two = trial(strategy, tiny, prepared, rate)

@@ -17,7 +17,7 @@ names, devices = sys.argv[1].split(","), int(sys.argv[2]) or None
 found = {}
 for name in names:
     try:
-        chosen = strategies.build(name, devices)
+        chosen = strategies.build(name, strategies.Machine(virtual_devices=devices))
         found[name] = [chosen.strategy.num_replicas_in_sync, chosen.description]
     except ValueError as error:
         found[name] = [type(error).__name__, str(error)]
@@ -57,13 +57,13 @@ def test_an_unknown_name_is_told_the_valid_ones():
     with pytest.raises(
         UsageError, match=r"--strategy must be one of auto, cpu, one_device, mirrored.*Received: horovod"
     ):
-        strategies.build("horovod")
+        strategies.build("horovod", strategies.Machine())
 
 
 @pytest.mark.parametrize("number", [0, -2])
 def test_fewer_than_one_virtual_device_is_refused(number):
     with pytest.raises(UsageError, match=rf"--virtual_devices must be at least 1\. Received: {number}\."):
-        strategies.build("cpu", number)
+        strategies.build("cpu", strategies.Machine(virtual_devices=number))
 
 
 def test_a_processor_without_bfloat16_units_is_not_said_to_have_them(monkeypatch):

@@ -70,11 +70,7 @@ def fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> s
 
 
 def check_data(config: Config, manifest: records.Manifest) -> None:
-    """Raises ValueError for a configuration that does not fit the data set, or shards that are not all there."""
-    if config.task not in (None, manifest.task):
-        raise UsageError(
-            f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir."
-        )
+    """Raises ValueError for shards that are not all there, or not what was written."""
     records.check_sizes(config.data_dir, manifest)
     for split in manifest.splits.values():
         records.check_shards(config.data_dir, split.shards)
@@ -144,6 +140,21 @@ def resolve_precision(config: Config, encoder: Encoder, strategy: tf.distribute.
     return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
 
 
+def layout(config: Config, strategy: tf.distribute.Strategy) -> data.Layout:
+    worker, workers = strategies.place(strategy)
+    tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    return data.Layout(
+        batch_size=config.data.batch_size,
+        seq_length=config.data.seq_length,
+        truncation=config.data.truncation,
+        pad_multiple=config.data.seq_length if tpu else config.data.pad_multiple,
+        replicas=strategy.num_replicas_in_sync,
+        parts=config.training.accumulation_steps,
+        worker=worker,
+        workers=workers,
+    )
+
+
 def _model(config: Config, manifest: records.Manifest, encoder: Encoder, precision: str) -> tf_keras.Model:
     """Call it in the strategy's scope, where the Hub's SavedModel is loaded again: its variables are made there."""
     if encoder.architecture:
@@ -154,14 +165,45 @@ def _model(config: Config, manifest: records.Manifest, encoder: Encoder, precisi
     return model.build(layer, manifest.classes or 1, rate, config.seed)
 
 
+def manifest_of(config: Config) -> records.Manifest:
+    """The data set's. Raises UsageError if none is named, or the configuration's task is another."""
+    if not config.data_dir:
+        raise UsageError("--data_dir must name a prepared data set. Received: none.")
+    manifest = records.read_manifest(config.data_dir)
+    if config.task not in (None, manifest.task):
+        raise UsageError(
+            f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir."
+        )
+    return manifest
+
+
+def plans(config: Config) -> dict[str, Any]:
+    """What every worker of a job must have alike, by name: the configuration, the data and the encoder by content."""
+    folders = encoders.resolve(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    return {
+        **{k: v for k, v in configs.flatten(dataclasses.asdict(config)) if not k.startswith(configs.NOT_FINGERPRINTED)},
+        "the data set": manifest_of(config).fingerprint,
+        "the encoder": encoders.sha256(folders.encoder),
+    }
+
+
+def check_replicas(config: Config, examples: int, replicas: int) -> None:
+    """Raises UsageError if some replica would never have an example."""
+    for what, count in (("data.batch_size", config.data.batch_size), ("the training examples", examples)):
+        if count < replicas:
+            raise UsageError(
+                f"{what} must be at least as many as the replicas, {replicas}. Received: {count}. "
+                "Raise data.batch_size with --set, or use fewer devices."
+            )
+
+
 def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
     """Everything that a run, an evaluation or an export needs, its data set checked.
 
     Raises ValueError, before anything is written, for what does not fit.
     """
-    if not config.data_dir:
-        raise UsageError("--data_dir must name a prepared data set. Received: none.")
-    manifest = records.read_manifest(config.data_dir)
+    manifest = manifest_of(config)
+    check_replicas(config, manifest.splits["train"].examples, strategy.num_replicas_in_sync)
     check_data(config, manifest)
     encoder = load_encoder(config, manifest)
     config = resolve_precision(config, encoder, strategy)
@@ -177,14 +219,7 @@ def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
         manifest=manifest,
         encoder=encoder,
         plan=steps,
-        layout=data.Layout(
-            config.data.batch_size,
-            config.data.seq_length,
-            config.data.truncation,
-            config.data.pad_multiple,
-            strategy.num_replicas_in_sync,
-            config.training.accumulation_steps,
-        ),
+        layout=layout(config, strategy),
         order=order(config),
         strategy=strategy,
         model=trained,

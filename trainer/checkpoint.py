@@ -21,6 +21,7 @@ class Series:
     checkpoint: tf.train.Checkpoint
     folder: str
     keep: int
+    background: bool = False  # whether a save may be written by a thread of its own
 
 
 def listed(folder: str) -> list[str]:
@@ -66,17 +67,32 @@ def _delete(prefix: str) -> None:
             storage.remove(storage.join(folder, file))
 
 
-def save(series: Series, step: int) -> str:
-    """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`. Returns its prefix."""
+def save(series: Series, step: int, *, wait: bool = True) -> None:
+    """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`.
+
+    With `wait` off and series.background, the caller only waits for a copy of the variables (and for the save before
+    this one, if that is still being written). Raises what writing raises; of a save in the background, the next does.
+    """
+    series.checkpoint.sync()
     storage.make_folder(series.folder)
-    prefix = storage.join(series.folder, f"{PREFIX}{step}")
-    before = [p for p in listed(series.folder) if p != prefix]
-    series.checkpoint.write(prefix)
-    kept = [*before, prefix][-series.keep :]
-    _commit(series.folder, kept)
-    for old in set(before) - set(kept):
-        _delete(old)
-    return prefix
+
+    def commit(prefix: str) -> None:
+        before = [p for p in listed(series.folder) if p != prefix]
+        kept = [*before, prefix][-series.keep :]
+        _commit(series.folder, kept)
+        for old in set(before) - set(kept):
+            _delete(old)
+
+    options = tf.train.CheckpointOptions(
+        experimental_enable_async_checkpoint=series.background and not wait, experimental_write_callbacks=[commit]
+    )
+    series.checkpoint.write(storage.join(series.folder, f"{PREFIX}{step}"), options)
+
+
+def saved(series: Series, step: int) -> bool:
+    """Whether the checkpoint of `step` is committed; waits for a save in the background."""
+    series.checkpoint.sync()
+    return step in steps(series.folder)
 
 
 def damage(prefix: str) -> str | None:

@@ -57,6 +57,7 @@ class Training:
     save_every: Positive = 500
     eval_every: Positive | None = None  # steps; once an epoch if not set
     keep_checkpoints: Annotated[Integer, Field(ge=3)] = 3
+    background_saves: bool | None = None  # write checkpoints beside the training; not set: on a GPU or a TPU
 
 
 @dataclasses.dataclass(frozen=True)

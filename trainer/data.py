@@ -34,12 +34,25 @@ class Layout:
     pad_multiple: int
     replicas: int
     parts: int = 1  # that each replica's share is computed in, one after another
+    worker: int = 0  # this one, of
+    workers: int = 1  # that have as many replicas each
 
     @property
     def rows(self) -> int:
         """Rows of a padded batch: B, rounded up to what the replicas and their parts divide. The others weigh 0."""
         shares = self.replicas * self.parts
         return -(-self.batch_size // shares) * shares
+
+    @property
+    def own(self) -> range:
+        """This worker's rows of a padded batch."""
+        rows = self.rows // self.workers
+        return range(self.worker * rows, (self.worker + 1) * rows)
+
+    @property
+    def static_width(self) -> int | None:
+        """W where it is always the same, as a TPU wants it: every other width is a program to be compiled."""
+        return self.seq_length if self.pad_multiple >= self.seq_length else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,56 +221,63 @@ def width(columns: Columns, layout: Layout) -> int:
 
 
 def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) -> tf.data.Dataset:
-    """Batches as a dataset of R elements each, one for each replica in turn: dicts of
+    """This worker's share of the batches as a dataset of an element for each of its replicas in turn: dicts of
     input_word_ids, input_mask, input_type_ids: int32 [B / R, W]; label: int32 or float32 [B / R];
     weight: float32 [B / R], 0 for rows that only fill the batch up.
     """
     pair = manifest.texts == 2
     special = text.SpecialTokens(manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding)
     label_type = tf.float32 if manifest.kind == "regression" else tf.int32
+    rows = len(layout.own)
 
     def arrays() -> Iterator[dict[str, Any]]:
         for columns in batches:
-            filling = layout.rows - len(columns)
+            own = select(columns, np.arange(len(columns))[layout.own.start : layout.own.stop])
+            filling = rows - len(own)
             batch: dict[str, Any] = {
-                "values": columns.tokens.values,
-                "lengths": np.pad(columns.tokens.lengths(), (0, filling)),
-                "label": np.pad(columns.labels, (0, filling)),
-                "weight": np.pad(np.ones(len(columns), np.float32), (0, filling)),
-                "width": np.int32(width(columns, layout)),
+                "values": own.tokens.values,
+                "lengths": np.pad(own.tokens.lengths(), (0, filling)),
+                "label": np.pad(own.labels, (0, filling)),
+                "weight": np.pad(np.ones(len(own), np.float32), (0, filling)),
+                "width": np.int32(width(columns, layout)),  # of the whole batch: as on one machine
             }
-            if columns.tokens_b:
-                batch["values_b"] = columns.tokens_b.values
-                batch["lengths_b"] = np.pad(columns.tokens_b.lengths(), (0, filling))
+            if own.tokens_b:
+                batch["values_b"] = own.tokens_b.values
+                batch["lengths_b"] = np.pad(own.tokens_b.lengths(), (0, filling))
             yield batch
 
     def packed(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         tokens = tf.RaggedTensor.from_row_lengths(batch["values"], batch["lengths"])
         tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"]) if pair else None
         inputs = text.pack(tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"])
-        inputs = {name: tf.ensure_shape(value, [layout.rows, None]) for name, value in inputs.items()}
+        inputs = {name: tf.ensure_shape(value, [rows, layout.static_width]) for name, value in inputs.items()}
         return {**inputs, "label": batch["label"], "weight": batch["weight"]}
 
+    replicas = layout.replicas // layout.workers
+
     def for_replicas(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        shares = layout.rows // layout.replicas
         return {
-            name: tf.reshape(value, [layout.replicas, shares, *tf.unstack(tf.shape(value)[1:])])
-            for name, value in batch.items()
+            name: tf.reshape(value, [replicas, rows // replicas, *_sizes(value)[1:]]) for name, value in batch.items()
         }
 
-    lengths = tf.TensorSpec([layout.rows], tf.int64)
+    lengths = tf.TensorSpec([rows], tf.int64)
     values = tf.TensorSpec([None], tf.int32)
     signature = {
         "values": values,
         "lengths": lengths,
-        "label": tf.TensorSpec([layout.rows], label_type),
-        "weight": tf.TensorSpec([layout.rows], tf.float32),
+        "label": tf.TensorSpec([rows], label_type),
+        "weight": tf.TensorSpec([rows], tf.float32),
         "width": tf.TensorSpec([], tf.int32),
         **({"values_b": values, "lengths_b": lengths} if pair else {}),
     }
     dataset = tf.data.Dataset.from_generator(arrays, output_signature=signature).map(packed, num_parallel_calls=1)
-    if layout.replicas > 1:
+    if replicas > 1:
         dataset = dataset.map(for_replicas).unbatch()
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing is left to it, and ending its thread takes up to a minute
-    return dataset.prefetch(4 * layout.replicas).with_options(options)
+    return dataset.prefetch(4 * replicas).with_options(options)
+
+
+def _sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
+    """The shape, each dimension a number where it is known."""
+    return [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]

@@ -1,6 +1,7 @@
 """A split -> predictions, each example once, in the order of the shards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,9 +11,14 @@ from trainer import data, records
 from trainer.metrics import Predictions
 
 
-def distribute(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> tf.distribute.DistributedDataset:
-    """`dataset` yields one element for each replica in turn (data.to_inputs)."""
-    return strategy.distribute_datasets_from_function(lambda _: dataset)
+def distribute(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterator[Any]:
+    """Global batches of a `dataset` that yields an element for each of this worker's replicas in turn (data.to_inputs).
+
+    Take no more of them than there are: said to be infinite, the dataset spares the workers an exchange before each
+    batch, on whether any of them has run dry.
+    """
+    endless = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
+    return iter(strategy.distribute_datasets_from_function(lambda _: endless))
 
 
 def predict(
@@ -27,15 +33,17 @@ def predict(
     between: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Run the evaluation step over all of `columns`. `between` is called after each batch, and may raise to stop."""
-    dataset = data.to_inputs(data.evaluation_batches(columns, layout.batch_size), manifest, layout)
+    batches = distribute(
+        strategy, data.to_inputs(data.evaluation_batches(columns, layout.batch_size), manifest, layout)
+    )
     order = data.evaluation_order(columns)
-    sizes = (min(layout.batch_size, len(order) - start) for start in range(0, len(order), layout.batch_size))
     logits, losses = [], []
     with tqdm.tqdm(total=len(columns), desc=name, unit=" texts", disable=not progress, leave=False) as bar:
-        for batch, size in zip(distribute(strategy, dataset), sizes, strict=True):
-            scored = step(batch)
-            logits.append(scored[0].numpy()[:size])
-            losses.append(scored[1].numpy()[:size])
+        for start in range(0, len(order), layout.batch_size):
+            size = min(layout.batch_size, len(order) - start)
+            rows, each = step(next(batches))
+            logits.append(rows[:size])
+            losses.append(each[:size])
             bar.update(size)
             between()
     back = np.argsort(order)

@@ -35,7 +35,7 @@ def train_and_evaluate(run: Run, request: signals.Request) -> dict[str, Any]:
     job, training = run.job, run.job.config.training
     total, eval_every = job.plan.steps, job.plan.eval_every
     # Resume, or else the pretrained values that the model was built with.
-    step = checkpoint.restore(run.checkpoints) or 0
+    step = runs.restore(run, run.checkpoints) or 0
     run.history.drop_after(step)
     validation = runs.read_split(run, "validation")
     try:
@@ -51,7 +51,8 @@ def train_and_evaluate(run: Run, request: signals.Request) -> dict[str, Any]:
                 began = time.monotonic()
                 run.window(batches, tf.constant(stop - step))
                 stop_if_not_finite(run)
-                allowed = max(1, int((stop - step) * WINDOW_SECONDS / (time.monotonic() - began)))
+                asked, took = run.agree([request.name is not None, time.monotonic() - began])
+                allowed = max(1, int((stop - step) * WINDOW_SECONDS / took))
                 step = stop
                 bar.update(run.job.plan.examples_at(step) - bar.n)
                 if due(step, training.log_every, total):
@@ -59,17 +60,16 @@ def train_and_evaluate(run: Run, request: signals.Request) -> dict[str, Any]:
                     bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
                     runs.write(run, line)
                     logged = (step, time.monotonic())
-                asked = request.name is not None
                 if asked or due(step, training.save_every, total):
-                    checkpoint.save(run.checkpoints, step)
-                request.stop_if_made()
+                    runs.save(run, run.checkpoints, step, wait=bool(asked) or step == total)
+                request.stop_if(bool(asked))
                 if due(step, eval_every, total):
                     evaluate_at(run, step, validation, request)
                     logged = (step, time.monotonic())
         return close(run, request)
     except signals.Stopped:
-        if step and step not in checkpoint.steps(run.checkpoints.folder):
-            checkpoint.save(run.checkpoints, step)
+        if step and not checkpoint.saved(run.checkpoints, step):
+            runs.save(run, run.checkpoints, step)
         raise signals.Stopped(
             f"stopped by {request.name} at step {step:,} of {total:,}, with a checkpoint. Run the same command again "
             "to go on."
@@ -82,7 +82,7 @@ def training_batches(run: Run, step: int) -> Any:
     stream = data.train_batches(
         job.config.data_dir, job.manifest, job.order, job.layout.batch_size, step, job.plan.examples
     )
-    return iter(evaluation.distribute(job.strategy, data.to_inputs(stream, job.manifest, job.layout)))
+    return evaluation.distribute(job.strategy, data.to_inputs(stream, job.manifest, job.layout))
 
 
 def progress(run: Run, step: int) -> tqdm.tqdm:
@@ -93,7 +93,7 @@ def progress(run: Run, step: int) -> tqdm.tqdm:
         initial=plan.examples_at(step),
         desc="training",
         unit=" examples",
-        disable=not run.job.config.logging.progress,
+        disable=not (run.job.config.logging.progress and run.chief),
         smoothing=0.1,
     )
 
@@ -130,24 +130,30 @@ def evaluate_at(run: Run, step: int, validation: Any, request: signals.Request) 
     summary = metrics.summarise(runs.predict(run, validation, "validation", request), run.job.manifest.kind)
     best = run.history.best(metric)
     if best is None or summary[metric] > best[metric]:
-        checkpoint.save(run.bests, step)  # before the line: a run cut between the two evaluates again
+        runs.save(run, run.bests, step)  # before the line: a run cut between the two evaluates again
     runs.write(run, {"step": step, "split": "validation", **summary, "seconds": round(run.elapsed(), 3)})
-    tqdm.tqdm.write(
-        f"step {step:,}: validation {metric} {summary[metric]:.4f}, loss {summary['loss']:.4f}", file=sys.stderr
-    )
+    if run.chief:
+        tqdm.tqdm.write(
+            f"step {step:,}: validation {metric} {summary[metric]:.4f}, loss {summary['loss']:.4f}", file=sys.stderr
+        )
 
 
 def close(run: Run, request: signals.Request) -> dict[str, Any]:
-    """With the best checkpoint by validation: the test, once; the export; the picture; result.json last."""
+    """With the best checkpoint by validation: the test, once; the export; the picture; result.json last.
+
+    All workers take part in the test; the chief alone writes.
+    """
     job, history = run.job, run.history
     best = history.best(job.metric)
     assert best is not None  # the last step evaluates
-    checkpoint.restore(run.bests)
+    runs.restore(run, run.bests)
     if not history.of("test"):  # it is there if the run was cut after it
         summary = metrics.summarise(runs.predict(run, runs.read_split(run, "test"), "test", request), job.manifest.kind)
         runs.write(run, {"step": job.plan.steps, "split": "test", **summary, "seconds": round(run.elapsed(), 3)})
     (test,) = history.of("test")
     difference = runs.write_export(run, request)
+    if not run.chief:
+        return {}
     report.write_picture(
         history,
         job.metric,

@@ -17,7 +17,7 @@ Line = dict[str, Any]  # {"step", "split", "examples", "loss", metric...}
 class History:
     """metrics.jsonl. It is small, and is written whole for every line: it is never cut."""
 
-    path: str
+    path: str | None  # None: only in memory
     lines: list[Line]
 
     def add(self, line: Line) -> None:
@@ -40,12 +40,14 @@ class History:
         return max(self.of("validation"), key=lambda line: (line[metric], -line["step"]), default=None)
 
     def _write(self) -> None:
-        storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        if self.path:
+            storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
 
-def read_history(path: str) -> History:
+def read_history(path: str, *, keep: bool = True) -> History:
+    """The history so far. With `keep` off, what is added to it is not written."""
     text = storage.read_text(path) if storage.exists(path) else ""
-    return History(path, [json.loads(line) for line in text.splitlines()])
+    return History(path if keep else None, [json.loads(line) for line in text.splitlines()])
 
 
 def metrics_of(line: Mapping[str, Any]) -> dict[str, float]:

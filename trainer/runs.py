@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from trainer import (
     signals,
     steps,
     storage,
+    strategies,
 )
 from trainer import config as configs
 from trainer.config import Config
@@ -69,7 +70,9 @@ class Run:
     checkpoints: checkpoint.Series  # all of the state, every save_every steps
     bests: checkpoint.Series  # the weights that were best on validation
     window: Callable[[Any, tf.Tensor], None]
-    score: Callable[[steps.Batch], tuple[tf.Tensor, tf.Tensor]]
+    score: Callable[[steps.Batch], tuple[np.ndarray, np.ndarray]]
+    agree: Callable[[Sequence[float]], list[float]]  # of what all workers say, the largest
+    chief: bool  # writes to model_dir; the other workers write nowhere
     history: report.History
     events: report.Events | None
     elapsed: Callable[[], float]  # seconds of all the run's processes so far
@@ -97,7 +100,10 @@ def finished(config: Config, model_dir: str) -> dict[str, Any] | None:
 
 
 def claim(job: build.Job, model_dir: str) -> None:
-    """Write the resolved configuration and what it runs on; refuse a model_dir begun with other data or weights."""
+    """Write, as the chief, the resolved configuration and what it runs on.
+
+    Raises ValueError for a model_dir begun with other data or weights.
+    """
     files = files_of(model_dir)
     identity = {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
     if storage.exists(files.identity) and checkpoint.listed(files.checkpoints):
@@ -108,6 +114,8 @@ def claim(job: build.Job, model_dir: str) -> None:
                     f"{flag} must be what --model_dir {model_dir} was begun with ({key} {there[key][:12]}). Received: "
                     f"another ({identity[key][:12]})."
                 )
+    if strategies.place(job.strategy)[0] != 0:
+        return
     storage.write_text(files.config, configs.dump(job.config))
     storage.write_text(files.identity, json.dumps(identity, indent=1) + "\n")
 
@@ -115,30 +123,66 @@ def claim(job: build.Job, model_dir: str) -> None:
 def open_run(job: build.Job, model_dir: str, started: float) -> Run:
     """The run in model_dir, its parts built, nothing restored. `started`: time.monotonic() at the process's start."""
     files, config = files_of(model_dir), job.config
+    # Outside the strategy's scope: workers cannot exchange a string.
+    fingerprint = tf.Variable(build.fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False)
     with job.strategy.scope():
         sums = steps.totals()
-        fingerprint = tf.Variable(
-            build.fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False
-        )
-        state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
-        weights = tf.train.Checkpoint(model=job.model)
+    state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
+    weights = tf.train.Checkpoint(model=job.model)
     train_step = steps.train_step(
         job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm, config.training.accumulation_steps
     )
-    history = report.read_history(files.metrics)
+    worker, _ = strategies.place(job.strategy)
+    chief = worker == 0
+    background = config.training.background_saves
+    if background is None:
+        background = strategies.has_accelerator(job.strategy)
+    history = report.read_history(files.metrics, keep=chief)
     earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
     return Run(
         job=job,
         files=files,
         sums=sums,
-        checkpoints=checkpoint.Series(state, files.checkpoints, config.training.keep_checkpoints),
+        checkpoints=checkpoint.Series(state, files.checkpoints, config.training.keep_checkpoints, background),
         bests=checkpoint.Series(weights, files.best, 1),
         window=steps.train_window(job.strategy, train_step),
-        score=steps.evaluation_step(job.strategy, job.scorer),
+        score=steps.evaluation_step(job.strategy, steps.evaluation_replica_step(job.scorer)),
+        agree=strategies.agreement(job.strategy),
+        chief=chief,
         history=history,
-        events=report.Events(files.tensorboard) if config.logging.tensorboard else None,
+        events=report.Events(files.tensorboard) if config.logging.tensorboard and chief else None,
         elapsed=lambda: earlier + time.monotonic() - started,
     )
+
+
+def restore(run: Run, series: checkpoint.Series) -> int | None:
+    """Restore the newest whole checkpoint on every worker; its step, None if there is none yet.
+
+    The chief goes first: where it falls back, it drops what is damaged. Raises what checkpoint.restore does, and
+    ValueError on a worker that does not find what the chief has found.
+    """
+    step = checkpoint.restore(series) if run.chief else None
+    (said,) = run.agree([-1 if step is None else step])
+    if not run.chief and said >= 0:
+        step = checkpoint.restore(series)
+        if step != said:
+            raise ValueError(
+                f"--model_dir must be storage that all workers share. Received: {run.files.root}, where the chief "
+                f"finds the checkpoint of step {said:.0f}, and this worker {'none' if step is None else step}."
+            )
+    return step
+
+
+def save(run: Run, series: checkpoint.Series, step: int, *, wait: bool = True) -> None:
+    """Save on the chief. Its state is every worker's."""
+    if run.chief:
+        checkpoint.save(series, step, wait=wait)
+
+
+def stop_if_asked(run: Run, request: signals.Request) -> None:
+    """Raises signals.Stopped on every worker if a signal has come to any."""
+    (asked,) = run.agree([request.name is not None])
+    request.stop_if(bool(asked))
 
 
 def write(run: Run, line: report.Line) -> None:
@@ -164,19 +208,24 @@ def predict(run: Run, columns: records.Columns, name: str, request: signals.Requ
         job.manifest,
         job.layout,
         name=name,
-        progress=job.config.logging.progress,
-        between=request.stop_if_made,
+        progress=job.config.logging.progress and run.chief,
+        between=lambda: stop_if_asked(run, request),
     )
 
 
 def write_export(run: Run, request: signals.Request) -> float:
-    """Export the model as it is, if the export scores validation texts as the job does. Returns the difference."""
+    """Export the model as it is, if the export scores validation texts as the job does. Returns the difference.
+
+    All workers score; the chief alone writes.
+    """
     job, config = run.job, run.job.config
     columns = read_split(run, "validation", with_text=True)
     few = data.select(columns, np.arange(min(PARITY_TEXTS, len(columns))))
     texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
     rows = list(zip(*(column[: len(few)] for column in texts if column), strict=True))
     scores = predict(run, few, "export", request).scores
+    if not run.chief:
+        return 0.0
     module, signature = export.build(
         job.scorer,
         build.tokenizer(config),

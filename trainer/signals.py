@@ -13,11 +13,12 @@ class Stopped(Exception):
 
 @dataclasses.dataclass
 class Request:
-    name: str | None = None  # of the signal; None while none has come
+    name: str | None = None  # of the signal, or who else was asked; None while none has come
 
-    def stop_if_made(self) -> None:
-        """Raises Stopped if a signal has come."""
-        if self.name:
+    def stop_if(self, asked: bool) -> None:
+        """Raises Stopped if a signal has come, here or to another worker."""
+        if asked:
+            self.name = self.name or "a signal to another worker"
             raise Stopped(f"stopped by {self.name}")
 
 

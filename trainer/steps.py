@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -136,29 +137,29 @@ def train_window(strategy: tf.distribute.Strategy, step: Callable[[Batch], None]
     return window
 
 
-def evaluation_replica_step(model: tf_keras.Model) -> Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]:
-    """A function of a replica's share of a batch, for `strategy.run`: (logits float32 [B, C], losses float32 [B])."""
+def evaluation_replica_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
+    """A function of a replica's share of a batch, for `strategy.run`: float32 [rows, C + 1], the logits and the loss
+    of every row of the global batch, in order."""
 
-    def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(batch: Batch) -> tf.Tensor:
         logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
-        return logits, losses(batch["label"], logits)
+        scored = tf.concat([logits, losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
+        return tf.distribute.get_replica_context().all_gather(scored, axis=0)
 
     return step
 
 
 def evaluation_step(
-    strategy: tf.distribute.Strategy, model: tf_keras.Model
-) -> Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]:
+    strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor]
+) -> Callable[[Batch], tuple[np.ndarray, np.ndarray]]:
     """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
-
-    step = evaluation_replica_step(model)
 
     @tf.function(reduce_retracing=True)
     def run(batch: Batch) -> Any:
         return strategy.run(step, args=(batch,))
 
-    def gathered(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        logits, each = run(batch)
-        return strategy.gather(logits, axis=0), strategy.gather(each, axis=0)
+    def scored(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        values = strategy.experimental_local_results(run(batch))[0].numpy()
+        return values[:, :-1], values[:, -1]
 
-    return gathered
+    return scored

@@ -1,11 +1,29 @@
-"""STRATEGIES: a name -> a tf.distribute.Strategy, with a clear failure where the hardware is missing."""
+"""STRATEGIES: a name -> a tf.distribute.Strategy, with a clear failure where the hardware is missing.
+
+Also what a worker of several has to know: which it is, and what the others say.
+"""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from trainer import accelerators
+from trainer.cluster import Cluster
 from trainer.environment import UsageError
+
+# Seconds that a worker waits for the others in one exchange: longer than any does alone (saving to a bucket).
+# One that has died is noticed within a second, one that hangs within 20: TensorFlow's heartbeats see to that.
+EXCHANGE = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a strategy may be built on, as far as TensorFlow cannot see it."""
+
+    virtual_devices: int | None = None  # the CPU is split into so many
+    tpu: str | None = None  # the one that --tpu or the environment names
+    cluster: Cluster | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,40 +36,180 @@ def _devices(kind: str) -> list[str]:
     return [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
 
 
-def _cpu() -> Chosen:
+def _cpu(machine: Machine) -> Chosen:
     tf.config.set_visible_devices([], "GPU")
     return Chosen(tf.distribute.OneDeviceStrategy("/cpu:0"), "the CPU")
 
 
-def _one_device() -> Chosen:
+def _one_device(machine: Machine) -> Chosen:
     if tf.config.list_physical_devices("GPU"):
         return Chosen(tf.distribute.OneDeviceStrategy("/gpu:0"), "the first GPU")
     return Chosen(tf.distribute.OneDeviceStrategy("/cpu:0"), "the CPU (there is no GPU)")
 
 
-def _mirrored() -> Chosen:
+def _mirrored(machine: Machine) -> Chosen:
     gpus, cpus = _devices("GPU"), _devices("CPU")
     if not gpus and len(cpus) < 2:
         raise UsageError(
-            "--strategy=mirrored needs GPUs. Received: a machine without one. Use --strategy=cpu, or "
-            "--virtual_devices=2 to try replicas on the CPU."
+            "--strategy=mirrored needs GPUs. Received: a machine on which TensorFlow finds none. "
+            f"{working_here(machine)}, and mirrored with --virtual_devices=2 tries replicas on the CPU."
         )
     devices = gpus or cpus
     return Chosen(tf.distribute.MirroredStrategy(devices), f"{len(devices)} replicas on {', '.join(devices)}")
 
 
-def _auto() -> Chosen:
-    gpus = tf.config.list_physical_devices("GPU")
-    chosen = _mirrored() if len(gpus) > 1 or len(_devices("CPU")) > 1 else _one_device()
-    return dataclasses.replace(chosen, description=f"{chosen.description}, chosen by --strategy=auto")
+def _multi_worker(machine: Machine) -> Chosen:
+    cluster = machine.cluster
+    if cluster is None:
+        raise UsageError(
+            "--strategy=multi_worker needs the workers' addresses in TF_CONFIG or CLUSTER_SPEC. Received: neither. "
+            f"{working_here(machine)}."
+        )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.index,
+        rpc_layer="grpc",
+    )
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=EXCHANGE)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    return Chosen(
+        strategy,
+        f"worker {cluster.index} of {len(cluster.addresses)}, {strategy.num_replicas_in_sync} replicas in all",
+    )
 
 
-STRATEGIES: dict[str, Callable[[], Chosen]] = {
+def _tpu(machine: Machine) -> Chosen:
+    name = machine.tpu
+    why = accelerators.missing_tpu(name) if name else "neither that flag nor the variable TPU_NAME"
+    if name is None or why:
+        raise UsageError(
+            "--strategy=tpu needs the TPU that --tpu names, `local` for this host's own. "
+            f"Received: {f'--tpu={name}, but ' if name else ''}{why}. {working_here(machine)}."
+        )
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
+    if name != "local":
+        tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    strategy = tf.distribute.TPUStrategy(resolver)
+    return Chosen(strategy, f"{strategy.num_replicas_in_sync} cores of the TPU {name}")
+
+
+def _auto(machine: Machine) -> Chosen:
+    """The TPU or the cluster that the environment names, else all GPUs, else the CPU."""
+    if machine.tpu:
+        chosen, why = _tpu(machine), "named by --tpu or TPU_NAME"
+    elif machine.cluster and len(machine.cluster.addresses) > 1:
+        chosen, why = _multi_worker(machine), "named by TF_CONFIG or CLUSTER_SPEC"
+    elif len(tf.config.list_physical_devices("GPU")) > 1 or len(_devices("CPU")) > 1:
+        chosen, why = _mirrored(machine), "all that there are"
+    else:
+        chosen, why = _one_device(machine), "no TPU is named and there is no second device"
+    return dataclasses.replace(chosen, description=f"{chosen.description}; chosen by --strategy=auto: {why}")
+
+
+STRATEGIES: dict[str, Callable[[Machine], Chosen]] = {
     "auto": _auto,
     "cpu": _cpu,
     "one_device": _one_device,
     "mirrored": _mirrored,
+    "multi_worker": _multi_worker,
+    "tpu": _tpu,
 }
+
+
+def check(name: str, machine: Machine, model_dir: str | None) -> list[str]:
+    """What is wrong with these flags, one line each. Looks at no device."""
+    found = []
+    if name not in STRATEGIES:
+        found.append(f"--strategy must be one of {', '.join(STRATEGIES)}. Received: {name}.")
+    if machine.virtual_devices is not None and machine.virtual_devices < 1:
+        found.append(f"--virtual_devices must be at least 1. Received: {machine.virtual_devices}.")
+    why = None
+    if machine.tpu and name in ("auto", "tpu"):
+        why = "with a TPU"
+    elif machine.cluster and len(machine.cluster.hosts) > 1 and name in ("auto", "multi_worker"):
+        why = f"on {len(machine.cluster.hosts)} hosts"
+    # /gcs/ is where Vertex mounts its buckets.
+    if why and model_dir and "://" not in model_dir and not model_dir.startswith("/gcs/"):
+        found.append(
+            f"--model_dir must be on shared storage, gs://..., for a run {why}. Received: {model_dir}, a local path."
+        )
+    return found
+
+
+def working_here(machine: Machine) -> str:
+    """Which strategies this machine has the hardware for."""
+    names = ["cpu", "one_device"]
+    if len(_devices("GPU")) > 1 or len(_devices("CPU")) > 1:
+        names.append("mirrored")
+    if machine.cluster:
+        names.append("multi_worker")
+    return f"Here --strategy={', '.join(names)} would work"
+
+
+def build(name: str, machine: Machine) -> Chosen:
+    """The strategy of this name; call it before TensorFlow starts up.
+
+    Raises UsageError for an unknown name, or hardware that is not there.
+    """
+    found = check(name, machine, None)
+    if found:
+        raise UsageError("\n".join(found))
+    if machine.virtual_devices is not None:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        devices = [tf.config.LogicalDeviceConfiguration()] * machine.virtual_devices
+        tf.config.set_logical_device_configuration(cpu, devices)
+    return STRATEGIES[name](machine)
+
+
+# --- A worker among others ------------------------------------------------------------------------
+
+
+def place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """(this worker's index, the number of workers): (0, 1) unless the job has several machines."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
+
+
+def agreement(strategy: tf.distribute.Strategy) -> Callable[[Sequence[float]], list[float]]:
+    """A function of some numbers, the same count on every worker -> the largest that any worker says of each.
+
+    Every worker has to call it at the same point of its run, and all go on together. Costs nothing with one worker.
+    """
+    if place(strategy)[1] == 1:
+        return lambda values: list(values)
+
+    @tf.function
+    def gathered(values: tf.Tensor) -> tf.Tensor:
+        return strategy.run(
+            lambda: tf.distribute.get_replica_context().all_gather(values[tf.newaxis], axis=0),
+        )
+
+    def largest(values: Sequence[float]) -> list[float]:
+        said = gathered(tf.constant(values, tf.float64))
+        (first, *_) = strategy.experimental_local_results(said)
+        return [float(value) for value in first.numpy().max(axis=0)]
+
+    return largest
+
+
+# What TensorFlow raises when another worker is gone.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+)
+
+
+def has_accelerator(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the replicas compute elsewhere than on the CPU."""
+    return all("CPU" not in device for device in strategy.extended.worker_devices)
 
 
 def has_bfloat16(strategy: tf.distribute.Strategy) -> bool:
@@ -71,19 +229,3 @@ def _cpu_flags() -> set[str]:
             return set(next((line for line in file if line.startswith("flags")), "").split())
     except OSError:
         return set()
-
-
-def build(name: str, virtual_devices: int | None = None) -> Chosen:
-    """The strategy of this name; call it before TensorFlow starts up.
-
-    `virtual_devices` splits the CPU into that many logical devices.
-    Raises UsageError for an unknown name, or hardware that is not there.
-    """
-    if name not in STRATEGIES:
-        raise UsageError(f"--strategy must be one of {', '.join(STRATEGIES)}. Received: {name}.")
-    if virtual_devices is not None:
-        if virtual_devices < 1:
-            raise UsageError(f"--virtual_devices must be at least 1. Received: {virtual_devices}.")
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * virtual_devices)
-    return STRATEGIES[name]()

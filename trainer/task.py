@@ -6,21 +6,24 @@ python -m trainer.task --mode=export --model_dir=runs/mine
 python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
 """
 
+import contextlib
 import json
+import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 STARTED = time.monotonic()
 
 from absl import flags  # noqa: E402
 
-from trainer import environment  # noqa: E402
+from trainer import accelerators, environment  # noqa: E402
 from trainer.environment import STOPPED, UsageError  # noqa: E402
 
 if TYPE_CHECKING:  # what imports TensorFlow is imported where it is used, so that --help answers at once
     from trainer.config import Config
     from trainer.runs import Run
+    from trainer.strategies import Machine
 
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
@@ -30,11 +33,15 @@ MODE = flags.DEFINE_enum(
     ["train", "evaluate", "export", "inspect_batches"],
     "what to do; evaluate and export need model_dir alone",
 )
-STRATEGY = flags.DEFINE_string("strategy", "auto", "auto, cpu, one_device or mirrored")
+STRATEGY = flags.DEFINE_string("strategy", "auto", "auto, cpu, one_device, mirrored, multi_worker or tpu")
 VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices",
     None,
     "split the CPU into so many devices, so that --strategy=mirrored runs so many replicas on it",
+)
+TPU = flags.DEFINE_string("tpu", None, "`local`, or a TPU's name or grpc:// address; not set: the variable TPU_NAME")
+CLUSTER_TIMEOUT = flags.DEFINE_float(
+    "cluster_timeout", 600, "multi_worker: seconds to wait at the start for the workers of TF_CONFIG or CLUSTER_SPEC"
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set")
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "where the run keeps everything")
@@ -67,30 +74,69 @@ def read_config() -> "Config":
     return configs.load(path, SET.value, given)
 
 
-def train(config: "Config") -> int:
-    from trainer import build, loop, report, runs, signals, storage, strategies
+def machine() -> "Machine":
+    """What the flags and the environment say of this machine and of others; every error in it at once."""
+    from trainer import cluster, strategies
 
-    with storage.locked(MODEL_DIR.value):
+    alone = MODE.value != "train" or STRATEGY.value not in ("auto", "multi_worker")
+    there = strategies.Machine(
+        virtual_devices=VIRTUAL_DEVICES.value,
+        tpu=accelerators.named_tpu(TPU.value),
+        cluster=None if alone else cluster.read(os.environ),
+    )
+    found = strategies.check(STRATEGY.value, there, MODEL_DIR.value)
+    if MODE.value != "train" and STRATEGY.value == "multi_worker":
+        found.append(f"--mode={MODE.value} runs on one machine. Received: --strategy=multi_worker. Take another.")
+    if found:
+        raise UsageError("\n".join(found))
+    return there
+
+
+def train(config: "Config") -> int:
+    from trainer import build, cluster, report, runs, storage
+
+    there = machine()
+    chief = not there.cluster or there.cluster.index == 0
+    with storage.locked(MODEL_DIR.value) if chief else contextlib.nullcontext():
         result = runs.finished(config, MODEL_DIR.value)
         if result is not None:
             print(f"{MODEL_DIR.value} holds this run, finished: nothing to do.", file=sys.stderr)
         else:
-            chosen = strategies.build(STRATEGY.value, VIRTUAL_DEVICES.value)
-            print(f"strategy: {chosen.description}", file=sys.stderr)
-            job = build.job(config, chosen.strategy)
-            runs.claim(job, MODEL_DIR.value)
-            run = runs.open_run(job, MODEL_DIR.value, STARTED)
-            with signals.watched() as request:
-                result = loop.train_and_evaluate(run, request)
-        print(report.summary(result, MODEL_DIR.value))
+            if there.cluster and len(there.cluster.addresses) > 1:
+                cluster.meet(there.cluster, build.plans(config), CLUSTER_TIMEOUT.value)
+            result = run_to_the_end(config, there)
+        if chief:
+            print(report.summary(result, MODEL_DIR.value))
     return environment.DONE
+
+
+def run_to_the_end(config: "Config", there: "Machine") -> dict[str, Any]:
+    """Train, evaluate and export. Raises signals.Stopped after a signal, or if another worker is gone."""
+    from trainer import build, loop, runs, signals, strategies
+
+    chosen = strategies.build(STRATEGY.value, there)
+    print(f"strategy: {chosen.description}", file=sys.stderr)
+    _, workers = strategies.place(chosen.strategy)
+    try:
+        job = build.job(config, chosen.strategy)
+        runs.claim(job, MODEL_DIR.value)
+        run = runs.open_run(job, MODEL_DIR.value, STARTED)
+        with signals.watched() as request:
+            return loop.train_and_evaluate(run, request)
+    except strategies.LOST as error:
+        if workers == 1:
+            raise
+        raise signals.Stopped(
+            f"stopped: another worker is gone ({str(error).splitlines()[0][:200]}). Run the same command again on "
+            "every worker to go on from the newest checkpoint."
+        ) from None
 
 
 def restored(config: "Config") -> "Run":
     """The run of model_dir with its best weights."""
     from trainer import build, checkpoint, runs, strategies
 
-    chosen = strategies.build(STRATEGY.value, VIRTUAL_DEVICES.value)
+    chosen = strategies.build(STRATEGY.value, machine())
     run = runs.open_run(build.job(config, chosen.strategy), MODEL_DIR.value, STARTED)
     if checkpoint.restore(run.bests) is None:
         raise ValueError(
@@ -131,9 +177,9 @@ def write_export(config: "Config") -> int:
 
 def inspect_batches(config: "Config") -> int:
     """Prints {"step", "ids"} for the next K global batches, from model_dir's newest checkpoint on."""
-    from trainer import build, checkpoint, data, records, runs
+    from trainer import build, checkpoint, data, runs
 
-    manifest = records.read_manifest(config.data_dir)
+    manifest = build.manifest_of(config)
     build.check_data(config, manifest)
     plan = build.plan(config, manifest.splits["train"].examples)
     listed = checkpoint.steps(runs.files_of(MODEL_DIR.value).checkpoints) if MODEL_DIR.value else []
@@ -151,6 +197,9 @@ def main(argv: list[str]) -> int:
     environment.check()
     if not MODEL_DIR.value and MODE.value != "inspect_batches":
         raise UsageError("--model_dir must name the run's folder. Received: none.")
+    tpu = accelerators.named_tpu(TPU.value)
+    if tpu and STRATEGY.value in ("auto", "tpu"):
+        accelerators.set_up_tpu(tpu)
     config = read_config()
     from trainer import signals
 

@@ -1,0 +1,56 @@
+"""The TPU, looked for in a process of its own: where it is missing, TensorFlow may hang, or abort the process."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+# Seconds for the look. Importing TensorFlow takes 3 to 10 of them.
+LOOK = 25
+
+# What a v5e host needs before TensorFlow is imported; older generations ignore it.
+# https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm
+_SETTINGS = {
+    "PJRT_DEVICE": "TPU",
+    "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+}
+
+_LOOK = """
+import sys
+import tensorflow as tf
+name = sys.argv[1]
+if name == "local":
+    found = len(tf.config.list_physical_devices("TPU"))
+else:
+    found = tf.distribute.cluster_resolver.TPUClusterResolver(name).cluster_spec().as_dict()
+print("found", found)
+"""
+
+
+def named_tpu(flag: str | None) -> str | None:
+    """The TPU that --tpu, or else the environment, names: `local`, or the name or grpc:// address of one."""
+    return flag or os.environ.get("TPU_NAME") or None
+
+
+def set_up_tpu(name: str) -> None:
+    """Put a TPU's settings into the environment. Call it before TensorFlow is imported."""
+    os.environ.setdefault("TPU_NAME", name)
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)
+    libtpu = importlib.util.find_spec("libtpu")
+    if libtpu and libtpu.origin:
+        library = os.path.join(os.path.dirname(libtpu.origin), "libtpu.so")
+        os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
+
+
+def missing_tpu(name: str) -> str | None:
+    """Why there is no TPU of this name; None if there is one. Takes LOOK seconds at most."""
+    try:
+        look = subprocess.run([sys.executable, "-c", _LOOK, name], capture_output=True, text=True, timeout=LOOK)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {LOOK} s"
+    said = look.stdout.strip().splitlines()[-1:]
+    if look.returncode == 0 and said and said[0] not in ("found 0", "found {}"):
+        return None
+    errors = [line for line in look.stderr.splitlines() if line.strip()]
+    return errors[-1][:200] if look.returncode and errors else "TensorFlow lists none"
