@@ -1,4 +1,4 @@
-"""Train steps on a tiny encoder, by one replica here and by two in a process of its own (this file, run)."""
+"""Train steps on a tiny encoder, by one replica here, by two and by four in processes of their own."""
 
 import dataclasses
 import functools
@@ -12,7 +12,9 @@ from conftest import python
 from trainer import data, encoders, evaluation, model, native, optim, records, steps, strategies
 
 RATES = (0.0, 0.1)
-BATCH = 5  # not a multiple of 2: two replicas have a row that weighs nothing
+BATCH = 5  # not a multiple of 2 or 4: replicas have rows that weigh nothing
+STEPS = 200
+REPLICAS = (2, 4)
 
 
 @dataclasses.dataclass
@@ -28,14 +30,14 @@ def rebuilt(encoder: str):
     return native.rebuild(encoders.load(encoder))
 
 
-def trial(strategy, tiny, prepared, rate, examples=1000, parts=1) -> Trial:
+def trial(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1) -> Trial:
     """The tiny encoder with dropout `rate`, ready to train on the reviews."""
     replicas = strategy.num_replicas_in_sync
     architecture, values = rebuilt(f"{tiny}/encoder")
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
     with strategy.scope():
         built = model.build(model.native_encoder(architecture, values, "float32"), 2, rate, seed=3)
-        optimizer = optim.adamw(1e-3, 10, 0.1, 0.01)
+        optimizer = optim.adamw(1e-4, 2 * STEPS, 0.1, 0.01)
         optim.create_slots(optimizer, built.trainable_variables)
         sums = steps.totals()
     manifest = records.read_manifest(str(prepared))
@@ -59,22 +61,23 @@ def sums(trial: Trial) -> list[float]:
 
 @pytest.fixture(scope="module")
 def trained(tiny, prepared) -> dict:
-    """rate -> (values before, values after six steps in one window, sums, the trial)."""
+    """rate -> (values before, values after STEPS steps in one window, sums, the trial)."""
     found = {}
     for rate in RATES:
         one = trial(one_replica(), tiny, prepared, rate)
         before = values(one)
-        one.window(one.batches, tf.constant(6))
+        one.window(one.batches, tf.constant(STEPS))
         found[rate] = before, values(one), sums(one), one
     return found
 
 
 @pytest.fixture(scope="module")
-def on_two_replicas(tiny, prepared, tmp_path_factory):
-    """The same by two replicas, in windows of 1, 2 and 3 steps."""
-    output = tmp_path_factory.mktemp("replicas") / "values.npz"
-    python(__file__, tiny, prepared, output, check=True)
-    return np.load(output)
+def on_replicas(tiny, prepared, tmp_path_factory):
+    """The same by several replicas, in windows of 1, 2 and more steps."""
+    folder = tmp_path_factory.mktemp("replicas")
+    for replicas in REPLICAS:
+        python(__file__, tiny, prepared, str(replicas), folder / f"{replicas}.npz", check=True)
+    return {replicas: np.load(folder / f"{replicas}.npz") for replicas in REPLICAS}
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -86,12 +89,15 @@ def test_every_parameter_moves(trained, rate):
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_two_replicas_end_with_the_same_parameters_and_sums(trained, on_two_replicas, rate):
+@pytest.mark.parametrize("replicas", REPLICAS)
+def test_replicas_end_with_the_parameters_and_sums_of_one(trained, on_replicas, rate, replicas):
     _, after, totals, _ = trained[rate]
-    for index, ours in enumerate(after):
-        assert np.abs(on_two_replicas[f"{rate}:{index}"] - ours).max() <= 1e-5
-    assert totals[0] == 6 * BATCH
-    assert on_two_replicas[f"{rate}:sums"] == pytest.approx(totals, rel=1e-5)
+    theirs = [on_replicas[replicas][f"{rate}:{index}"] for index in range(len(after))]
+    largest = max(np.abs(a - b).max() for a, b in zip(after, theirs, strict=True))
+    print(f"{replicas} replicas, dropout {rate}, {STEPS} steps: largest difference of a parameter {largest:.1e}")
+    assert largest <= 1e-5
+    assert totals[0] == STEPS * BATCH
+    assert on_replicas[replicas][f"{rate}:sums"] == pytest.approx(totals, rel=1e-5)
 
 
 @pytest.mark.parametrize("parts", [2, 3])
@@ -99,7 +105,7 @@ def test_a_batch_in_parts_is_the_batch_whole(trained, tiny, prepared, parts):
     """With a short last part, and with dropout: parts count by their weight, and masks by the global batch's row."""
     _, after, totals, _ = trained[0.1]
     one = trial(one_replica(), tiny, prepared, 0.1, parts=parts)
-    one.window(one.batches, tf.constant(6))
+    one.window(one.batches, tf.constant(STEPS))
     for ours, theirs in zip(values(one), after, strict=True):
         assert np.abs(ours - theirs).max() <= 1e-5
     assert sums(one) == pytest.approx(totals, rel=1e-5)
@@ -139,7 +145,7 @@ def test_the_first_step_that_is_not_finite_is_remembered(trained):
     bias = one.model.get_layer("classifier").bias
     bias.assign([np.nan, 0.0])
     one.window(one.batches, tf.constant(3))
-    assert int(one.sums.bad_step) == 7
+    assert int(one.sums.bad_step) == STEPS + 1
 
 
 def test_losses_are_cross_entropy_or_the_squared_error():
@@ -148,15 +154,15 @@ def test_losses_are_cross_entropy_or_the_squared_error():
     assert steps.losses(tf.constant([1.0, -2.0]), tf.constant([[3.0], [-2.5]])).numpy().tolist() == [4.0, 0.25]
 
 
-def main(tiny, prepared, output) -> None:
-    strategy = strategies.build("mirrored", strategies.Machine(virtual_devices=2)).strategy
+def main(tiny, prepared, replicas, output) -> None:
+    strategy = strategies.build("mirrored", strategies.Machine(virtual_devices=int(replicas))).strategy
     found = {}
     for rate in RATES:
-        two = trial(strategy, tiny, prepared, rate)
-        for count in (1, 2, 3):
-            two.window(two.batches, tf.constant(count))
-        found |= {f"{rate}:{index}": value for index, value in enumerate(values(two))}
-        found[f"{rate}:sums"] = sums(two)
+        several = trial(strategy, tiny, prepared, rate)
+        for count in (1, 2, STEPS - 3):
+            several.window(several.batches, tf.constant(count))
+        found |= {f"{rate}:{index}": value for index, value in enumerate(values(several))}
+        found[f"{rate}:sums"] = sums(several)
     np.savez(output, **found)
 
 

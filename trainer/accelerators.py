@@ -1,5 +1,6 @@
 """The TPU, looked for in a process of its own: where it is missing, TensorFlow may hang, or abort the process."""
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -16,14 +17,19 @@ _SETTINGS = {
 }
 
 _LOOK = """
+import socket
 import sys
 import tensorflow as tf
 name = sys.argv[1]
 if name == "local":
     found = len(tf.config.list_physical_devices("TPU"))
 else:
-    found = tf.distribute.cluster_resolver.TPUClusterResolver(name).cluster_spec().as_dict()
-print("found", found)
+    spec = tf.distribute.cluster_resolver.TPUClusterResolver(name).cluster_spec()
+    found = [address for job in spec.jobs for address in spec.job_tasks(job)]
+    for address in found:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
+print("found", found or 0)
 """
 
 
@@ -43,6 +49,7 @@ def set_up_tpu(name: str) -> None:
         os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
 
 
+@functools.cache
 def missing_tpu(name: str) -> str | None:
     """Why there is no TPU of this name; None if there is one. Takes LOOK seconds at most."""
     try:
@@ -50,7 +57,7 @@ def missing_tpu(name: str) -> str | None:
     except subprocess.TimeoutExpired:
         return f"no answer within {LOOK} s"
     said = look.stdout.strip().splitlines()[-1:]
-    if look.returncode == 0 and said and said[0] not in ("found 0", "found {}"):
+    if look.returncode == 0 and said and said[0] != "found 0":
         return None
     errors = [line for line in look.stderr.splitlines() if line.strip()]
     return errors[-1][:200] if look.returncode and errors else "TensorFlow lists none"

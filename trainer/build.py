@@ -69,11 +69,11 @@ def fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> s
     return hashlib.sha256(json.dumps([keys, encoder_sha256, data_fingerprint], sort_keys=True).encode()).hexdigest()
 
 
-def check_data(config: Config, manifest: records.Manifest) -> None:
-    """Raises ValueError for shards that are not all there, or not what was written."""
+def check_data(config: Config, manifest: records.Manifest, worker: int = 0, workers: int = 1) -> None:
+    """Raises ValueError for shards that are not all there, or, of this worker's share of them, not what was written."""
     records.check_sizes(config.data_dir, manifest)
-    for split in manifest.splits.values():
-        records.check_shards(config.data_dir, split.shards)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    records.check_shards(config.data_dir, shards[worker::workers])
 
 
 def plan(config: Config, examples: int) -> Plan:
@@ -204,7 +204,7 @@ def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
     """
     manifest = manifest_of(config)
     check_replicas(config, manifest.splits["train"].examples, strategy.num_replicas_in_sync)
-    check_data(config, manifest)
+    check_data(config, manifest, *strategies.place(strategy))
     encoder = load_encoder(config, manifest)
     config = resolve_precision(config, encoder, strategy)
     steps = plan(config, manifest.splits["train"].examples)

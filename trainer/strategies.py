@@ -4,6 +4,9 @@ Also what a worker of several has to know: which it is, and what the others say.
 """
 
 import dataclasses
+import faulthandler
+import os
+import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -15,6 +18,8 @@ from trainer.environment import UsageError
 # Seconds that a worker waits for the others in one exchange: longer than any does alone (saving to a bucket).
 # One that has died is noticed within a second, one that hangs within 20: TensorFlow's heartbeats see to that.
 EXCHANGE = 600
+# Seconds for TensorFlow's servers to find one another, after the workers have met.
+JOIN = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +77,13 @@ def _multi_worker(machine: Machine) -> Chosen:
         rpc_layer="grpc",
     )
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=EXCHANGE)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    print(f"joining {len(cluster.addresses)} workers, for {JOIN} s at most", file=sys.stderr)
+    # A worker that dies at this very moment would be waited for without end, deaf to signals and with Python's
+    # lock held: only faulthandler's own thread can end that. It ends the process with code 1.
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(JOIN, exit=True, file=nowhere)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+        faulthandler.cancel_dump_traceback_later()
     return Chosen(
         strategy,
         f"worker {cluster.index} of {len(cluster.addresses)}, {strategy.num_replicas_in_sync} replicas in all",
@@ -80,13 +91,10 @@ def _multi_worker(machine: Machine) -> Chosen:
 
 
 def _tpu(machine: Machine) -> Chosen:
+    missing = missing_tpu(machine)
+    if missing:
+        raise UsageError(missing)
     name = machine.tpu
-    why = accelerators.missing_tpu(name) if name else "neither that flag nor the variable TPU_NAME"
-    if name is None or why:
-        raise UsageError(
-            "--strategy=tpu needs the TPU that --tpu names, `local` for this host's own. "
-            f"Received: {f'--tpu={name}, but ' if name else ''}{why}. {working_here(machine)}."
-        )
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
     if name != "local":
         tf.config.experimental_connect_to_cluster(resolver)
@@ -136,6 +144,18 @@ def check(name: str, machine: Machine, model_dir: str | None) -> list[str]:
             f"--model_dir must be on shared storage, gs://..., for a run {why}. Received: {model_dir}, a local path."
         )
     return found
+
+
+def missing_tpu(machine: Machine) -> str | None:
+    """What is wrong with the TPU that was asked for; None if it is there. Takes accelerators.LOOK seconds at most."""
+    name = machine.tpu
+    why = accelerators.missing_tpu(name) if name else "neither that flag nor the variable TPU_NAME"
+    if why is None:
+        return None
+    return (
+        "--strategy=tpu needs the TPU that --tpu names, `local` for this host's own. "
+        f"Received: {f'--tpu={name}, but ' if name else ''}{why}. {working_here(machine)}."
+    )
 
 
 def working_here(machine: Machine) -> str:

@@ -87,6 +87,9 @@ def machine() -> "Machine":
     found = strategies.check(STRATEGY.value, there, MODEL_DIR.value)
     if MODE.value != "train" and STRATEGY.value == "multi_worker":
         found.append(f"--mode={MODE.value} runs on one machine. Received: --strategy=multi_worker. Take another.")
+    if STRATEGY.value == "tpu" or (STRATEGY.value == "auto" and there.tpu):
+        missing = strategies.missing_tpu(there)  # before a bucket is touched
+        found += [missing] if missing else []
     if found:
         raise UsageError("\n".join(found))
     return there
