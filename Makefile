@@ -4,13 +4,15 @@ BIN := .venv/bin
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
-.PHONY: help quickstart imdb test checks environment
+.PHONY: help quickstart imdb test chaos tpu-check checks environment
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make quickstart   an environment, a pretrained encoder, 10,605 movie snippets, a fine-tuned classifier: about 6 minutes"
 	@echo "make imdb         the tutorial's job: 50,000 reviews, trained on for two epochs; goes on where it was cut [IMDB=archive]"
-	@echo "make test         every test"
+	@echo "make tpu-check    the train and evaluation steps compiled for TPUs, without one"
+	@echo "make test         every test but the long ones"
+	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
 	@echo "make checks       ruff and mypy"
 
 environment: .venv/installed
@@ -20,6 +22,12 @@ environment: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# What traces and what compiles for a TPU cannot be loaded together, nor beside the TensorFlow that trains here.
+.venv-tpu-%/installed: requirements-tpu-%.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
 encoders/minilm: | .venv/installed
@@ -40,8 +48,14 @@ imdb: data/imdb/dataset.json
 	$(BIN)/python -m trainer.task --config=configs/imdb_minilm.yaml --strategy=auto --data_dir=data/imdb --model_dir=runs/imdb
 	$(BIN)/python -m trainer.task --mode=evaluate --model_dir=runs/imdb --split=validation --baseline
 
-test: .venv/installed
+tpu-check: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
+	$(BIN)/python scripts/check_tpu.py
+
+test: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
 	$(BIN)/python -m pytest
+
+chaos: .venv/installed
+	$(BIN)/python -m pytest -m chaos
 
 checks: .venv/installed
 	$(BIN)/ruff format --check .

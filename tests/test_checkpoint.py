@@ -1,26 +1,35 @@
 """A series of checkpoints: what is kept, what counts, and what is done about damage."""
 
 import dataclasses
+import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from conftest import python
 
-from trainer import checkpoint
+from trainer import checkpoint, optim
 
 START = tf.fill([500], -1.0)
 
 
-def series(folder, keep=3) -> checkpoint.Series:
+def series(folder, keep=3, background=False) -> checkpoint.Series:
     """A fresh state of a few kilobytes and a string, as a run's is."""
     state = tf.train.Checkpoint(weights=tf.Variable(START), name=tf.Variable("", trainable=False))
-    return checkpoint.Series(state, str(folder), keep)
+    return checkpoint.Series(state, str(folder), keep, background)
 
 
-def fill(saved: checkpoint.Series, *steps: int) -> None:
+def put(saved: checkpoint.Series, step: int) -> None:
+    """The state as it is at `step`."""
+    saved.checkpoint.weights.assign(tf.fill([500], float(step)))
+    saved.checkpoint.name.assign(f"at {step}")
+
+
+def fill(saved: checkpoint.Series, *steps: int, wait: bool = True) -> None:
     for step in steps:
-        saved.checkpoint.weights.assign(tf.fill([500], float(step)))
-        saved.checkpoint.name.assign(f"at {step}")
-        checkpoint.save(saved, step)
+        put(saved, step)
+        checkpoint.save(saved, step, wait=wait)
 
 
 def holds(saved: checkpoint.Series) -> float:
@@ -170,3 +179,148 @@ def test_a_state_with_other_variables_is_refused(folder):
     other.checkpoint.more = tf.Variable(1.0)
     with pytest.raises(AssertionError):
         checkpoint.restore(dataclasses.replace(other))
+
+
+# --- Saves in the background ----------------------------------------------------------------------
+
+
+def test_a_save_in_the_background_holds_the_values_of_its_call(tmp_path):
+    training = series(tmp_path, background=True)
+    for step in (10, 20, 30):  # the first is TensorFlow's copy by itself, the next by a function of its own
+        fill(training, step, wait=False)
+        put(training, -5)  # training goes on
+    assert checkpoint.saved(training, 30)
+    assert holds(training) == -5
+    assert checkpoint.steps(str(tmp_path)) == [10, 20, 30]
+    for step in (10, 20, 30):
+        reader = tf.train.load_checkpoint(str(tmp_path / f"ckpt-{step}"))
+        assert set(reader.get_tensor("weights/.ATTRIBUTES/VARIABLE_VALUE").tolist()) == {step}
+        assert reader.get_tensor("name/.ATTRIBUTES/VARIABLE_VALUE") == b"at %d" % step
+    for again in (training, series(tmp_path), series(tmp_path, background=True)):
+        assert checkpoint.restore(again) == 30
+        assert holds(again) == 30
+        assert again.checkpoint.name.numpy() == b"at 30"
+
+
+def test_what_is_listed_while_a_save_goes_on_is_whole(tmp_path):
+    large = tf.Variable(tf.zeros([4_000_000]))
+    saving = checkpoint.Series(tf.train.Checkpoint(large=large), str(tmp_path), 3, background=True)
+    for step in (1, 2, 3):
+        large.assign(tf.fill([4_000_000], float(step)))
+        checkpoint.save(saving, step, wait=False)
+        large.assign(tf.fill([4_000_000], -1.0))
+        until = time.monotonic() + 10
+        while step not in checkpoint.steps(str(tmp_path)):
+            assert time.monotonic() < until
+        # Looked at without waiting for the thread.
+        assert checkpoint.damage(str(tmp_path / f"ckpt-{step}")) is None
+        reader = tf.train.load_checkpoint(str(tmp_path / f"ckpt-{step}"))
+        assert np.unique(reader.get_tensor("large/.ATTRIBUTES/VARIABLE_VALUE")).tolist() == [step]
+    assert checkpoint.saved(saving, 3)
+
+
+def test_a_save_in_the_background_deletes_what_is_beyond_keep(tmp_path):
+    saving = series(tmp_path, keep=2, background=True)
+    fill(saving, 1, 10, 100, 1000, wait=False)
+    assert checkpoint.saved(saving, 1000)
+    assert not checkpoint.saved(saving, 10)
+    assert checkpoint.steps(str(tmp_path)) == [100, 1000]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "checkpoint",
+        *(f"ckpt-{s}.{f}" for s in (100, 1000) for f in FILES),
+    }
+
+
+def test_a_save_that_is_waited_for_comes_after_the_one_in_the_background(tmp_path):
+    saving = series(tmp_path, background=True)
+    fill(saving, 10, wait=False)
+    fill(saving, 20)
+    assert checkpoint.steps(str(tmp_path)) == [10, 20]
+    fill(saving, 30, wait=False)
+    fill(saving, 30)  # a signal came in that very step
+    assert checkpoint.steps(str(tmp_path)) == [10, 20, 30]
+    fill(saving, 40, wait=False)
+    assert checkpoint.saved(saving, 40)
+    fresh = series(tmp_path)
+    assert checkpoint.restore(fresh) == 40
+    assert holds(fresh) == 40
+
+
+def test_a_save_that_is_not_waited_for_is_whole_at_once_without_a_background(tmp_path):
+    fill(series(tmp_path), 10, wait=False)
+    assert checkpoint.steps(str(tmp_path)) == [10]
+
+
+def test_a_process_that_ends_at_once_ends_the_save_first(tmp_path):
+    code = """
+import sys, tensorflow as tf
+from trainer import checkpoint
+state = tf.train.Checkpoint(weights=tf.Variable(tf.fill([2_000_000], 7.0)))
+checkpoint.save(checkpoint.Series(state, sys.argv[1], 3, background=True), 10, wait=False)
+state.weights.assign_add(tf.ones([2_000_000]))
+"""
+    python("-c", f"import trainer{code}", tmp_path, check=True)
+    assert checkpoint.steps(str(tmp_path)) == [10]
+    assert checkpoint.damage(str(tmp_path / "ckpt-10")) is None
+    reader = tf.train.load_checkpoint(str(tmp_path / "ckpt-10"))
+    assert np.unique(reader.get_tensor("weights/.ATTRIBUTES/VARIABLE_VALUE")).tolist() == [7]
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_save_that_failed_in_the_background_is_named_and_the_next_is_waited_for(tmp_path, capsys, wait):
+    saving = series(tmp_path, background=True)
+    fill(saving, 10, wait=False)
+    (tmp_path / "ckpt-20_temp").write_text("")  # where TensorFlow would make a folder
+    fill(saving, 20, wait=False)
+    assert not checkpoint.saved(saving, 20)
+    assert checkpoint.steps(str(tmp_path)) == [10]
+    for step in (30, 40):
+        fill(saving, step, wait=wait)
+        assert checkpoint.steps(str(tmp_path))[-1] == step
+    assert "the checkpoint of step 20 could not be written" in capsys.readouterr().err
+    assert_no_error_is_left(saving)
+
+
+def test_a_list_that_cannot_be_replaced_is_a_save_that_failed(tmp_path):
+    saving = series(tmp_path, background=True)
+    fill(saving, 10, wait=False)
+    assert checkpoint.saved(saving, 10)
+    (tmp_path / "checkpoint.partial").mkdir()
+    fill(saving, 20, wait=False)
+    assert not checkpoint.saved(saving, 20)
+    with pytest.raises(tf.errors.OpError, match=r"checkpoint\.partial"):
+        fill(saving, 30, wait=False)
+    (tmp_path / "checkpoint.partial").rmdir()
+    fill(saving, 40)
+    assert checkpoint.steps(str(tmp_path)) == [10, 40]
+    assert_no_error_is_left(saving)
+
+
+def assert_no_error_is_left(saving):
+    """TensorFlow would raise what its thread raised once more when Python ends."""
+    options = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
+    with pytest.raises(tf.errors.OpError):
+        saving.checkpoint.write(f"{saving.folder}/last", options)
+
+
+def test_the_same_is_written_with_and_without_a_background(tmp_path):
+    model = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(2,)), tf_keras.layers.Dense(1)])
+    optimizer = optim.adamw(1e-3, 10, 0.1, 0.01)
+    optim.create_slots(optimizer, model.trainable_variables)
+    fingerprint = tf.Variable("f00", trainable=False)
+    random = np.random.default_rng(0)
+    for variable in (*model.variables, *optimizer.variables()):
+        variable.assign(tf.cast(random.normal(10.0, 5.0, variable.shape), variable.dtype))
+    state = tf.train.Checkpoint(model=model, optimizer=optimizer, fingerprint=fingerprint, weight=tf.Variable(3.0))
+    found = []
+    for step, background in ((1, False), (2, True), (3, True)):
+        saving = checkpoint.Series(state, str(tmp_path), 3, background)
+        checkpoint.save(saving, step, wait=False)
+        assert checkpoint.saved(saving, step)
+        reader = tf.train.load_checkpoint(str(tmp_path / f"ckpt-{step}"))
+        names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+        found.append(
+            {name: np.asarray(reader.get_tensor(name)).tolist() for name in names if "save_counter" not in name}
+        )
+    assert len([name for name in found[0] if "OPTIMIZER_SLOT" in name]) == 2 * len(model.trainable_variables)
+    assert found[0] == found[1] == found[2]

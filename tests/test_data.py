@@ -223,3 +223,84 @@ def test_numbers_stay_numbers(tmp_path):
     found, columns = inputs((str(tmp_path), write(tmp_path, kind="regression")), layout())
     assert found[0]["label"].dtype == np.float32
     assert found[0]["label"].tolist() == [number / 2 for number in columns[0].ids]
+
+
+# --- Several workers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("replicas", "parts", "workers", "rows"),
+    [(1, 1, 1, 5), (2, 1, 2, 6), (4, 1, 2, 8), (2, 3, 2, 6), (3, 2, 3, 6), (4, 2, 4, 8), (6, 1, 3, 6), (8, 1, 2, 8)],
+)
+def test_every_row_is_one_workers_own(replicas, parts, workers, rows):
+    each = [layout(replicas, parts=parts, workers=workers, worker=worker) for worker in range(workers)]
+    assert {one.rows for one in each} == {rows}
+    assert [row for one in each for row in one.own_rows] == list(range(rows))
+    assert {len(one.own_rows) for one in each} == {rows // workers}
+    assert rows // replicas % parts == 0
+
+
+@pytest.fixture(scope="module")
+def any_corpus(request, tmp_path_factory):
+    """Of the kind that the test asks for."""
+    folder = tmp_path_factory.mktemp("any")
+    changes = {"texts": {}, "pairs": {"texts": 2}, "numbers": {"kind": "regression"}}[request.param]
+    return str(folder), write(folder, **changes)
+
+
+# 18 examples: 3 rows in the last batch, which ends inside a share; 16: 1, so that other workers have none.
+@pytest.mark.parametrize(
+    ("any_corpus", "replicas", "parts", "workers", "examples"),
+    [
+        ("texts", 2, 3, 2, 18),
+        ("texts", 4, 1, 2, 16),
+        ("pairs", 2, 1, 2, 16),
+        ("pairs", 3, 2, 3, 18),
+        ("numbers", 2, 1, 2, 16),
+    ],
+    indirect=["any_corpus"],
+)
+def test_workers_have_the_shares_that_one_process_with_as_many_replicas_has(
+    any_corpus, replicas, parts, workers, examples
+):
+    together, columns = inputs(any_corpus, layout(replicas, parts=parts), examples)
+    own = replicas // workers
+    assert len(together) == len(columns) * replicas
+    for worker in range(workers):
+        alone, _ = inputs(any_corpus, layout(replicas, parts=parts, worker=worker, workers=workers), examples)
+        assert len(alone) == len(columns) * own
+        for k in range(len(columns)):
+            shares = together[k * replicas + worker * own :][:own]
+            for share, mine in zip(shares, alone[k * own : (k + 1) * own], strict=True):
+                assert share.keys() == mine.keys()
+                for name, value in share.items():
+                    assert mine[name].dtype == value.dtype
+                    assert mine[name].shape == value.shape  # its width is of the whole batch
+                    assert (mine[name] == value).all(), name
+
+
+@pytest.mark.parametrize(("any_corpus", "replicas"), [("texts", 4), ("pairs", 2)], indirect=["any_corpus"])
+def test_the_halves_of_two_workers_are_the_batch_of_one_process(any_corpus, replicas):
+    whole, columns = inputs(any_corpus, layout())
+    halves = [inputs(any_corpus, layout(replicas, worker=worker, workers=2))[0] for worker in range(2)]
+    own = replicas // 2
+    for k, batch in enumerate(whole):
+        shares = [share for half in halves for share in half[k * own : (k + 1) * own]]
+        joined = {name: np.concatenate([share[name] for share in shares]) for name in batch}
+        for name, value in batch.items():
+            assert (joined[name][:5] == value).all(), name
+        assert joined["weight"].sum() == len(columns[k])
+        assert not joined["weight"][5:].any()
+
+
+def test_a_width_is_static_where_it_is_always_the_same(corpus):
+    for padding, expected in ((8, None), (16, None), (32, 32), (64, 32)):
+        chosen = layout(2, pad_multiple=padding, worker=1, workers=2)
+        assert chosen.static_width == expected
+        spec = data.to_inputs(iter(()), corpus[1], chosen).element_spec
+        assert {tuple(spec[name].shape) for name in ("input_word_ids", "input_mask", "input_type_ids")} == {
+            (3, expected)
+        }
+        assert {tuple(spec[name].shape) for name in ("label", "weight")} == {(3,)}
+    found, _ = inputs(corpus, layout(2, pad_multiple=32))
+    assert {batch["input_word_ids"].shape for batch in found} == {(3, 32)}

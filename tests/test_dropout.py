@@ -7,6 +7,12 @@ from trainer import dropout
 from trainer.dropout import Key
 
 
+@pytest.fixture(autouse=True, params=["philox", "threefry"])
+def generator(request, monkeypatch):
+    """Every test, on what a CPU or a GPU draws from and on what a TPU does."""
+    monkeypatch.setattr(dropout, "_generator", lambda: getattr(dropout, f"_{request.param}_bits"))
+
+
 def key(seed: int = 1, step: int = 5, first_row: int = 0) -> Key:
     return Key(*(tf.constant(value, tf.int64) for value in (seed, step, first_row)))
 
@@ -110,3 +116,17 @@ def test_the_innermost_key_holds_and_the_outer_comes_back():
         with dropout.using(key(step=2)):
             assert not np.array_equal(layer(x, training=True), first)
         assert np.array_equal(layer(x, training=True), first)
+
+
+@pytest.mark.parametrize(
+    ("counter", "words", "expected"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_gives_the_known_answers(counter, words, expected):
+    """Those that Random123, its authors' library, is tested with (kat_vectors, threefry2x32, 20 rounds)."""
+    as_words = lambda values: tuple(tf.constant(value, tf.uint32) for value in values)  # noqa: E731
+    assert tuple(int(x) for x in dropout._threefry(as_words(words), as_words(counter))) == expected

@@ -56,6 +56,15 @@ def test_a_version_line_is_compared_by_its_numbers_not_its_letters(monkeypatch):
     assert len(environment.problems()) == 1
 
 
+@pytest.mark.parametrize(("version", "line"), [("2.20.0", []), ("2.19.1", ["2.20"]), (None, ["2.20"])])
+def test_tensorflow_for_tpus_stands_in_for_tensorflow(monkeypatch, version, line):
+    others = environment.installed
+    found = {"tensorflow": None, "tensorflow-tpu": version}
+    monkeypatch.setattr(environment, "installed", lambda name: found[name] if name in found else others(name))
+    received = version or "none installed"
+    assert environment.problems() == [f"tensorflow {x} is required. Received: {received}." for x in line]
+
+
 @pytest.mark.parametrize("value", ["0", None])
 def test_keras_3_asked_for_is_named(monkeypatch, value):
     if value is None:

@@ -6,11 +6,11 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "environment storage signals dropout tasks optim metrics",
-    "config records downloads strategies text native encoders predict report checkpoint",
-    "sources convert model data steps baseline export inspection",
+    "environment storage signals dropout tasks optim metrics accelerators tpu_compiler tpu_graph",
+    "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
+    "sources convert model data steps baseline export inspection strategies",
     "prepare random_encoders evaluation",
-    "build",
+    "build tpu_trace",
     "runs",
     "loop",
     "task",

@@ -7,8 +7,9 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from trainer import checkpoint, config, runs, signals
+from trainer import checkpoint, config, runs, signals, strategies
 
 
 @pytest.fixture
@@ -138,3 +139,106 @@ def test_the_best_weights_give_the_result_again(job, model_dir):
     result = json.loads((model_dir / "result.json").read_text())["validation"]
     assert np.mean(predictions.losses) == pytest.approx(result["loss"], abs=1e-5)
     assert np.mean(predictions.logits.argmax(axis=1) == predictions.labels) == pytest.approx(result["accuracy"])
+
+
+# --- One worker, and one of several ---------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(job):
+    """The session's job, whose model, optimizer and sums are put back at the end."""
+    variables = [*job.model.variables, *job.optimizer.variables()]
+    before = [variable.numpy() for variable in variables]
+    yield job
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+
+
+@pytest.fixture
+def run(kept, model_dir):
+    return runs.open_run(kept, str(model_dir), time.monotonic())
+
+
+def another_worker(run, *said: float) -> runs.Run:
+    """The run as a worker has it that is not the chief, who says this at each exchange."""
+    return dataclasses.replace(run, chief=False, agree=lambda values: list(said))
+
+
+def contents(folder) -> dict:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_worker_alone_is_the_chief_and_agrees_with_itself(run):
+    assert run.chief
+    assert strategies.place(run.job.strategy) == (0, 1)
+    assert run.agree([False, 1.5, -2]) == [False, 1.5, -2]
+
+
+def test_the_newest_checkpoint_is_restored_and_the_next_is_saved(run, model_dir):
+    assert runs.restore(run, run.checkpoints) == 100
+    assert int(run.job.optimizer.iterations.numpy()) == 100
+    runs.save(run, run.checkpoints, 120)
+    assert checkpoint.steps(str(model_dir / "checkpoints")) == [80, 100, 120]
+    runs.save(run, run.checkpoints, 140, wait=False)
+    assert checkpoint.saved(run.checkpoints, 140)
+
+
+def test_a_new_run_restores_nothing(kept, tmp_path):
+    new = runs.open_run(kept, str(tmp_path / "new"), time.monotonic())
+    assert runs.restore(new, new.checkpoints) is None
+    assert runs.restore(new, new.bests) is None
+    assert runs.restore(another_worker(new, -1), new.checkpoints) is None
+    assert not (tmp_path / "new/checkpoints").exists()
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, False), (True, True), (False, False)])
+def test_saves_go_on_in_the_background_if_the_configuration_says_so_and_never_unasked_on_a_cpu(
+    kept, model_dir, asked, expected
+):
+    training = dataclasses.replace(kept.config.training, background_saves=asked)
+    configured = dataclasses.replace(kept, config=dataclasses.replace(kept.config, training=training))
+    opened = runs.open_run(configured, str(model_dir), time.monotonic())
+    assert opened.checkpoints.background is expected
+    assert opened.bests.background is False
+
+
+def test_a_run_stops_if_it_was_asked_or_another_worker_was(run):
+    runs.stop_if_asked(run, signals.Request())
+    with pytest.raises(signals.Stopped, match=r"^stopped by SIGTERM$"):
+        runs.stop_if_asked(run, signals.Request("SIGTERM"))
+    with pytest.raises(signals.Stopped, match=r"^stopped by a signal to another worker$"):
+        runs.stop_if_asked(another_worker(run, 1), signals.Request())
+
+
+def test_a_worker_that_is_not_the_chief_restores_what_the_chief_has_and_writes_nowhere(run, model_dir):
+    before = contents(model_dir)
+    worker = another_worker(run, 100)
+    assert runs.restore(worker, worker.checkpoints) == 100
+    assert int(worker.job.optimizer.iterations.numpy()) == 100
+    runs.save(worker, worker.checkpoints, 120)
+    runs.save(worker, worker.bests, 120, wait=False)
+    quiet = another_worker(run, 0)
+    assert runs.write_export(quiet, signals.Request()) == 0
+    assert contents(model_dir) == before
+
+
+def test_a_worker_that_does_not_find_the_chiefs_checkpoint_has_other_storage(run, model_dir):
+    for file in (model_dir / "checkpoints").glob("ckpt-100.*"):
+        file.unlink()
+    words = (
+        rf"--model_dir must be storage that all workers share\. Received: {model_dir}, in which the chief has found "
+        r"the checkpoint of step 100, but this worker: The checkpoint of step 100 is required"
+    )
+    worker = another_worker(run, 100)
+    with pytest.raises(ValueError, match=words):
+        runs.restore(worker, worker.checkpoints)
+
+
+def test_a_worker_that_cannot_read_the_chiefs_checkpoint_deletes_nothing(run, model_dir):
+    (data,) = (model_dir / "checkpoints").glob("ckpt-100.data-*")
+    data.write_bytes(data.read_bytes()[:-1000])
+    before = contents(model_dir)
+    worker = another_worker(run, 100)
+    with pytest.raises((ValueError, tf.errors.OpError)):
+        runs.restore(worker, worker.checkpoints)
+    assert contents(model_dir) == before

@@ -30,6 +30,23 @@ def test_a_signal_is_kept_until_the_loop_asks(number):
             request.stop_if(bool(request.name))
 
 
+def test_a_signal_of_its_own_waits_until_all_workers_know():
+    request = signals.Request("SIGTERM")
+    request.stop_if(False)
+    assert request.name == "SIGTERM"
+    with pytest.raises(signals.Stopped, match=r"^stopped by SIGTERM$"):
+        request.stop_if(True)
+
+
+def test_a_worker_that_no_signal_came_to_says_that_another_was_asked():
+    with signals.watched() as request:
+        request.stop_if(False)
+        assert request.name is None
+        with pytest.raises(signals.Stopped, match=r"^stopped by a signal to another worker$"):
+            request.stop_if(True)
+    assert request.name == "a signal to another worker"
+
+
 def test_the_handlers_are_put_back_whether_or_not_a_signal_came():
     def before():
         return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)

@@ -1,6 +1,7 @@
 """The command itself, each time in a process of its own."""
 
 import json
+import os
 import shutil
 import time
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from conftest import python
+from test_cluster import free_addresses
 
 from trainer import baseline, storage
 
@@ -167,3 +169,55 @@ def test_a_model_dir_without_a_run_cannot_be_evaluated(tmp_path):
     assert "--model_dir must hold a run" in done.stderr
     assert str(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- Several machines -----------------------------------------------------------------------------
+
+
+def cluster(addresses, index=0) -> dict[str, str]:
+    """The environment of that worker."""
+    described = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": index}}
+    return {**os.environ, "TF_CONFIG": json.dumps(described)}
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"TF_CONFIG": '{"cluster": '}, 'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host:port", ...]}'),
+        (
+            {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'},
+            "--model_dir must be on shared storage, gs://..., for a run on 2 hosts. Received: ",
+        ),
+    ],
+    ids=["broken", "two-hosts"],
+)
+def test_a_cluster_that_cannot_be_ends_with_2_before_anything_is_written(flags, tmp_path, environment, words):
+    folder = tmp_path / "run"
+    done = task(*flags, f"--model_dir={folder}", "--strategy=auto", env={**os.environ, **environment})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {words}")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not folder.exists()
+
+
+def test_evaluation_is_of_one_machine(finished_run):
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    broken = {**os.environ, "TF_CONFIG": "left over from the training"}
+    done = task("--mode=evaluate", f"--model_dir={finished_run}", "--strategy=multi_worker", env=broken)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: --mode=evaluate runs on one machine. Received: --strategy=multi_worker. Take another.\n"
+    )
+    assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
+
+
+def test_a_worker_that_waits_in_vain_says_for_whom_and_leaves_nothing(flags, tmp_path):
+    addresses = free_addresses(2)
+    arguments = [f"--model_dir={tmp_path / 'run'}", "--strategy=multi_worker", "--cluster_timeout=1"]
+    done = task(*flags, *arguments, env=cluster(addresses))
+    assert done.returncode == 1
+    assert "error: Every worker must be reached within 1 s. Received: no answer from worker 1" in done.stderr
+    assert f"({addresses[1]})" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

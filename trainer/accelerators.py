@@ -50,7 +50,7 @@ def set_up_tpu(name: str) -> None:
 
 
 @functools.cache
-def missing_tpu(name: str) -> str | None:
+def look_for_tpu(name: str) -> str | None:
     """Why there is no TPU of this name; None if there is one. Takes LOOK seconds at most."""
     try:
         look = subprocess.run([sys.executable, "-c", _LOOK, name], capture_output=True, text=True, timeout=LOOK)

@@ -5,9 +5,10 @@ those that are kept. A checkpoint is committed by that file alone, which is repl
 writing was cut is never seen.
 """
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -21,7 +22,10 @@ class Series:
     checkpoint: tf.train.Checkpoint
     folder: str
     keep: int
-    background: bool = False  # whether a save may be written by a thread of its own
+    background: bool = False  # whether a save may be written by a thread of its own; restore comes before such a save
+    begun: set[int] = dataclasses.field(
+        default_factory=set
+    )  # steps whose save in the background has not been committed
 
 
 def listed(folder: str) -> list[str]:
@@ -71,10 +75,16 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
     """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`.
 
     With `wait` off and series.background, the caller only waits for a copy of the variables (and for the save before
-    this one, if that is still being written). Raises what writing raises; of a save in the background, the next does.
+    this one, if that is still being written). Raises what writing raises. A save that failed in the background is
+    named on standard error by the next, and no other is made there: the next raises, if it fails too.
     """
     series.checkpoint.sync()
     storage.make_folder(series.folder)
+    if series.begun:
+        print(f"warning: the checkpoint of step {max(series.begun)} could not be written.", file=sys.stderr)
+    background = series.background and not wait and not series.begun
+    if background:
+        series.begun.add(step)
 
     def commit(prefix: str) -> None:
         before = [p for p in listed(series.folder) if p != prefix]
@@ -82,9 +92,10 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
         _commit(series.folder, kept)
         for old in set(before) - set(kept):
             _delete(old)
+        series.begun.discard(step)
 
     options = tf.train.CheckpointOptions(
-        experimental_enable_async_checkpoint=series.background and not wait, experimental_write_callbacks=[commit]
+        experimental_enable_async_checkpoint=background, experimental_write_callbacks=[commit]
     )
     series.checkpoint.write(storage.join(series.folder, f"{PREFIX}{step}"), options)
 
@@ -96,14 +107,40 @@ def saved(series: Series, step: int) -> bool:
 
 
 def damage(prefix: str) -> str | None:
-    """Why a checkpoint is not whole; None if it is. Reads every tensor, and with it every checksum."""
+    """Why a checkpoint is not whole; None if it is. Reads every tensor, and with it every checksum.
+
+    Raises what reading raises for other reasons: storage that cannot be reached has damaged nothing.
+    """
     try:
         reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.PermissionDeniedError):
+        raise
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         return str(error).splitlines()[0][:200]
     return None
+
+
+@contextlib.contextmanager
+def finished(series: Series) -> Iterator[None]:
+    """Leave the block with nothing being written in the background, however it ends."""
+    try:
+        yield
+    finally:
+        series.checkpoint.sync()
+
+
+def read(series: Series, step: int) -> None:
+    """Restore the checkpoint of `step`, and change nothing in the folder.
+
+    Raises ValueError if it is not there, or not whole.
+    """
+    prefix = storage.join(series.folder, f"{PREFIX}{step}")
+    why = damage(prefix)
+    if why is not None:
+        raise ValueError(f"The checkpoint of step {step} is required. Received: {prefix} ({why}).")
+    series.checkpoint.read(prefix).assert_existing_objects_matched()
 
 
 def restore(series: Series) -> int | None:

@@ -7,6 +7,7 @@ here, over plain TCP on the very addresses that TensorFlow will use. There they 
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import sys
 import threading
@@ -40,21 +41,28 @@ def read(environment: Mapping[str, str]) -> Cluster | None:
     https://cloud.google.com/vertex-ai/docs/training/distributed-training the other, whose workerpool0 is the chief.
     Raises UsageError for one that cannot be read.
     """
-    name = next((name for name in ("TF_CONFIG", "CLUSTER_SPEC") if environment.get(name, "").strip()), None)
-    if name is None:
-        return None
+    for name in ("TF_CONFIG", "CLUSTER_SPEC"):
+        if environment.get(name, "").strip():
+            cluster = _parse(name, environment[name])
+            if cluster:
+                return cluster
+    return None
+
+
+def _parse(name: str, value: str) -> Cluster | None:
+    """The cluster that the variable `name` describes; None for a job of one machine, which may have it all the same."""
     try:
-        described = json.loads(environment[name])
+        described = json.loads(value)
         jobs, task = described.get("cluster") or {}, described.get("task") or {}
-        jobs = {job: [str(address) for address in addresses] for job, addresses in jobs.items()}
+        jobs = {job: [str(address) for address in addresses] for job, addresses in jobs.items() if addresses}
         job, index = str(task.get("type", "worker")), int(task.get("index", 0))
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(
             f'{name} must be JSON such as {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": "worker", '
-            f'"index": 0}}}}. Received: {environment[name][:200]} ({error}).'
+            f'"index": 0}}}}. Received: {value[:200]} ({error}).'
         ) from None
     if not jobs:
-        return None  # a job of one machine: AI Platform and Vertex set the variable all the same
+        return None
     training = [job for job in ("workerpool0", "chief", "master", "worker", "workerpool1") if job in jobs]
     others = sorted(set(jobs) - set(training))
     if others:
@@ -62,16 +70,20 @@ def read(environment: Mapping[str, str]) -> Cluster | None:
             f"{name} must hold workers alone (chief, worker, workerpool0, workerpool1). Received: {', '.join(others)} "
             "too. There are no parameter servers and no evaluator: leave them out of the job."
         )
-    if job not in jobs or not 0 <= index < len(jobs[job]):
+    if (not task and sum(map(len, jobs.values())) > 1) or job not in jobs or not 0 <= index < len(jobs[job]):
         there = ", ".join(f"{name} 0 to {len(addresses) - 1}" for name, addresses in jobs.items())
         raise UsageError(f"{name} must hold this task's address. Received: task {job} {index} of {there}.")
     addresses = [address for name in training for address in jobs[name]]
-    wrong = [address for address in addresses if not address.rpartition(":")[2].isdigit() or address.startswith(":")]
-    if wrong or len(set(addresses)) < len(addresses):
+    if not all(map(_is_address, addresses)) or len(set(addresses)) < len(addresses):
         raise UsageError(
             f"{name} must hold a host:port for each worker, no two alike. Received: {', '.join(addresses)}."
         )
     return Cluster(tuple(addresses), sum(len(jobs[j]) for j in training[: training.index(job)]) + index)
+
+
+def _is_address(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
 def meet(cluster: Cluster, plans: Mapping[str, Any], timeout: float) -> None:
@@ -83,21 +95,26 @@ def meet(cluster: Cluster, plans: Mapping[str, Any], timeout: float) -> None:
     greeting = json.dumps({GREETING: cluster.index, "plans": plans}).encode() + b"\n"
     others = set(range(len(cluster.addresses))) - {cluster.index}
     answered: set[int] = set()  # whom we have called
+    theirs: dict[int, dict[str, Any]] = {}  # plans
     began = said = time.monotonic()
     with _answering(cluster.addresses[cluster.index], greeting) as callers:
         while True:
             for index in sorted(others - answered):
-                their = _call(cluster.addresses[index], greeting)
-                if their is not None and their[0] == index:
-                    _compare(cluster, plans, *their)
+                answer = _call(cluster.addresses[index], greeting)
+                if answer is not None and answer[0] == index:
+                    theirs[index] = answer[1]
                     answered.add(index)
-            for index, their_plans in list(callers.items()):
-                _compare(cluster, plans, index, their_plans)
+                if time.monotonic() - began > timeout:
+                    break
+            theirs.update({caller: heard for caller, heard in list(callers.items()) if caller in others})
             absent = sorted(others - (answered & callers.keys()))
+            waited = time.monotonic() - began
+            if not absent or waited > timeout:
+                for index in sorted(theirs):  # not before: a worker that left could tell nobody why
+                    _check_alike(cluster, plans, index, theirs[index])
             if not absent:
                 return
             missing = ", ".join(f"{index} ({cluster.addresses[index]})" for index in absent)
-            waited = time.monotonic() - began
             if waited > timeout:
                 raise ValueError(
                     f"Every worker must be reached within {timeout:.0f} s. Received: no answer from worker {missing}. "
@@ -121,8 +138,8 @@ def _answering(address: str, greeting: bytes) -> Iterator[dict[int, dict[str, An
         listener = socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6)
     except OSError as error:
         raise ValueError(
-            f"This worker's port must be free. Received: {address} ({error.strerror}). Another worker of "
-            "the same index may be running."
+            f"This worker's port must be free. Received: {address} ({os.strerror(error.errno or 0)}). Another "
+            "worker of the same index may be running."
         ) from None
     callers: dict[int, dict[str, Any]] = {}
     ended = threading.Event()
@@ -159,18 +176,25 @@ def _call(address: str, greeting: bytes) -> tuple[int, dict[str, Any]] | None:
 
 def _exchange(connection: socket.socket, greeting: bytes) -> tuple[int, dict[str, Any]] | None:
     """Say who we are and hear who they are; None if they are not at the meeting: TensorFlow's server, say."""
+    until = time.monotonic() + ANSWER
     connection.settimeout(ANSWER)
     connection.sendall(greeting)
-    with connection.makefile("rb") as file:
-        line = file.readline(LONGEST)
+    line = b""
+    while not line.endswith(b"\n") and len(line) < LONGEST:
+        connection.settimeout(max(until - time.monotonic(), 0.001))
+        more = connection.recv(LONGEST)
+        if not more:
+            break
+        line += more
     try:
         said = json.loads(line)
-        return int(said[GREETING]), dict(said["plans"])
-    except (ValueError, KeyError, TypeError):
+        index, plans = said[GREETING], dict(said["plans"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return (index, plans) if isinstance(index, int) else None
 
 
-def _compare(cluster: Cluster, ours: Mapping[str, Any], index: int, theirs: Mapping[str, Any]) -> None:
+def _check_alike(cluster: Cluster, ours: Mapping[str, Any], index: int, theirs: Mapping[str, Any]) -> None:
     different = [
         f"{key}: {ours.get(key)} here, {theirs.get(key)} there"
         for key in sorted({*ours, *theirs})

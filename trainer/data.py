@@ -44,7 +44,7 @@ class Layout:
         return -(-self.batch_size // shares) * shares
 
     @property
-    def own(self) -> range:
+    def own_rows(self) -> range:
         """This worker's rows of a padded batch."""
         rows = self.rows // self.workers
         return range(self.worker * rows, (self.worker + 1) * rows)
@@ -228,11 +228,11 @@ def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) ->
     pair = manifest.texts == 2
     special = text.SpecialTokens(manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding)
     label_type = tf.float32 if manifest.kind == "regression" else tf.int32
-    rows = len(layout.own)
+    rows = len(layout.own_rows)
 
     def arrays() -> Iterator[dict[str, Any]]:
         for columns in batches:
-            own = select(columns, np.arange(len(columns))[layout.own.start : layout.own.stop])
+            own = select(columns, np.arange(len(columns))[layout.own_rows.start : layout.own_rows.stop])
             filling = rows - len(own)
             batch: dict[str, Any] = {
                 "values": own.tokens.values,

@@ -19,6 +19,9 @@ REQUIRED = {
     "tensorflow-hub": "0.16",
 }
 
+# Distributions that hold the same package, for other hardware.
+INSTEAD = {"tensorflow": "tensorflow-tpu"}
+
 DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 75  # 75: sysexits.h's EX_TEMPFAIL, "run it again"
 
 
@@ -26,16 +29,22 @@ class UsageError(ValueError):
     """Bad flags or configuration: the command ends with BAD_USAGE instead of FAILED."""
 
 
+def installed(distribution: str) -> str | None:
+    """Its version; None if it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def problems() -> list[str]:
     """What is wrong with the installation, one line each; empty if nothing is."""
     found = []
     for package, line in REQUIRED.items():
-        try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+        version = installed(package) or installed(INSTEAD.get(package, package))
+        if version is None:
             found.append(f"{package} {line} is required. Received: none installed.")
-            continue
-        if version.split(".")[:2] != line.split("."):
+        elif version.split(".")[:2] != line.split("."):
             found.append(f"{package} {line} is required. Received: {version}.")
     if os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True"):
         found.append(

@@ -164,12 +164,14 @@ def restore(run: Run, series: checkpoint.Series) -> int | None:
     step = checkpoint.restore(series) if run.chief else None
     (said,) = run.agree([-1 if step is None else step])
     if not run.chief and said >= 0:
-        step = checkpoint.restore(series)
-        if step != said:
+        step = int(said)
+        try:
+            checkpoint.read(series, step)
+        except ValueError as error:
             raise ValueError(
-                f"--model_dir must be storage that all workers share. Received: {run.files.root}, where the chief "
-                f"finds the checkpoint of step {said:.0f}, and this worker {'none' if step is None else step}."
-            )
+                f"--model_dir must be storage that all workers share. Received: {run.files.root}, in which the chief "
+                f"has found the checkpoint of step {step}, but this worker: {error}"
+            ) from None
     return step
 
 

@@ -38,10 +38,9 @@ def totals() -> Totals:
     """Call it in the strategy's scope."""
 
     def zero(dtype: tf.DType) -> tf.Variable:
-        # What is assigned is summed over the replicas already. One value a replica (ON_READ) would be divided
-        # by their number when restored, and by 3 that is not exact.
-        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        return tf.Variable(0, dtype=dtype, trainable=False, aggregation=first)
+        # Not aggregated: each replica assigns its own copy what is summed over all already. As a value of each
+        # replica (ON_READ) it would be divided by their number when restored, and by 3 that is not exact.
+        return tf.Variable(0, dtype=dtype, trainable=False)
 
     return Totals(zero(tf.float32), zero(tf.float32), zero(tf.float32), zero(tf.int64))
 

@@ -57,7 +57,7 @@ def _mirrored(machine: Machine) -> Chosen:
     if not gpus and len(cpus) < 2:
         raise UsageError(
             "--strategy=mirrored needs GPUs. Received: a machine on which TensorFlow finds none. "
-            f"{working_here(machine)}, and mirrored with --virtual_devices=2 tries replicas on the CPU."
+            f"{working_here()}, and mirrored with --virtual_devices=2 tries replicas on the CPU."
         )
     devices = gpus or cpus
     return Chosen(tf.distribute.MirroredStrategy(devices), f"{len(devices)} replicas on {', '.join(devices)}")
@@ -68,7 +68,7 @@ def _multi_worker(machine: Machine) -> Chosen:
     if cluster is None:
         raise UsageError(
             "--strategy=multi_worker needs the workers' addresses in TF_CONFIG or CLUSTER_SPEC. Received: neither. "
-            f"{working_here(machine)}."
+            f"{working_here()}."
         )
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
@@ -82,8 +82,10 @@ def _multi_worker(machine: Machine) -> Chosen:
     # lock held: only faulthandler's own thread can end that. It ends the process with code 1.
     with open(os.devnull, "w") as nowhere:
         faulthandler.dump_traceback_later(JOIN, exit=True, file=nowhere)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
-        faulthandler.cancel_dump_traceback_later()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
     return Chosen(
         strategy,
         f"worker {cluster.index} of {len(cluster.addresses)}, {strategy.num_replicas_in_sync} replicas in all",
@@ -149,22 +151,20 @@ def check(name: str, machine: Machine, model_dir: str | None) -> list[str]:
 def missing_tpu(machine: Machine) -> str | None:
     """What is wrong with the TPU that was asked for; None if it is there. Takes accelerators.LOOK seconds at most."""
     name = machine.tpu
-    why = accelerators.missing_tpu(name) if name else "neither that flag nor the variable TPU_NAME"
+    why = accelerators.look_for_tpu(name) if name else "neither that flag nor the variable TPU_NAME"
     if why is None:
         return None
     return (
         "--strategy=tpu needs the TPU that --tpu names, `local` for this host's own. "
-        f"Received: {f'--tpu={name}, but ' if name else ''}{why}. {working_here(machine)}."
+        f"Received: {f'--tpu={name}, but ' if name else ''}{why}. {working_here()}."
     )
 
 
-def working_here(machine: Machine) -> str:
+def working_here() -> str:
     """Which strategies this machine has the hardware for."""
     names = ["cpu", "one_device"]
-    if len(_devices("GPU")) > 1 or len(_devices("CPU")) > 1:
+    if _devices("GPU") or len(_devices("CPU")) > 1:
         names.append("mirrored")
-    if machine.cluster:
-        names.append("multi_worker")
     return f"Here --strategy={', '.join(names)} would work"
 
 

@@ -79,12 +79,13 @@ def machine() -> "Machine":
     from trainer import cluster, strategies
 
     alone = MODE.value != "train" or STRATEGY.value not in ("auto", "multi_worker")
-    there = strategies.Machine(
-        virtual_devices=VIRTUAL_DEVICES.value,
-        tpu=accelerators.named_tpu(TPU.value),
-        cluster=None if alone else cluster.read(os.environ),
-    )
-    found = strategies.check(STRATEGY.value, there, MODEL_DIR.value)
+    found, workers = [], None
+    try:
+        workers = None if alone else cluster.read(os.environ)
+    except UsageError as error:
+        found.append(str(error))
+    there = strategies.Machine(VIRTUAL_DEVICES.value, accelerators.named_tpu(TPU.value), workers)
+    found += strategies.check(STRATEGY.value, there, MODEL_DIR.value)
     if MODE.value != "train" and STRATEGY.value == "multi_worker":
         found.append(f"--mode={MODE.value} runs on one machine. Received: --strategy=multi_worker. Take another.")
     if STRATEGY.value == "tpu" or (STRATEGY.value == "auto" and there.tpu):
@@ -115,7 +116,7 @@ def train(config: "Config") -> int:
 
 def run_to_the_end(config: "Config", there: "Machine") -> dict[str, Any]:
     """Train, evaluate and export. Raises signals.Stopped after a signal, or if another worker is gone."""
-    from trainer import build, loop, runs, signals, strategies
+    from trainer import build, checkpoint, loop, runs, signals, strategies
 
     chosen = strategies.build(STRATEGY.value, there)
     print(f"strategy: {chosen.description}", file=sys.stderr)
@@ -124,7 +125,7 @@ def run_to_the_end(config: "Config", there: "Machine") -> dict[str, Any]:
         job = build.job(config, chosen.strategy)
         runs.claim(job, MODEL_DIR.value)
         run = runs.open_run(job, MODEL_DIR.value, STARTED)
-        with signals.watched() as request:
+        with signals.watched() as request, checkpoint.finished(run.checkpoints):
             return loop.train_and_evaluate(run, request)
     except strategies.LOST as error:
         if workers == 1:

@@ -1,0 +1,157 @@
+"""scripts/check_tpu.py: the tiny encoder's steps for two topologies; the search for the largest batch."""
+
+import dataclasses
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, python
+
+from trainer import encoders, environment, tpu_check, tpu_compiler
+from trainer.tpu_check import Fit
+from trainer.tpu_compiler import Compiled
+
+
+@pytest.fixture(scope="module")
+def table() -> list[dict[str, str]]:
+    """The lines that the script prints for the tiny encoder, by column."""
+    rows = []
+    for options in (["--topologies=v2-8"], ["--topologies=v5e-4", "--accumulation_steps=2"]):
+        done = python("scripts/check_tpu.py", "--batch_size=8", "--seq_length=32", *options)
+        assert done.returncode == 0, done.stderr
+        heading, _, *lines = [re.split(r" *\| *", line.strip("| \n")) for line in done.stdout.splitlines()]
+        rows += [dict(zip(heading, line, strict=True)) for line in lines]
+    return rows
+
+
+def test_both_steps_of_the_tiny_encoder_compile_for_an_old_and_a_new_tpu(table):
+    assert [(row["encoder"], row["topology"], row["global batch"]) for row in table] == [
+        ("tiny", "v2-8", "64"),
+        ("tiny", "v5e-4", "32"),
+    ]
+    for row in table:
+        assert 0 < float(row["HBM used, GB"]) < 1 < float(row["HBM free, GB"])
+        assert float(row["TFLOPs a step"]) > 0
+
+
+def test_a_full_run_is_a_program_for_training_and_one_for_evaluation(table):
+    assert [row["programs"] for row in table] == ["2", "2"]
+
+
+def test_the_gradients_are_summed_over_the_replicas_in_few_all_reduces(table):
+    assert all(1 <= int(row["all-reduces"]) <= 4 for row in table)
+
+
+def test_an_encoder_that_is_not_known_is_a_failure_with_one_message():
+    done = python("scripts/check_tpu.py", "--encoders=albert_en_base", "--topologies=v5e-4")
+    assert done.returncode == environment.FAILED
+    assert done.stderr.startswith(
+        "error: --encoders must be of tiny, bert_base, bert_large, or names that end in sizes"
+    )
+    assert done.stderr.endswith("Received: albert_en_base.\n")
+
+
+def test_a_sequence_longer_than_the_encoder_knows_is_a_failure():
+    done = python("scripts/check_tpu.py", "--seq_length=1024", "--topologies=v5e-4")
+    assert done.returncode == environment.FAILED
+    assert done.stderr == "error: --seq_length must be at most 512. Received: 1024.\n"
+
+
+def test_a_topology_that_is_not_known_is_bad_usage():
+    done = python("scripts/check_tpu.py", "--topologies=v5e-4,v9")
+    assert done.returncode == environment.BAD_USAGE
+    assert "--topologies must be of v2-8, v3-8, v4-8, v5e-4, v5e-8, v5p-8. Received: v9." in done.stderr
+
+
+def test_parts_that_do_not_divide_the_batch_are_bad_usage():
+    done = python("scripts/check_tpu.py", "--batch_size=8", "--accumulation_steps=3")
+    assert done.returncode == environment.BAD_USAGE
+    assert "--accumulation_steps must divide --batch_size, and 8 with --largest. Received: 3." in done.stderr
+
+
+def test_environments_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(tpu_check, "TRACER", Path("nowhere/bin/python"))
+    with pytest.raises(ValueError, match=r"nowhere must be installed.*make tpu-check"), tpu_check.workers():
+        pass
+
+
+def test_a_process_that_dies_tells_what_it_said(tmp_path):
+    code = "import sys; sys.exit('of an unknown cause')"
+    log = tmp_path / "log.txt"
+    with log.open("w") as said:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([tpu_check.COMPILER, "-c", code], stdin=pipe, stdout=pipe, stderr=said, text=True)
+    with process, pytest.raises(RuntimeError, match="ended with 1:\nof an unknown cause"):
+        tpu_check._ask(tpu_check.Worker(process, log), {})
+
+
+def test_sizes_are_read_off_the_tutorials_names():
+    code = f"""
+import json
+from trainer import tpu_trace
+names = {[name for name in encoders.ENCODERS if "bert/" in name or name.startswith("bert_")]}
+print(json.dumps([(a.layers, a.hidden_size, a.heads, a.vocab_size) for a in map(tpu_trace.architecture, names)]))
+"""
+    done = subprocess.run([tpu_check.TRACER, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    sizes = json.loads(done.stdout)
+    assert len(sizes) == 32
+    assert sizes[2] == [12, 768, 12, 119547]  # bert_multi_cased
+    assert [4, 512, 8, 30522] in sizes  # the tutorial's
+
+
+# --- The largest batch ----------------------------------------------------------------------------
+
+
+def tried(memory, capacity: int = 16 * 10**9, refused: int | None = None) -> tuple[int, list[int]]:
+    """The largest batch where a batch takes memory(batch) bytes, and what was compiled to find it. The compiler
+    gives no figure for what needs more than `refused` bytes."""
+    asked = []
+
+    def fit(batch: int) -> Fit:
+        assert batch % tpu_check.MULTIPLE == 0
+        asked.append(batch)
+        used = memory(batch)
+        known = used if used <= (refused or capacity) else 0
+        return Fit(used <= capacity, known, capacity, Compiled(used <= capacity, capacity), 2)
+
+    return tpu_check.largest_batch(fit), asked
+
+
+@pytest.mark.parametrize("per_text", [7 * 10**5, 3 * 10**6, 4 * 10**7, 5 * 10**8])
+@pytest.mark.parametrize("refused", [None, 17 * 10**9, 10**12])
+def test_memory_that_grows_linearly_needs_few_compilations(per_text, refused):
+    found, asked = tried(lambda batch: 2 * 10**9 + per_text * batch, refused=refused)
+    assert found == min((14 * 10**9 // per_text) // 8 * 8, 1 << 14)
+    assert len(asked) == len(set(asked)) <= 5
+
+
+@pytest.mark.parametrize("power", [0.8, 1.1, 1.5])
+def test_memory_that_does_not_is_searched_to_the_end(power):
+    found, asked = tried(lambda batch: int(10**9 + 10**7 * batch**power))
+    assert 10**9 + 10**7 * found**power <= 16 * 10**9 < 10**9 + 10**7 * (found + 8) ** power
+    assert len(asked) <= 18
+
+
+@pytest.mark.parametrize("largest", [0, 8, 16, 24])
+def test_few_texts_or_none_may_fit(largest):
+    assert tried(lambda batch: 10**9 if batch <= largest else 10**11)[0] == largest
+
+
+def test_a_small_encoder_meets_the_limit():
+    found, asked = tried(lambda batch: 10**6)
+    assert found == 1 << 14
+    assert len(asked) <= 18
+
+
+def test_what_the_compiler_refuses_has_no_figures():
+    refused = Fit(False, 0, 100, Compiled(False, 100), 2)
+    assert tpu_check.figures(refused) == ["does not fit", "", "", "", "", "2"]
+    assert dataclasses.replace(refused, used=30).free == 70
+
+
+def test_a_line_has_a_cell_for_each_column():
+    job = tpu_check.Job("tiny", tpu_compiler.TOPOLOGIES["v2-8"].replicas, 128, 1024)
+    assert tpu_check.line(tpu_check.row(job, "v2-8")) == "| tiny | v2-8 | 128 | 8 | 1,024 | 8,192 |"
+    assert tpu_check.heading(["a", "b", "c"]) == "| a | b | c |\n| --- | --- | ---: |"

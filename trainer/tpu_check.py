@@ -1,0 +1,194 @@
+"""What a job needs on each TPU topology, and the largest batch that fits: asks the tracer and the compiler.
+
+Each of the two is a process of its own, with packages of its own: tensorflow-tpu and JAX's libtpu
+cannot be loaded together, and neither with the TensorFlow that trains here. Imports no TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.tpu_compiler import Compiled
+
+ROOT = Path(__file__).parent.parent
+TRACER = ROOT / ".venv-tpu-trace/bin/python"
+COMPILER = ROOT / ".venv-tpu-compile/bin/python"
+
+MULTIPLE = 8  # of a replica's batch: what a TPU pads it to
+
+
+@dataclasses.dataclass(frozen=True)
+class Worker:
+    process: subprocess.Popen[str]
+    log: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """An encoder, and a replica's batch of it. It is lowered for a number of replicas, of whatever kind."""
+
+    encoder: str
+    replicas: int
+    seq_length: int
+    batch_size: int  # of a replica
+    accumulation_steps: int = 1  # parts that a replica's batch is computed in; divides batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    tracer: Worker
+    compiler: Worker
+    folder: Path  # for programs on their way from one to the other
+    lowered: dict[Job, dict[str, Any]]  # what the tracer has answered
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A job on a topology. HBM in bytes of one replica, the job's other variables included."""
+
+    fits: bool
+    used: int  # by the hungrier of the two programs; 0 if the compiler refused it
+    capacity: int
+    train: Compiled
+    programs: int
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self.used
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[Workers]:
+    """Both processes, ended at the end. Raises ValueError if their environments are not installed."""
+    for python in (TRACER, COMPILER):
+        if not python.exists():
+            raise ValueError(
+                f"{python.parent.parent.name} must be installed. Received: no {python}. Run `make tpu-check`."
+            )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _start(TRACER, "tpu_trace", folder) as tracer,
+        _start(COMPILER, "tpu_compiler", folder) as compiler,
+    ):
+        yield Workers(tracer, compiler, Path(folder), {})
+
+
+@contextlib.contextmanager
+def _start(python: Path, module: str, folder: str) -> Iterator[Worker]:
+    """`python -m trainer.MODULE`; what it says on standard error goes to a file."""
+    log = Path(folder) / f"{module}.txt"
+    command = [str(python), "-m", f"trainer.{module}"]
+    pipe = subprocess.PIPE
+    with (
+        log.open("w") as said,
+        subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=said, text=True) as process,
+    ):
+        try:
+            yield Worker(process, log)
+        finally:
+            process.kill()
+
+
+def _ask(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+    """Its answer. Raises ValueError if that is an error; RuntimeError, a defect of ours, if it has ended."""
+    stdin, stdout = worker.process.stdin, worker.process.stdout
+    assert stdin
+    assert stdout
+    stdin.write(json.dumps(request) + "\n")
+    stdin.flush()
+    line = stdout.readline()
+    if not line:
+        raise RuntimeError(
+            f"asked for {request}, it ended with {worker.process.wait()}:\n{worker.log.read_text()[-3000:]}"
+        )
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return dict(answer)
+
+
+def fit(at: Workers, job: Job, topology: str) -> Fit:
+    """Whether both steps of a job fit a topology. Raises ValueError for what a TPU cannot, or should not, compile."""
+    if job not in at.lowered:
+        folder = at.folder / str(len(at.lowered))
+        at.lowered[job] = _ask(at.tracer, {"job": dataclasses.asdict(job), "folder": str(folder)})
+    lowered = at.lowered[job]
+    train, used = _compile(at, lowered["train"], topology)
+    if used:  # or the compiler has refused that one already
+        _, used_by_evaluation = _compile(at, lowered["evaluation"], topology)
+        used = max(used, used_by_evaluation) if used_by_evaluation else 0
+    return Fit(0 < used <= train.capacity, used, train.capacity, train, lowered["programs"])
+
+
+def _compile(at: Workers, program: dict[str, Any], topology: str) -> tuple[Compiled, int]:
+    """A program compiled; and the bytes that it and the job's other variables take, 0 if it was refused."""
+    compiled = Compiled(**_ask(at.compiler, {"hlo": program["hlo"], "topology": topology}))
+    return compiled, compiled.memory + program["elsewhere"] if compiled.memory else 0
+
+
+def largest(at: Workers, job: Job, topology: str) -> Job:
+    """The job with the largest batch that fits; with one of 0 if none does."""
+
+    def fits(batch_size: int) -> Fit:
+        return fit(at, dataclasses.replace(job, batch_size=batch_size), topology)
+
+    return dataclasses.replace(job, batch_size=largest_batch(fits))
+
+
+def largest_batch(fit: Callable[[int], Fit], limit: int = 1 << 14) -> int:
+    """The largest batch of a replica, a multiple of MULTIPLE up to `limit`, that fits; 0 if none does.
+
+    `fit` compiles, which takes seconds to minutes, so few sizes are tried.
+    """
+    tried: dict[int, Fit] = {}
+    below, above, guess = 0, limit + MULTIPLE, 2 * MULTIPLE
+    while above - below > MULTIPLE:
+        tried[guess] = fit(guess)
+        below, above = (guess, above) if tried[guess].fits else (below, guess)
+        guess = min(max(_next_guess(tried, below, above), below + MULTIPLE), above - MULTIPLE)
+    return below
+
+
+def _next_guess(tried: dict[int, Fit], below: int, above: int) -> int:
+    """Where the line through the two largest whose memory is known meets the capacity: memory grows almost
+    linearly with the batch. Where that has not led to the end in six tries, the middle."""
+    known = [(batch, tried[batch].used) for batch in sorted(tried) if tried[batch].used]
+    if len(known) == 1 and 4 * below < above:
+        return 4 * below
+    if len(tried) > 6 or len(known) < 2:
+        return (below + above) // 2 // MULTIPLE * MULTIPLE
+    (first, less), (second, more) = known[-2:]
+    if more <= less:
+        return 2 * second
+    return int(second + tried[second].free * (second - first) / (more - less)) // MULTIPLE * MULTIPLE
+
+
+# --- Tables, in Markdown --------------------------------------------------------------------------
+
+
+def row(job: Job, topology: str) -> list[str]:
+    """An encoder, a topology, and the batch."""
+    rows = f"{job.batch_size:,}", f"{job.batch_size * job.replicas:,}"
+    return [job.encoder, topology, str(job.seq_length), str(job.replicas), *rows]
+
+
+def figures(fit: Fit) -> list[str]:
+    """What a replica's train step takes, in units of 10^12 operations and 10^9 bytes."""
+    if not fit.fits:
+        return ["does not fit", "", "", "", "", str(fit.programs)]
+    train = fit.train
+    sizes = [f"{bytes_ / 1e9:.2f}" for bytes_ in (train.accessed, fit.used, fit.free)]
+    return [f"{train.flops / 1e12:.3g}", *sizes, str(train.all_reduces), str(fit.programs)]
+
+
+def heading(columns: Sequence[str]) -> str:
+    return f"{line(columns)}\n{line(['---'] * 2 + ['---:'] * (len(columns) - 2))}"
+
+
+def line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
