@@ -17,15 +17,13 @@ from trainer import storage
 PREFIX = "ckpt-"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Series:
     checkpoint: tf.train.Checkpoint
     folder: str
     keep: int
     background: bool = False  # whether a save may be written by a thread of its own; restore comes before such a save
-    begun: set[int] = dataclasses.field(
-        default_factory=set
-    )  # steps whose save in the background has not been committed
+    begun: int | None = None  # the step whose save in the background has not been committed
 
 
 def listed(folder: str) -> list[str]:
@@ -80,11 +78,12 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
     """
     series.checkpoint.sync()
     storage.make_folder(series.folder)
-    if series.begun:
-        print(f"warning: the checkpoint of step {max(series.begun)} could not be written.", file=sys.stderr)
-    background = series.background and not wait and not series.begun
+    if series.begun is not None:
+        print(f"warning: the checkpoint of step {series.begun} could not be written.", file=sys.stderr)
+        series.background, series.begun = False, None
+    background = series.background and not wait
     if background:
-        series.begun.add(step)
+        series.begun = step
 
     def commit(prefix: str) -> None:
         before = [p for p in listed(series.folder) if p != prefix]
@@ -92,7 +91,7 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
         _commit(series.folder, kept)
         for old in set(before) - set(kept):
             _delete(old)
-        series.begun.discard(step)
+        series.begun = None
 
     options = tf.train.CheckpointOptions(
         experimental_enable_async_checkpoint=background, experimental_write_callbacks=[commit]

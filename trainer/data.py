@@ -232,7 +232,9 @@ def to_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Layout) ->
 
     def arrays() -> Iterator[dict[str, Any]]:
         for columns in batches:
-            own = select(columns, np.arange(len(columns))[layout.own_rows.start : layout.own_rows.stop])
+            own = columns
+            if layout.workers > 1:
+                own = select(columns, np.arange(len(columns))[layout.own_rows.start : layout.own_rows.stop])
             filling = rows - len(own)
             batch: dict[str, Any] = {
                 "values": own.tokens.values,

@@ -6,6 +6,7 @@ Also what a worker of several has to know: which it is, and what the others say.
 import dataclasses
 import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -86,6 +87,7 @@ def _multi_worker(machine: Machine) -> Chosen:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
         finally:
             faulthandler.cancel_dump_traceback_later()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow has taken it, and does nothing with it
     return Chosen(
         strategy,
         f"worker {cluster.index} of {len(cluster.addresses)}, {strategy.num_replicas_in_sync} replicas in all",

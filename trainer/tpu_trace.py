@@ -114,7 +114,7 @@ class Steps:
 
     strategy: tf.distribute.TPUStrategy
     train: Callable[[steps.Batch], None]
-    evaluation: Callable[[steps.Batch], tuple[tf.Tensor, tf.Tensor]]
+    evaluation: Callable[[steps.Batch], tf.Tensor]
     variables: tuple[tf.Variable, ...]
 
 
