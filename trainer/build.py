@@ -133,10 +133,11 @@ def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
 
 
 def resolve_precision(config: Config, encoder: Encoder, strategy: tf.distribute.Strategy) -> Config:
-    """`auto` is bfloat16 where the hardware computes in it; the Hub's path has float32 alone."""
+    """`auto` is bfloat16 where every worker's hardware computes in it; the Hub's path has float32 alone."""
     precision = config.precision
     if precision == "auto":
-        precision = "bfloat16" if strategies.has_bfloat16(strategy) else "float32"
+        (lacking,) = strategies.agreement(strategy)([not strategies.has_bfloat16(strategy)])
+        precision = "float32" if lacking else "bfloat16"
     return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
 
 
