@@ -124,3 +124,12 @@ def evaluated(finished_run, tmp_path_factory) -> tuple[str, list[dict]]:
     arguments = [f"--model_dir={finished_run}", "--baseline", f"--predictions={predictions}"]
     done = python("-m", "trainer.task", "--mode=evaluate", *arguments, check=True)
     return done.stdout, [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+
+
+def traced(code: str) -> str:
+    """What Python code prints in the environment that traces for TPUs, which TensorFlow here cannot."""
+    done = subprocess.run(
+        [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
