@@ -45,6 +45,7 @@ class Workers:
     compiler: Worker
     folder: Path  # for programs on their way from one to the other
     lowered: dict[Job, dict[str, Any]]  # what the tracer has answered
+    compiled: dict[tuple[str, str], Compiled]  # what the compiler has, by program and topology
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def workers() -> Iterator[Workers]:
         _start(TRACER, "tpu_trace", folder) as tracer,
         _start(COMPILER, "tpu_compiler", folder) as compiler,
     ):
-        yield Workers(tracer, compiler, Path(folder), {})
+        yield Workers(tracer, compiler, Path(folder), {}, {})
 
 
 @contextlib.contextmanager
@@ -112,41 +113,46 @@ def _ask(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     return dict(answer)
 
 
-def fit(at: Workers, job: Job, topology: str) -> Fit:
-    """Whether both steps of a job fit a topology. Raises ValueError for what a TPU cannot, or should not, compile."""
+def fit(at: Workers, job: Job, topology: str, steps: Sequence[str] = ("train", "evaluation")) -> Fit:
+    """Whether these steps of a job fit a topology, the first being train. Raises ValueError for what a TPU cannot, or
+    should not, compile."""
     if job not in at.lowered:
         folder = at.folder / str(len(at.lowered))
         at.lowered[job] = _ask(at.tracer, {"job": dataclasses.asdict(job), "folder": str(folder)})
     lowered = at.lowered[job]
-    train, used = _compile(at, lowered["train"], topology)
-    if used:  # or the compiler has refused that one already
-        _, used_by_evaluation = _compile(at, lowered["evaluation"], topology)
-        used = max(used, used_by_evaluation) if used_by_evaluation else 0
-    return Fit(0 < used <= train.capacity, used, train.capacity, train, lowered["programs"])
+    compiled = [_compile(at, lowered[step]["hlo"], topology) for step in steps]
+    used = max(x.memory + lowered[step]["elsewhere"] for x, step in zip(compiled, steps, strict=True))
+    train, known = compiled[0], all(x.memory for x in compiled)
+    return Fit(known and used <= train.capacity, used * known, train.capacity, train, lowered["programs"])
 
 
-def _compile(at: Workers, program: dict[str, Any], topology: str) -> tuple[Compiled, int]:
-    """A program compiled; and the bytes that it and the job's other variables take, 0 if it was refused."""
-    compiled = Compiled(**_ask(at.compiler, {"hlo": program["hlo"], "topology": topology}))
-    return compiled, compiled.memory + program["elsewhere"] if compiled.memory else 0
+def _compile(at: Workers, program: str, topology: str) -> Compiled:
+    if (program, topology) not in at.compiled:
+        answer = _ask(at.compiler, {"hlo": program, "topology": topology})
+        at.compiled[program, topology] = Compiled(**answer)
+    return at.compiled[program, topology]
 
 
 def largest(at: Workers, job: Job, topology: str) -> Job:
     """The job with the largest batch that fits; with one of 0 if none does."""
 
     def fits(batch_size: int) -> Fit:
-        return fit(at, dataclasses.replace(job, batch_size=batch_size), topology)
+        return fit(at, dataclasses.replace(job, batch_size=batch_size), topology, ["train"])
 
-    return dataclasses.replace(job, batch_size=largest_batch(fits))
+    # Training is the hungrier, so that the search does without the evaluation, which is held against its end.
+    found = largest_batch(fits, job.batch_size)
+    while found and not fit(at, dataclasses.replace(job, batch_size=found), topology).fits:
+        found -= MULTIPLE
+    return dataclasses.replace(job, batch_size=found)
 
 
-def largest_batch(fit: Callable[[int], Fit], limit: int = 1 << 14) -> int:
+def largest_batch(fit: Callable[[int], Fit], first: int = 2 * MULTIPLE, limit: int = 1 << 14) -> int:
     """The largest batch of a replica, a multiple of MULTIPLE up to `limit`, that fits; 0 if none does.
 
-    `fit` compiles, which takes seconds to minutes, so few sizes are tried.
+    `fit` compiles, which takes seconds to minutes, so few sizes are tried; `first` is the first of them.
     """
     tried: dict[int, Fit] = {}
-    below, above, guess = 0, limit + MULTIPLE, 2 * MULTIPLE
+    below, above, guess = 0, limit + MULTIPLE, max(first // MULTIPLE, 1) * MULTIPLE
     while above - below > MULTIPLE:
         tried[guess] = fit(guess)
         below, above = (guess, above) if tried[guess].fits else (below, guess)
