@@ -31,7 +31,9 @@ class Cluster:
 
     @property
     def hosts(self) -> set[str]:
-        return {address.rpartition(":")[0] for address in self.addresses}
+        """Names of hosts; this one's loopback has several."""
+        names = {address.rpartition(":")[0] for address in self.addresses}
+        return {"localhost" if name in ("127.0.0.1", "[::1]") else name for name in names}
 
 
 def read(environment: Mapping[str, str]) -> Cluster | None:

@@ -41,7 +41,7 @@ VIRTUAL_DEVICES = flags.DEFINE_integer(
 )
 TPU = flags.DEFINE_string("tpu", None, "`local`, or a TPU's name or grpc:// address; not set: the variable TPU_NAME")
 CLUSTER_TIMEOUT = flags.DEFINE_float(
-    "cluster_timeout", 600, "multi_worker: seconds to wait at the start for the workers of TF_CONFIG or CLUSTER_SPEC"
+    "cluster_timeout", 240, "multi_worker: seconds to wait at the start for the workers of TF_CONFIG or CLUSTER_SPEC"
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set")
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "where the run keeps everything")
