@@ -19,7 +19,8 @@ TOPOLOGIES = flags.DEFINE_list("topologies", list(tpu_compiler.TOPOLOGIES), "for
 SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "tokens, padding included; may be given more than once")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts of one replica", lower_bound=1)
 ACCUMULATION = flags.DEFINE_integer("accumulation_steps", 1, "parts that they are computed in", lower_bound=1)
-LARGEST = flags.DEFINE_bool("largest", False, "find the largest batch, a multiple of 8, that fits, too")
+LARGEST = flags.DEFINE_bool("largest", False, "find the largest batch that fits, too")
+MULTIPLE = flags.DEFINE_integer("multiple", tpu_check.MULTIPLE, "of what that batch is", lower_bound=1)
 
 COLUMNS = "encoder", "topology", "tokens", "replicas", "batch", "global batch"
 FIGURES = "TFLOPs a step", "GB accessed", "HBM used, GB", "HBM free, GB", "all-reduces", "programs"
@@ -32,9 +33,9 @@ def main(argv: list[str]) -> None:
         raise environment.UsageError(
             f"--topologies must be of {', '.join(tpu_compiler.TOPOLOGIES)}. Received: {', '.join(unknown)}."
         )
-    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and tpu_check.MULTIPLE % ACCUMULATION.value):
+    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and MULTIPLE.value % ACCUMULATION.value):
         raise environment.UsageError(
-            f"--accumulation_steps must divide --batch_size, and {tpu_check.MULTIPLE} with --largest. "
+            "--accumulation_steps must divide --batch_size, and --multiple with --largest. "
             f"Received: {ACCUMULATION.value}."
         )
     settings = BATCH_SIZE.value, ACCUMULATION.value
@@ -52,7 +53,10 @@ def main(argv: list[str]) -> None:
         if LARGEST.value:
             print(f"\nThe largest batch that fits, for each replica and in all\n\n{tpu_check.heading(COLUMNS)}")
             for job, topology in cases:
-                print(tpu_check.line(tpu_check.row(tpu_check.largest(at, job, topology), topology)), flush=True)
+                print(
+                    tpu_check.line(tpu_check.row(tpu_check.largest(at, job, topology, MULTIPLE.value), topology)),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_a_topology_that_is_not_known_is_bad_usage():
 def test_parts_that_do_not_divide_the_batch_are_bad_usage():
     done = python("scripts/check_tpu.py", "--batch_size=8", "--accumulation_steps=3")
     assert done.returncode == environment.BAD_USAGE
-    assert "--accumulation_steps must divide --batch_size, and 8 with --largest. Received: 3." in done.stderr
+    assert "--accumulation_steps must divide --batch_size, and --multiple with --largest. Received: 3." in done.stderr
 
 
 def test_environments_that_are_missing_are_named(monkeypatch):
@@ -101,7 +101,7 @@ def tried(memory, capacity: int = 16 * 10**9, refused: int | None = None) -> tup
         known = used if used <= (refused or capacity) else 0
         return Fit(used <= capacity, known, capacity, Compiled(used <= capacity, capacity), 2)
 
-    return tpu_check.largest_batch(fit), asked
+    return tpu_check.largest_batch(fit, tpu_check.MULTIPLE, first=16), asked
 
 
 @pytest.mark.parametrize("per_text", [7 * 10**5, 3 * 10**6, 4 * 10**7, 5 * 10**8])

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ TRACER = ROOT / ".venv-tpu-trace/bin/python"
 COMPILER = ROOT / ".venv-tpu-compile/bin/python"
 
 MULTIPLE = 8  # of a replica's batch: what a TPU pads it to
+SHOWN = 1e9  # bytes in a GB, as the tables have them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,30 +135,38 @@ def _compile(at: Workers, program: str, topology: str) -> Compiled:
     return at.compiled[program, topology]
 
 
-def largest(at: Workers, job: Job, topology: str) -> Job:
-    """The job with the largest batch that fits; with one of 0 if none does."""
+def largest(at: Workers, job: Job, topology: str, multiple: int = MULTIPLE) -> Job:
+    """The job with the largest batch, a multiple of `multiple`, that fits; with one of 0 if none does.
+
+    Says on standard error what it tries: near the limit, where the compiler computes again what it cannot keep, a
+    size takes minutes.
+    """
 
     def fits(batch_size: int) -> Fit:
-        return fit(at, dataclasses.replace(job, batch_size=batch_size), topology, ["train"])
+        found = fit(at, dataclasses.replace(job, batch_size=batch_size), topology, ["train"])
+        uses = f"uses {found.used / SHOWN:.2f} of {found.capacity / SHOWN:.2f} GB" if found.used else "does not fit"
+        print(f"{job.encoder} on {topology}: {batch_size} texts {uses}", file=sys.stderr)
+        return found
 
     # Training is the hungrier, so that the search does without the evaluation, which is held against its end.
-    found = largest_batch(fits, job.batch_size)
+    found = largest_batch(fits, multiple, job.batch_size)
     while found and not fit(at, dataclasses.replace(job, batch_size=found), topology).fits:
-        found -= MULTIPLE
+        found -= multiple
     return dataclasses.replace(job, batch_size=found)
 
 
-def largest_batch(fit: Callable[[int], Fit], first: int = 2 * MULTIPLE, limit: int = 1 << 14) -> int:
-    """The largest batch of a replica, a multiple of MULTIPLE up to `limit`, that fits; 0 if none does.
+def largest_batch(fit: Callable[[int], Fit], multiple: int, first: int, limit: int = 1 << 14) -> int:
+    """The largest batch of a replica, a multiple of `multiple` up to `limit`, that fits; 0 if none does.
 
     `fit` compiles, which takes seconds to minutes, so few sizes are tried; `first` is the first of them.
     """
     tried: dict[int, Fit] = {}
-    below, above, guess = 0, limit + MULTIPLE, max(first // MULTIPLE, 1) * MULTIPLE
-    while above - below > MULTIPLE:
+    below, above, guess = 0, limit + multiple, first
+    while above - below > multiple:
+        guess = min(max(guess // multiple * multiple, below + multiple), above - multiple)
         tried[guess] = fit(guess)
         below, above = (guess, above) if tried[guess].fits else (below, guess)
-        guess = min(max(_next_guess(tried, below, above), below + MULTIPLE), above - MULTIPLE)
+        guess = _next_guess(tried, below, above)
     return below
 
 
@@ -167,11 +177,11 @@ def _next_guess(tried: dict[int, Fit], below: int, above: int) -> int:
     if len(known) == 1 and 4 * below < above:
         return 4 * below
     if len(tried) > 6 or len(known) < 2:
-        return (below + above) // 2 // MULTIPLE * MULTIPLE
+        return (below + above) // 2
     (first, less), (second, more) = known[-2:]
     if more <= less:
         return 2 * second
-    return int(second + tried[second].free * (second - first) / (more - less)) // MULTIPLE * MULTIPLE
+    return int(second + tried[second].free * (second - first) / (more - less))
 
 
 # --- Tables, in Markdown --------------------------------------------------------------------------
@@ -188,7 +198,7 @@ def figures(fit: Fit) -> list[str]:
     if not fit.fits:
         return ["does not fit", "", "", "", "", str(fit.programs)]
     train = fit.train
-    sizes = [f"{bytes_ / 1e9:.2f}" for bytes_ in (train.accessed, fit.used, fit.free)]
+    sizes = [f"{bytes_ / SHOWN:.2f}" for bytes_ in (train.accessed, fit.used, fit.free)]
     return [f"{train.flops / 1e12:.3g}", *sizes, str(train.all_reduces), str(fit.programs)]
 
 
