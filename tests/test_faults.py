@@ -151,16 +151,18 @@ def schedule(seed: int, kills: int) -> list[str]:
 def send_at(running: Running, instant: str, rng: random.Random) -> bool:
     """Wait for the instant, then send the signal to one process, chosen by `rng`. False if the job ended before it."""
     look, longest = INSTANTS[instant]
-    before, victim = look(running.model_dir), rng.choice(running.children)
+    before = look(running.model_dir)
     waited = instant == "start-up"
     while not waited:
-        if any(child.poll() is not None for child in running.children) or time.monotonic() - running.begun > 200:
+        if running.children[0].poll() is not None or time.monotonic() - running.begun > 200:
             return False
         waited = look(running.model_dir) != before
         time.sleep(0.001)
     time.sleep(rng.uniform(0, longest))
-    if victim.poll() is not None:
+    left = [child for child in running.children if child.poll() is None]  # the chief alone exports
+    if not left:
         return False
+    victim = rng.choice(left)
     victim.send_signal(signal.SIGTERM if instant == "SIGTERM" else signal.SIGKILL)
     return True
 
