@@ -20,7 +20,7 @@ SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "tokens, padding in
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts of one replica", lower_bound=1)
 ACCUMULATION = flags.DEFINE_integer("accumulation_steps", 1, "parts that they are computed in", lower_bound=1)
 LARGEST = flags.DEFINE_bool("largest", False, "find the largest batch that fits, too")
-MULTIPLE = flags.DEFINE_integer("multiple", tpu_check.MULTIPLE, "of what that batch is", lower_bound=1)
+WITHIN = flags.DEFINE_float("within", 0.1, "share of that batch that may be left open: 1 only doubles", lower_bound=0)
 
 COLUMNS = "encoder", "topology", "tokens", "replicas", "batch", "global batch"
 FIGURES = "TFLOPs a step", "GB accessed", "HBM used, GB", "HBM free, GB", "all-reduces", "programs"
@@ -33,9 +33,9 @@ def main(argv: list[str]) -> None:
         raise environment.UsageError(
             f"--topologies must be of {', '.join(tpu_compiler.TOPOLOGIES)}. Received: {', '.join(unknown)}."
         )
-    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and MULTIPLE.value % ACCUMULATION.value):
+    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and tpu_check.MULTIPLE % ACCUMULATION.value):
         raise environment.UsageError(
-            "--accumulation_steps must divide --batch_size, and --multiple with --largest. "
+            f"--accumulation_steps must divide --batch_size, and {tpu_check.MULTIPLE} with --largest. "
             f"Received: {ACCUMULATION.value}."
         )
     settings = BATCH_SIZE.value, ACCUMULATION.value
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
             print(f"\nThe largest batch that fits, for each replica and in all\n\n{tpu_check.heading(COLUMNS)}")
             for job, topology in cases:
                 print(
-                    tpu_check.line(tpu_check.row(tpu_check.largest(at, job, topology, MULTIPLE.value), topology)),
+                    tpu_check.line(tpu_check.row(tpu_check.largest(at, job, topology, WITHIN.value), topology)),
                     flush=True,
                 )
 

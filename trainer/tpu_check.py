@@ -135,53 +135,38 @@ def _compile(at: Workers, program: str, topology: str) -> Compiled:
     return at.compiled[program, topology]
 
 
-def largest(at: Workers, job: Job, topology: str, multiple: int = MULTIPLE) -> Job:
-    """The job with the largest batch, a multiple of `multiple`, that fits; with one of 0 if none does.
+def largest(at: Workers, job: Job, topology: str, within: float) -> Job:
+    """The job with the largest batch that fits, within a share of it; with one of 0 if none does.
 
     Says on standard error what it tries: near the limit, where the compiler computes again what it cannot keep, a
     size takes minutes.
     """
 
-    def fits(batch_size: int) -> Fit:
-        found = fit(at, dataclasses.replace(job, batch_size=batch_size), topology, ["train"])
+    def fits(batch_size: int, steps: Sequence[str] = ("train",)) -> bool:
+        found = fit(at, dataclasses.replace(job, batch_size=batch_size), topology, steps)
         uses = f"uses {found.used / SHOWN:.2f} of {found.capacity / SHOWN:.2f} GB" if found.used else "does not fit"
-        print(f"{job.encoder} on {topology}: {batch_size} texts {uses}", file=sys.stderr)
-        return found
+        print(f"{job.encoder} on {topology}: {' and '.join(steps)} of {batch_size} texts {uses}", file=sys.stderr)
+        return found.fits
 
     # Training is the hungrier, so that the search does without the evaluation, which is held against its end.
-    found = largest_batch(fits, multiple, job.batch_size)
-    while found and not fit(at, dataclasses.replace(job, batch_size=found), topology).fits:
-        found -= multiple
+    found = largest_batch(fits, job.batch_size, within)
+    while found and not fits(found, ("train", "evaluation")):
+        found -= MULTIPLE
     return dataclasses.replace(job, batch_size=found)
 
 
-def largest_batch(fit: Callable[[int], Fit], multiple: int, first: int, limit: int = 1 << 14) -> int:
-    """The largest batch of a replica, a multiple of `multiple` up to `limit`, that fits; 0 if none does.
+def largest_batch(fits: Callable[[int], bool], first: int, within: float, limit: int = 1 << 14) -> int:
+    """The largest batch of a replica, a multiple of MULTIPLE up to `limit`, that fits; 0 if none does.
 
-    `fit` compiles, which takes seconds to minutes, so few sizes are tried; `first` is the first of them.
+    From `first`, doubled until one does not fit, then by halves, until less than the share `within` of it, or
+    MULTIPLE, is open: 1 ends with the doubling. Memory does not grow evenly near the limit, so nothing is guessed.
     """
-    tried: dict[int, Fit] = {}
-    below, above, guess = 0, limit + multiple, first
-    while above - below > multiple:
-        guess = min(max(guess // multiple * multiple, below + multiple), above - multiple)
-        tried[guess] = fit(guess)
-        below, above = (guess, above) if tried[guess].fits else (below, guess)
-        guess = _next_guess(tried, below, above)
-    return below
-
-
-def _next_guess(tried: dict[int, Fit], below: int, above: int) -> int:
-    """Where the line through the two largest whose memory is known meets the capacity: memory grows almost
-    linearly with the batch. Where that has not led to the end in six tries, the middle."""
-    known = [(batch, tried[batch].used) for batch in sorted(tried) if tried[batch].used]
-    if len(known) == 1 and 4 * below < above:
-        return 4 * below
-    if len(tried) > 6 or len(known) < 2:
-        return (below + above) // 2
-    (first, less), (second, more) = known[-2:]
-    if more <= less:
-        return 2 * second
-    return int(second + tried[second].free * (second - first) / (more - less))
+    below, above, batch = 0, limit + MULTIPLE, max(first // MULTIPLE, 1) * MULTIPLE
+    while True:
+        below, above = (batch, above) if fits(batch) else (below, batch)
+        if above - below <= max(MULTIPLE, within * below):
+            return below
+        batch = min(2 * below, limit) if above > limit else max((below + above) // 2 // MULTIPLE, 1) * MULTIPLE
 
 
 # --- Tables, in Markdown --------------------------------------------------------------------------
