@@ -1,5 +1,6 @@
 """Train steps on a tiny encoder, by one replica here, by two and by four in processes of their own."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import sys
@@ -75,8 +76,11 @@ def trained(tiny, prepared) -> dict:
 def on_replicas(tiny, prepared, tmp_path_factory):
     """The same by several replicas, in windows of 1, 2 and more steps."""
     folder = tmp_path_factory.mktemp("replicas")
-    for replicas in REPLICAS:
-        python(__file__, tiny, prepared, str(replicas), folder / f"{replicas}.npz", check=True)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        outputs = {replicas: folder / f"{replicas}.npz" for replicas in REPLICAS}
+        done = [pool.submit(python, __file__, tiny, prepared, str(r), file, check=True) for r, file in outputs.items()]
+    for process in done:
+        process.result()
     return {replicas: np.load(folder / f"{replicas}.npz") for replicas in REPLICAS}
 
 
