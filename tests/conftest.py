@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gcs
 import pytest
 
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
@@ -124,3 +125,18 @@ def evaluated(finished_run, tmp_path_factory) -> tuple[str, list[dict]]:
     arguments = [f"--model_dir={finished_run}", "--baseline", f"--predictions={predictions}"]
     done = python("-m", "trainer.task", "--mode=evaluate", *arguments, check=True)
     return done.stdout, [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def simulator_process(tmp_path_factory):
+    """Google Cloud Storage on the loopback, for all tests of the session."""
+    with gcs.running(tmp_path_factory.mktemp("gcs")) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(simulator_process):
+    """The same, with nothing in it but the bucket gs://bucket."""
+    simulator_process.ask("wipe", {})
+    simulator_process.bucket("bucket")
+    return simulator_process
