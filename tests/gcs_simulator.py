@@ -25,8 +25,8 @@ Faults are a list of JSON objects. Each request meets the first that fits it:
 `short`, `flip` and `truncate` fit only what has a body to spoil: reads of an object's bytes.
 
 Control, in plain HTTP to the same port: POST /control/faults (a list, in the place of the one before), GET /control/log
-([{"seconds", "request", "range", "outcome"}]; no header and no token is kept), POST /control/buckets ({"name",
-"location", "permissions"}; "remove": true removes it), POST /control/wipe.
+([{"seconds", "request", "range", "outcome", and of an upload that is done "wrote"}]; no header and no token is kept),
+POST /control/buckets ({"name", "location", "permissions"}; "remove": true removes it), POST /control/wipe.
 """
 
 import contextlib
@@ -183,6 +183,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.state.lock:
             reply = answered(self.state.service, replace(request, denied=tuple(self.state.denied)))
         entry["outcome"] = f"{reply.status} {what}" if what else reply.status
+        if request.path.startswith("/upload/") and reply.status == 200 and reply.body:
+            entry["wrote"] = json.loads(reply.body)["name"]
         middle = len(reply.body) // 2
         if what == "lose reply":
             self.cut()
