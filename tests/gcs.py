@@ -40,8 +40,16 @@ class Simulator:
         return self.ask("log")
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """For a process whose clients are to find the simulator: no other variable of Google's or of a proxy."""
-        ours = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        """For a process whose clients are to find the simulator: no other variable of Google's or of a proxy.
+
+        Nor TensorFlow's own settings, which importing trainer has put into this process.
+        """
+        theirs = ("GCS_", "GOOGLE_", "STORAGE_")
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.lower().endswith("_proxy") and not name.startswith(theirs)
+        }
         proxy = f"http://127.0.0.1:{self.port}"
         return {
             **ours,

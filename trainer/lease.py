@@ -17,12 +17,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from trainer import buckets, retries
+from trainer.environment import STOPPED
 
 NAME = ".lock"
 
@@ -57,9 +59,20 @@ def held(folder: str) -> Iterator[None]:
     # A session of its own, so that Ctrl-C in a terminal reaches the run alone.
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
     assert keeper.stdin
+    over = threading.Event()
+
+    def watch() -> None:
+        keeper.wait()
+        if not over.is_set():
+            print(f"stopped: the process that holds {path} is gone. Run the same command again.", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(STOPPED)  # at once: nothing may be written that another could be writing
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
+        over.set()
         keeper.stdin.close()
         keeper.wait()
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 VARIABLE = "STORAGE_RETRY_SECONDS"
 SECONDS = 60.0
 LEAST = 2.0  # below this not even a healthy connection's first reply is waited for
-# TensorFlow's attempts at one request, after the first. Each may hang for a tenth of the setting and waits longer
-# than the one before: 1, 2, 4, 8, 8 eightieths of it, and up to a second at random. In all 0.6 + 0.29 of it, and 5 s.
+# TensorFlow's attempts at one request, after the first. Each may hang for a twelfth of the setting and waits longer
+# than the one before: 1, 2, 4, 8, 8 eightieths of it, and up to a second at random. By the default that is 56 s where
+# every attempt hangs, and 20 s where each is refused.
 ATTEMPTS = 5
 # A file open for reading keeps a block of this many megabytes, TensorFlow's own 64 of them being 1 GB for 16 shards.
 BLOCK_MB = 8
@@ -39,7 +40,7 @@ def seconds() -> float:
 
 def for_tensorflow() -> dict[str, str]:
     """TensorFlow's variables, to be set before it is imported."""
-    step, patience = int(seconds() / 80 * 1e6), str(max(1, round(seconds() / 10)))
+    step, patience = int(seconds() / 80 * 1e6), str(max(1, round(seconds() / 12)))
     return {
         "GCS_RETRY_CONFIG_MAX_RETRIES": str(ATTEMPTS),
         "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": str(step),
