@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from conftest import start
 from test_buckets import RETRY, python
@@ -96,7 +97,7 @@ def test_a_heartbeat_outlives_lost_replies(simulator):
 def test_a_holder_whose_keeper_is_gone_ends(simulator):
     first = hold(simulator, 60)
     assert first.stdout.readline() == "held\n"
-    (keeper,) = (int(pid) for pid in open(f"/proc/{first.pid}/task/{first.pid}/children").read().split())
+    (keeper,) = (int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
     os.kill(keeper, signal.SIGKILL)
     assert first.wait(30) == 75
     assert "stopped: the process that holds gs://bucket/run/.lock is gone." in first.communicate()[1]

@@ -9,12 +9,15 @@ There are no folders: an object's name holds its path. An upload is seen whole o
 temporary name; a folder has no such moment, so that its last file (see LAST) is what makes it one.
 """
 
+import base64
 import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import google_crc32c
 
 from trainer import retries
 
@@ -150,7 +153,11 @@ def read(path: str) -> bytes:
     from google.cloud.storage.exceptions import DataCorruption
 
     def once() -> bytes:
-        data: bytes = _blob(path).download_as_bytes(checksum="crc32c", **_options())
+        blob = _blob(path)
+        data: bytes = blob.download_as_bytes(checksum="crc32c", **_options())
+        # Looked at once more: what the client puts together of several short replies, it gives without a check.
+        if blob.crc32c != base64.b64encode(google_crc32c.Checksum(data).digest()).decode():
+            raise DataCorruption(None, f"{len(data)} bytes of another CRC32C than the object's.")
         return data
 
     with said(path, "reading"):  # a body that is damaged on its way is worth another try
