@@ -37,6 +37,21 @@ def tiny(make_encoder) -> Path:
     return make_encoder("tiny")
 
 
+@pytest.fixture(scope="session")
+def simulator_process(tmp_path_factory):
+    """Google Cloud Storage on the loopback, for all tests of the session."""
+    with gcs.running(tmp_path_factory.mktemp("gcs")) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(simulator_process):
+    """The same, with nothing in it but the bucket gs://bucket."""
+    simulator_process.ask("wipe", {})
+    simulator_process.bucket("bucket")
+    return simulator_process
+
+
 GOOD, BAD = ("wonderful", "brilliant", "superb"), ("awful", "dull", "dreadful")
 PLAIN = "the a this film movie plot actor scene camera story music house city friend".split()  # noqa: SIM905
 
@@ -125,18 +140,3 @@ def evaluated(finished_run, tmp_path_factory) -> tuple[str, list[dict]]:
     arguments = [f"--model_dir={finished_run}", "--baseline", f"--predictions={predictions}"]
     done = python("-m", "trainer.task", "--mode=evaluate", *arguments, check=True)
     return done.stdout, [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture(scope="session")
-def simulator_process(tmp_path_factory):
-    """Google Cloud Storage on the loopback, for all tests of the session."""
-    with gcs.running(tmp_path_factory.mktemp("gcs")) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(simulator_process):
-    """The same, with nothing in it but the bucket gs://bucket."""
-    simulator_process.ask("wipe", {})
-    simulator_process.bucket("bucket")
-    return simulator_process
