@@ -95,7 +95,7 @@ def read():
     [
         ({"do": "flip"}, "100"),
         ({"do": "short", "bytes": 19 * 50}, "100"),  # at a record's edge: TensorFlow's reader gives 50, and no error
-        ({"do": "short", "bytes": 19 * 50, "times": -1}, "could not be reached for reading. Received: DataCorruption"),
+        ({"do": "short", "bytes": 19 * 50, "times": -1}, "100"),  # Google's client asks for the rest
         ({"do": "truncate"}, "100"),
     ],
 )
