@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from trainer import environment
+from trainer import environment, preflight, storage
 from trainer.environment import UsageError
 
 MODEL = flags.DEFINE_string("model", None, "the folder of the exported SavedModel, MODEL_DIR/export", required=True)
@@ -28,7 +28,7 @@ def read_texts(arguments: list[str]) -> list[str]:
     if arguments:
         return arguments
     if INPUT.value and INPUT.value != "-":
-        with open(INPUT.value, encoding="utf-8") as file:
+        with open(storage.local(INPUT.value), encoding="utf-8") as file:
             lines = file.read().splitlines()
     else:
         lines = sys.stdin.read().splitlines()
@@ -37,6 +37,7 @@ def read_texts(arguments: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     environment.check()
+    preflight.check({"model": (MODEL.value, False), "input": (INPUT.value, False)})
     from trainer import predict
 
     texts = read_texts(argv[1:])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from trainer import environment, tasks
+from trainer import environment, preflight, storage, tasks
 from trainer.environment import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def local_source(task: str, source: str | None) -> str:
     if source.startswith(("https://", "http://")):
         sha256 = SHA256.value or (spec.sha256 if source == spec.url else None)
         return str(downloads.download(source, Path(DOWNLOADS.value), sha256))
+    source = storage.local(source)
     if SHA256.value and Path(source).is_file():
         downloads.check_sha256(Path(source), SHA256.value)
     return source
@@ -81,13 +82,15 @@ def rows_of(task: str, bad: "BadRows") -> Iterator["Row"]:
     columns = sources.ColumnNames(TEXT.value, TEXT_PAIR.value, LABEL.value)
     rows = list(sources.table(source, columns, "", bad, quotes=QUOTES.value))
     if TEST_SOURCE.value:
-        rows += sources.table(TEST_SOURCE.value, columns, "test", bad, quotes=QUOTES.value)
+        rows += sources.table(storage.local(TEST_SOURCE.value), columns, "test", bad, quotes=QUOTES.value)
     return iter(rows)
 
 
 def main(argv: list[str]) -> None:
     environment.no_arguments(argv)
     environment.check()
+    read = {flag.name: (flag.value, False) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)}
+    preflight.check({**read, "output": (OUTPUT.value, True)})
     if INSPECT.value:
         from trainer import inspection
 

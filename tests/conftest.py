@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gcs
 import pytest
 
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
@@ -34,6 +35,21 @@ def make_encoder(tmp_path_factory):
 def tiny(make_encoder) -> Path:
     """The folder of a 2-layer BERT with random weights: encoder/ and preprocess/."""
     return make_encoder("tiny")
+
+
+@pytest.fixture(scope="session")
+def simulator_process(tmp_path_factory):
+    """Google Cloud Storage on the loopback, for all tests of the session."""
+    with gcs.running(tmp_path_factory.mktemp("gcs")) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(simulator_process):
+    """The same, with nothing in it but the bucket gs://bucket."""
+    simulator_process.ask("wipe", {})
+    simulator_process.bucket("bucket")
+    return simulator_process
 
 
 GOOD, BAD = ("wonderful", "brilliant", "superb"), ("awful", "dull", "dreadful")

@@ -6,7 +6,11 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "environment storage signals dropout tasks optim metrics accelerators tpu_compiler tpu_graph",
+    "retries signals dropout tasks optim metrics accelerators tpu_compiler tpu_graph",
+    "environment",
+    "buckets",
+    "lease preflight",
+    "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
     "sources convert model data steps baseline export inspection strategies",
     "prepare random_encoders evaluation",
@@ -77,7 +81,16 @@ def test_what_only_one_module_may_use(what, only):
     assert using == ({only} if only else {"environment", "task"})
 
 
-@pytest.mark.parametrize("module", ["environment", "config", "storage", "signals", "tasks"])
+def test_google_s_client_stays_behind_the_door():
+    assert {name for name, tree in TREES.items() if any("google.cloud" in n for n in imported(tree))} == {
+        "buckets",
+        "retries",
+    }
+
+
+@pytest.mark.parametrize(
+    "module", ["environment", "buckets", "lease", "preflight", "config", "storage", "signals", "tasks"]
+)
 def test_what_runs_before_tensorflow_is_wanted_does_not_import_it(module):
     at_the_top = ast.Module([node for node in TREES[module].body if isinstance(node, ast.Import | ast.ImportFrom)], [])
     assert not {name for name in imported(at_the_top) if name.split(".")[0] in ("tensorflow", "tf_keras", "official")}

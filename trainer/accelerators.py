@@ -1,10 +1,12 @@
 """The TPU, looked for in a process of its own: where it is missing, TensorFlow may hang, or abort the process."""
 
 import functools
+import http.client
 import importlib.util
 import os
 import subprocess
 import sys
+import urllib.request
 
 # Seconds for the look. Importing TensorFlow takes 3 to 10 of them.
 LOOK = 25
@@ -47,6 +49,22 @@ def set_up_tpu(name: str) -> None:
     if libtpu and libtpu.origin:
         library = os.path.join(os.path.dirname(libtpu.origin), "libtpu.so")
         os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
+
+
+def region() -> str | None:
+    """The region of the Google machine that this runs on, such as us-central1; None if it is none, within a second."""
+    if os.environ.get("NO_GCE_CHECK", "").lower() == "true":
+        return None
+    host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+    asked = urllib.request.Request(
+        f"http://{host}/computeMetadata/v1/instance/zone", headers={"Metadata-Flavor": "Google"}
+    )
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=1) as reply:
+            zone = reply.read(200).decode().rsplit("/", 1)[-1]
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    return str(zone.rsplit("-", 1)[0])
 
 
 @functools.cache

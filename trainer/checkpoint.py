@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from trainer import storage
 
@@ -34,16 +36,18 @@ def listed(folder: str) -> list[str]:
     """
     if not storage.exists(storage.join(folder, "checkpoint")):
         return []
+    # Read by storage, which raises what went wrong: TensorFlow's own reading returns None for a store out of reach.
+    state = CheckpointState()
     try:
-        state = tf.train.get_checkpoint_state(folder)
-    except ValueError:  # an empty one
-        state = None
-    if state is None:
+        text_format.Parse(storage.read_text(storage.join(folder, "checkpoint")), state)
+    except (text_format.ParseError, UnicodeDecodeError):
+        state = CheckpointState()
+    if not state.model_checkpoint_path:
         raise ValueError(
             f"{storage.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. "
             "Remove it to start the run again."
         )
-    return list(state.all_model_checkpoint_paths)
+    return [storage.join(folder, name) for name in state.all_model_checkpoint_paths]
 
 
 def step_of(prefix: str) -> int:
@@ -105,6 +109,17 @@ def saved(series: Series, step: int) -> bool:
     return step in steps(series.folder)
 
 
+# What TensorFlow raises where storage cannot be reached, or not be read: it has damaged nothing. Aborted: its retries
+# are used up.
+UNREACHABLE = (
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnauthenticatedError,
+    tf.errors.UnavailableError,
+)
+
+
 def damage(prefix: str) -> str | None:
     """Why a checkpoint is not whole; None if it is. Reads every tensor, and with it every checksum.
 
@@ -114,11 +129,23 @@ def damage(prefix: str) -> str | None:
         reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.PermissionDeniedError):
+    except UNREACHABLE:
         raise
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         return str(error).splitlines()[0][:200]
     return None
+
+
+def at_hand(prefix: str) -> str:
+    """The prefix to read a checkpoint at: its own, or that of a copy of what is in a bucket, which came undamaged.
+
+    Read from the bucket, a byte flipped on its way would be a damaged checkpoint, to be dropped.
+    """
+    if not storage.in_bucket(prefix):
+        return prefix
+    folder, _, name = prefix.rpartition("/")
+    files = [file for file in storage.names(folder) if file.startswith((f"{name}.index", f"{name}.data-"))]
+    return storage.join(storage.local(folder, files), name)
 
 
 @contextlib.contextmanager
@@ -136,10 +163,11 @@ def read(series: Series, step: int) -> None:
     Raises ValueError if it is not there, or not whole.
     """
     prefix = storage.join(series.folder, f"{PREFIX}{step}")
-    why = damage(prefix)
+    here = at_hand(prefix)
+    why = damage(here)
     if why is not None:
         raise ValueError(f"The checkpoint of step {step} is required. Received: {prefix} ({why}).")
-    series.checkpoint.read(prefix).assert_existing_objects_matched()
+    series.checkpoint.read(here).assert_existing_objects_matched()
 
 
 def restore(series: Series) -> int | None:
@@ -152,7 +180,8 @@ def restore(series: Series) -> int | None:
     damaged = []
     for index in reversed(range(len(prefixes))):
         prefix = prefixes[index]
-        why = damage(prefix)
+        here = at_hand(prefix)
+        why = damage(here)
         if why is not None:
             damaged.append(f"{prefix} ({why})")
             continue
@@ -161,7 +190,7 @@ def restore(series: Series) -> int | None:
             _commit(series.folder, prefixes[: index + 1])
             for bad in prefixes[index + 1 :]:
                 _delete(bad)
-        series.checkpoint.read(prefix).assert_existing_objects_matched()
+        series.checkpoint.read(here).assert_existing_objects_matched()
         return step_of(prefix)
     if damaged:
         raise ValueError(

@@ -12,6 +12,7 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from trainer import storage
 from trainer.environment import UsageError
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
@@ -141,10 +142,11 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(storage.local(path), encoding="utf-8") as file:
             loaded = yaml.safe_load(file)
     except OSError as error:
-        raise UsageError(f"--config must name a YAML file. Received: {path} ({error.strerror}).") from None
+        why = error.strerror or error
+        raise UsageError(f"--config must name a YAML file. Received: {path} ({why}).") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config must name a YAML file. Received: {path}, which does not parse: {error}") from None
     if not isinstance(loaded or {}, dict):

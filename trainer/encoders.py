@@ -176,7 +176,8 @@ def resolve(encoder: str, *, preprocess: str = "", need_preprocess: bool = True)
             preprocess_from = _fetch(preprocess_from)
         elif not is_saved_model(preprocess_from):
             raise ValueError(f"A preprocessor's folder must hold saved_model.pb. Received: {preprocess_from}.")
-    return EncoderFolders(encoder, encoder_folder, preprocess_from)
+    # What TensorFlow loads, it loads from a copy here: it would not see a byte flipped on the way.
+    return EncoderFolders(encoder, storage.local(encoder_folder), storage.local(preprocess_from))
 
 
 def sha256(folder: str) -> str:

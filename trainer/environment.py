@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from trainer import retries
+
 # The newest line that all of them share; requirements.lock pins the exact releases.
 REQUIRED = {
     "tensorflow": "2.20",
@@ -51,6 +53,9 @@ def problems() -> list[str]:
             "TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: "
             f"{os.environ.get('TF_USE_LEGACY_KERAS')!r}."
         )
+    retrying = retries.problem()
+    if retrying:
+        found.append(retrying)
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and getattr(tensorflow.keras, "__version__", "2").startswith("3"):
         found.append(

@@ -96,18 +96,20 @@ def write(
 
     Returns the largest difference. Raises ValueError, and leaves what was at `output`, if it is above TOLERANCE.
     """
-    partial = f"{output.rstrip('/')}.partial"
-    storage.remove(partial)
-    tf.saved_model.save(module, partial, signatures={"serving_default": signature})
     with tempfile.TemporaryDirectory() as temporary:
+        # For a bucket it is written here: TensorFlow's uploads are held against no checksum, those of storage are.
+        beside = os.path.join(temporary, "written") if storage.in_bucket(output) else output.rstrip("/")
+        partial = f"{beside}.partial"
+        storage.remove(partial)
+        tf.saved_model.save(module, partial, signatures={"serving_default": signature})
         moved = os.path.join(temporary, "moved")
         storage.copy_folder(partial, moved)
         difference = float(np.max(np.abs(scores_in_fresh_process(moved, rows) - scores)))
-    if not difference <= TOLERANCE:
-        storage.remove(partial)
-        raise ValueError(
-            f"The export's scores must be within {TOLERANCE} of the job's. Received: a difference of {difference:.2e} "
-            f"on {len(rows)} validation texts. Nothing was exported."
-        )
-    storage.replace_folder(partial, output)
+        if not difference <= TOLERANCE:
+            storage.remove(partial)
+            raise ValueError(
+                f"The export's scores must be within {TOLERANCE} of the job's. Received: a difference of "
+                f"{difference:.2e} on {len(rows)} validation texts. Nothing was exported."
+            )
+        storage.replace_folder(partial, output)
     return difference

@@ -28,7 +28,7 @@ def load(folder: str) -> tuple[Any, Signature]:
             f"--model must name an exported SavedModel, such as MODEL_DIR/export. Received: {folder}, which has no "
             "saved_model.pb."
         )
-    saved = tf.saved_model.load(folder)
+    saved = tf.saved_model.load(storage.local(folder))
     return saved, saved.signatures["serving_default"]
 
 

@@ -5,7 +5,9 @@ import dataclasses
 import hashlib
 import itertools
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -143,14 +145,16 @@ def write_split(
     shards = []
     for shard in range(count):
         size = (shard + 1) * len(rows) // count - shard * len(rows) // count
-        path = storage.join(folder, records.shard_name(name, shard, count))
-        with tf.io.TFRecordWriter(path) as writer:
+        # Written here first: an upload by storage is held against its checksum, one by TensorFlow is not.
+        with tempfile.NamedTemporaryFile() as local, tf.io.TFRecordWriter(local.name) as writer:
             for place, (row, tokens, tokens_b) in itertools.islice(examples, size):
                 label = index[row.label] if labels else float(row.label)
                 writer.write(records.serialize(Example(row.id, row.text, row.text_b, tokens, tokens_b, label)))
                 lengths[place] = len(tokens) + (0 if tokens_b is None else len(tokens_b))
                 bar.update()
-        data = storage.read_bytes(path)
+            writer.close()
+            data = Path(local.name).read_bytes()
+        storage.write_bytes(storage.join(folder, records.shard_name(name, shard, count)), data)
         shards.append(Shard(records.shard_name(name, shard, count), size, len(data), storage.crc32c(data)))
     counts = collections.Counter(row.label for row in rows)
     percentiles = np.percentile(lengths, [50, 90, 99, 100], method="higher")

@@ -65,6 +65,7 @@ class Events:
     def add(self, line: Line) -> None:
         split = line["split"]
         if split not in self.writers:
+            storage.make_folder(self.folder)  # TensorFlow would try for ever to make it in a bucket that is gone
             self.writers[split] = tf.summary.create_file_writer(storage.join(self.folder, split))
         with self.writers[split].as_default(step=line["step"]):
             for name, value in metrics_of(line).items():

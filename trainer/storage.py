@@ -1,6 +1,7 @@
-"""The one door to files. TensorFlow's file layer underneath, so that a path may be local or gs://.
+"""The one door to files: a path may be local or gs://.
 
-What is written appears whole or not at all: to a temporary name first, then renamed.
+What is written appears whole or not at all: a local file under a temporary name first, then renamed; an object as the
+service has it. What is in a bucket is `buckets`' business; the rest is TensorFlow's file layer.
 """
 
 import contextlib
@@ -8,11 +9,14 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import google_crc32c
+
+from trainer import buckets, lease
 
 
 def _gfile() -> Any:
@@ -25,54 +29,102 @@ def join(folder: str, *names: str) -> str:
     return os.path.join(folder, *names)
 
 
+def in_bucket(path: str) -> bool:
+    return buckets.is_ours(path)
+
+
 def exists(path: str) -> bool:
-    return bool(_gfile().exists(path))
+    """Raises OSError where a bucket cannot say: a failure is not taken for "no"."""
+    return buckets.exists(path) if in_bucket(path) else bool(_gfile().exists(path))
 
 
 def is_folder(path: str) -> bool:
-    return bool(_gfile().isdir(path))
+    return buckets.is_folder(path) if in_bucket(path) else bool(_gfile().isdir(path))
 
 
 def size(path: str) -> int:
-    return int(_gfile().stat(path).length)
+    return buckets.size(path) if in_bucket(path) else int(_gfile().stat(path).length)
 
 
 def make_folder(path: str) -> None:
-    _gfile().makedirs(path)
+    if in_bucket(path):
+        buckets.make_folder(path)
+    else:
+        _gfile().makedirs(path)
 
 
 def names(folder: str) -> list[str]:
-    """The names in a folder, sorted, without the slash that gs:// gives to folders."""
-    return sorted(name.rstrip("/") for name in _gfile().listdir(folder))
+    """The names in a folder, sorted; folders have no slash."""
+    return buckets.names(folder) if in_bucket(folder) else sorted(_gfile().listdir(folder))
 
 
 def remove(path: str) -> None:
     """Remove a file or a folder with all it holds; nothing if it is not there."""
-    if is_folder(path):
+    if in_bucket(path):
+        buckets.remove(path)
+    elif is_folder(path):
         _gfile().rmtree(path)
     elif exists(path):
         _gfile().remove(path)
 
 
-def rename(source: str, target: str) -> None:
-    _gfile().rename(source, target, overwrite=True)
-
-
 def replace_folder(source: str, target: str) -> None:
-    """Put `source` in the place of `target`. A reader sees the old folder, none, or the new one, never a mixture."""
+    """Put `source` in the place of `target`. A reader sees the old folder, none, or the new one, never a mixture.
+
+    Where one is in a bucket it is copied, what makes it whole last, and `source` removed after that.
+    """
     remove(target)
-    rename(source, target)
+    if in_bucket(source) or in_bucket(target):
+        copy_folder(source, target)
+        remove(source)
+    else:
+        _gfile().rename(source, target, overwrite=True)
+
+
+def _files(folder: str) -> list[str]:
+    """The files of a folder by their paths in it, in the order in which they are to be written."""
+    if in_bucket(folder):
+        return buckets.files(folder)
+    walked = [(top, name) for top, _, names in _gfile().walk(folder) for name in names]
+    return buckets.in_order([os.path.relpath(join(top, name), folder) for top, name in walked])
 
 
 def copy_folder(source: str, target: str) -> None:
-    for folder, _, files in _gfile().walk(source):
-        to = join(target, os.path.relpath(folder, source)) if folder.rstrip("/") != source.rstrip("/") else target
-        make_folder(to)
-        for name in files:
-            _gfile().copy(join(folder, name), join(to, name), overwrite=True)
+    for name in _files(source):
+        if in_bucket(source) or in_bucket(target):
+            buckets.copy(join(source, name), join(target, name))
+        else:
+            make_folder(os.path.dirname(join(target, name)))
+            _gfile().copy(join(source, name), join(target, name), overwrite=True)
+
+
+def local(path: str, only: Sequence[str] | None = None) -> str:
+    """A local path to the same file or folder: itself, or a copy of what is in a bucket, held against its checksums.
+
+    For what TensorFlow or others would read without. `only`: the files of a folder that are wanted. A copy lives as
+    long as the process. Raises OSError if it is not there.
+    """
+    if not in_bucket(path):
+        return path
+    held = tempfile.TemporaryDirectory(prefix="hubtune-")
+    _COPIES.append(held)
+    copied = join(held.name, os.path.basename(path.rstrip("/")))
+    if only is not None:
+        for name in only:
+            buckets.copy(join(path, name), join(copied, name))
+    elif is_folder(path):
+        copy_folder(path, copied)
+    else:
+        buckets.copy(path, copied)
+    return copied
+
+
+_COPIES: list[tempfile.TemporaryDirectory[str]] = []  # each is removed when the process ends
 
 
 def read_bytes(path: str) -> bytes:
+    if in_bucket(path):
+        return buckets.read(path)
     with _gfile().GFile(path, "rb") as file:
         data: bytes = file.read()
         return data
@@ -84,10 +136,13 @@ def read_text(path: str) -> str:
 
 def write_bytes(path: str, data: bytes) -> None:
     """Write a file whole: whoever reads `path` sees what was there before, or this."""
+    if in_bucket(path):
+        buckets.write(path, data)
+        return
     temporary = f"{path}.partial"
     with _gfile().GFile(temporary, "wb") as file:
         file.write(data)
-    rename(temporary, path)
+    _gfile().rename(temporary, path, overwrite=True)
 
 
 def write_text(path: str, text: str) -> None:
@@ -100,14 +155,15 @@ def crc32c(data: bytes) -> int:
 
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Hold `folder` (made if need be) for this process alone; one in a bucket is not held yet.
+    """Hold `folder` (made if need be) for this process alone.
 
-    The kernel releases the lock when its holder ends, however it ends. Raises ValueError, naming the
-    holder, if another process has it.
+    The kernel releases the lock when its holder ends, however it ends; `lease` has what holds a folder in a bucket.
+    Raises ValueError, naming the holder, if another process has it.
     """
     make_folder(folder)
-    if "://" in folder:
-        yield
+    if in_bucket(folder):
+        with lease.held(folder):
+            yield
         return
     with open(join(folder, ".lock"), "a+") as file:
         try:

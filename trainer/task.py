@@ -11,13 +11,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 STARTED = time.monotonic()
 
 from absl import flags  # noqa: E402
 
-from trainer import accelerators, environment  # noqa: E402
+from trainer import accelerators, environment, preflight  # noqa: E402
 from trainer.environment import STOPPED, UsageError  # noqa: E402
 
 if TYPE_CHECKING:  # what imports TensorFlow is imported where it is used, so that --help answers at once
@@ -196,6 +197,12 @@ def inspect_batches(config: "Config") -> int:
     return environment.DONE
 
 
+def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> None:
+    """Raises UsageError for every bucket among the paths that the run cannot use; `paths` as preflight has them."""
+    if preflight.buckets_in(paths):
+        preflight.check(paths, accelerators.region())
+
+
 def main(argv: list[str]) -> int:
     environment.no_arguments(argv)
     environment.check()
@@ -204,7 +211,15 @@ def main(argv: list[str]) -> int:
     tpu = accelerators.named_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         accelerators.set_up_tpu(tpu)
+    look_at_buckets(
+        {
+            "config": (CONFIG.value, False),
+            "predictions": (PREDICTIONS.value, True),
+            "model_dir": (MODEL_DIR.value, MODE.value in ("train", "export")),
+        }
+    )
     config = read_config()
+    look_at_buckets({"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)})
     from trainer import signals
 
     mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[

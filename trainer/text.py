@@ -40,7 +40,7 @@ def load_tokenizer(folder: str) -> Tokenizer:
     """Load preprocess/, a Hub preprocessing SavedModel. Raises ValueError if the folder holds none."""
     if not storage.exists(storage.join(folder, "saved_model.pb")):
         raise ValueError(f"A preprocessor's folder must hold saved_model.pb. Received: {folder}.")
-    saved = hub.load(folder)
+    saved = hub.load(storage.local(folder))
 
     def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
         tokens = saved.tokenize(texts)

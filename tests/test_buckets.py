@@ -1,0 +1,360 @@
+"""Paths in a bucket: each fault and each trap that gs:// has, and what a user is told. Every client is the real one.
+
+The code under test runs in a process of its own, as TensorFlow reads its settings once. STORAGE_RETRY_SECONDS is small,
+so that giving up takes seconds; the default is timed in test_giving_up_takes_no_longer_than_the_setting.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from trainer import buckets, lease, retries
+
+RETRY = "6"
+
+
+def python(simulator, code, *arguments, seconds=60, setting=RETRY, **changes):
+    """(what the code prints, the seconds it took), with storage, buckets and tf at hand."""
+    begin = "import sys, time\nfrom trainer import buckets, storage\nfolder = 'gs://bucket/run'\n"
+    begin += "import tensorflow as tf\n" if "tf." in code else ""  # takes 3 s
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", begin + code, *arguments],
+        cwd=ROOT,
+        env=simulator.environment(STORAGE_RETRY_SECONDS=setting, **changes),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip(), time.monotonic() - began
+
+
+def test_every_function_of_the_door_works_on_a_bucket(simulator):
+    code = """
+storage.write_text(f"{folder}/a", "Größe")
+storage.write_bytes(f"{folder}/x/y/b", b"1" * 9_000_000)
+print(storage.read_text(f"{folder}/a"), storage.size(f"{folder}/x/y/b"), len(storage.read_bytes(f"{folder}/x/y/b")))
+print(storage.names(folder), storage.names(f"{folder}/"), storage.names("gs://bucket"))
+print([(storage.exists(f"{folder}{n}"), storage.is_folder(f"{folder}{n}")) for n in ("/a", "/x", "/x/", "/no", "")])
+storage.make_folder(f"{folder}/made")
+storage.copy_folder(folder, "gs://bucket/copy")
+storage.replace_folder("gs://bucket/copy", f"{folder}/x")
+print(buckets.files("gs://bucket"))
+storage.remove(f"{folder}/x")
+storage.remove(f"{folder}/no")
+print(buckets.files("gs://bucket"))
+here = storage.local(folder)
+storage.copy_folder(here, "gs://bucket/back")
+print(open(f"{here}/a").read(), storage.read_text("gs://bucket/back/a"), storage.local(here) == here)
+"""
+    assert python(simulator, code)[0].splitlines() == [
+        "Größe 9000000 9000000",
+        "['a', 'x'] ['a', 'x'] ['run']",
+        "[(True, False), (True, True), (True, True), (False, False), (True, True)]",
+        "['run/a', 'run/x/a', 'run/x/x/y/b']",
+        "['run/a']",
+        "Größe Größe True",
+    ]
+
+
+def test_what_tensorflow_wrote_is_seen_and_what_storage_wrote_is_read(simulator):
+    code = """
+tf.saved_model.save(tf.Module(), folder)
+print(sorted(storage.names(folder)), storage.exists(f"{folder}/saved_model.pb"))
+storage.write_text(f"{folder}/s", "aaaa")
+print(tf.io.gfile.GFile(f"{folder}/s").read())
+buckets.write(f"{folder}/s", b"longer than that")  # a stale size would cut it
+print(tf.io.gfile.GFile(f"{folder}/s").read())
+"""
+    out = python(simulator, code)[0].splitlines()
+    assert "'saved_model.pb'" in out[0]
+    assert out[0].endswith("True")
+    assert out[1:] == ["aaaa", "longer than that"]
+
+
+READING = "GET .*storage.googleapis.com/download/.*/o/a"
+READ_A = """
+try:
+    print("whole" if storage.read_bytes("gs://bucket/a") == b"abcdefgh" else "cut or changed")
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        *(({"do": "status", "status": code, "times": 2}, "whole") for code in (408, 429, 500, 503)),
+        ({"do": "reset", "times": 2}, "whole"),
+        ({"do": "truncate"}, "whole"),
+        ({"do": "flip"}, "whole"),  # plain gfile gives it as it came
+        ({"do": "short", "bytes": 3}, "whole"),  # and this, cut
+        ({"do": "slow", "seconds": 0.5}, "whole"),
+        ({"do": "hang", "seconds": 3}, "whole"),
+        (
+            {"do": "status", "status": 503, "times": -1},
+            "could not be reached for reading. Received: status 503.",
+        ),
+        ({"do": "reset", "times": -1}, "could not be reached for reading. Received: ProxyError"),
+        ({"do": "truncate", "times": -1}, "could not be reached for reading. Received: "),
+        ({"do": "flip", "times": -1}, "could not be reached for reading. Received: DataCorruption"),
+        ({"do": "short", "bytes": 0, "times": -1}, "could not be reached for reading. Received: ConnectionError"),
+        ({"do": "hang", "seconds": 20, "times": -1}, "could not be reached for reading. Received: "),
+        ({"do": "status", "status": 401, "times": -1}, "needs credentials that are accepted. Received: 401."),
+        ({"do": "status", "status": 403, "times": -1}, "gs://bucket/a must allow reading. Received: 403"),
+        ({"do": "status", "status": 404, "times": -1}, "gs://bucket/a is not there"),
+    ],
+)
+def test_reading_meets_each_fault(simulator, fault, words):
+    python(simulator, 'storage.write_text("gs://bucket/a", "abcdefgh")')
+    with simulator.faults({"match": READING, **fault}):
+        out, took = python(simulator, READ_A)
+    assert words in out
+    assert took < 60
+    assert [line for line in simulator.log() if str(fault.get("status", fault["do"])) in str(line["outcome"])]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"do": "status", "status": 503, "times": 2}, "written"),
+        ({"do": "lose reply"}, "written"),
+        ({"do": "hang", "seconds": 3}, "written"),
+        ({"do": "status", "status": 503, "times": -1}, "gs://bucket/w could not be reached for writing"),
+        ({"do": "deny", "permission": "storage.objects.create"}, "gs://bucket/w must allow writing. Received: 403"),
+    ],
+)
+def test_writing_meets_each_fault(simulator, fault, words):
+    code = """
+try:
+    storage.write_text("gs://bucket/w", "whole")
+    print("written", storage.read_text("gs://bucket/w"))
+except OSError as error:
+    print(error)
+"""
+    with simulator.faults({"match": "POST .*upload", **fault}):
+        out, took = python(simulator, code)
+    assert words in out
+    assert took < 60
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_failure_is_not_taken_for_not_there(simulator, status):
+    code = """
+for ask in (storage.exists, storage.is_folder, storage.names, storage.size, checkpoint.listed, storage.remove):
+    try:
+        print(ask(f"{folder}/x"))
+    except OSError as error:
+        print(type(error).__name__)
+"""
+    with simulator.faults({"do": "status", "status": status, "match": "/o", "times": -1}):
+        out, _ = python(simulator, f"from trainer import checkpoint\n{code}", seconds=100)
+    assert out.splitlines() == ["BucketError"] * 6
+
+
+def test_a_missing_bucket_is_named_wherever_tensorflow_would_try_for_ever(simulator):
+    code = """
+from trainer import checkpoint, report
+folder = "gs://missing/run"
+series = checkpoint.Series(tf.train.Checkpoint(v=tf.Variable(1.0)), folder, 2)
+events = report.Events(folder)
+for ask in (
+    lambda: storage.make_folder(folder),
+    lambda: checkpoint.save(series, 1),
+    lambda: checkpoint.restore(series),
+    lambda: events.add({"step": 1, "split": "train", "loss": 1.0}),
+    lambda: storage.copy_folder(storage.local("gs://bucket/full"), folder),
+):
+    try:
+        print(ask())
+    except OSError as error:
+        print(error)
+"""
+    python(simulator, 'storage.write_text("gs://bucket/full/a", "a")')
+    out, took = python(simulator, code)
+    assert out.count("must exist. Received: gs://missing, which does not.") == 5, out
+    assert took < 20
+
+
+# --- A folder that is copied or replaced ---------------------------------------------------------------
+
+
+def test_a_folder_is_whole_only_when_its_last_file_is_there(simulator):
+    code = """
+for name in ("saved_model.pb", "variables/a", "fingerprint.pb", "assets/b"):
+    storage.write_text(f"gs://bucket/new/{name}", name)
+    storage.write_text(f"gs://bucket/old/{name}", name)
+storage.replace_folder("gs://bucket/new", "gs://bucket/old")
+print(buckets.files("gs://bucket"))
+"""
+    assert "new" not in python(simulator, code)[0]
+    done = [line["request"] for line in simulator.log() if line["outcome"] in (200, 204)]
+    deleted = [line for line in done if line.startswith("DELETE") and "/o/old%2F" in line]
+    copied = [line for line in done if "/rewriteTo/" in line]
+    assert "saved_model.pb" in deleted[0]
+    assert "saved_model.pb" in copied[-1]
+    assert (len(deleted), len(copied)) == (4, 4)
+    assert done.index(deleted[-1]) < done.index(copied[0])
+
+
+def test_a_copy_cut_half_way_is_no_export(simulator):
+    code = """
+from trainer import predict
+for name in ("saved_model.pb", "variables/a", "assets/b"):
+    storage.write_text(f"gs://bucket/new/{name}", name)
+try:
+    storage.copy_folder("gs://bucket/new", "gs://bucket/export")
+except OSError as error:
+    print(error)
+try:
+    predict.load("gs://bucket/export")
+except ValueError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "deny", "permission": "storage.objects.create", "match": "rewriteTo", "after": 2}):
+        out = python(simulator, code)[0].splitlines()
+    assert "Received: 403" in out[0]
+    assert "Received: gs://bucket/export, which has no saved_model.pb." in out[1]
+
+
+# --- Before anything is computed ------------------------------------------------------------------------
+
+
+def task(simulator, *flags, **changes):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.task", *flags],
+        cwd=ROOT,
+        env=simulator.environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr, time.monotonic() - began
+
+
+def test_the_preflight_names_every_bucket_that_cannot_be_used(simulator):
+    simulator.bucket("readonly", permissions=["storage.objects.get", "storage.objects.list"])
+    flags = ["--model_dir=gs://readonly/run", "--predictions=gs://missing/p.jsonl"]
+    code, error, took = task(simulator, *flags)
+    assert code == 2
+    assert (
+        "--model_dir: The account that this runs as must be allowed storage.objects.get, storage.objects.list, "
+        "storage.objects.create, storage.objects.delete on gs://readonly. Received: no storage.objects.create, "
+        "storage.objects.delete. Grant it roles/storage.objectAdmin there, or name another --model_dir." in error
+    )
+    assert "--predictions: The bucket of gs://missing/p.jsonl must exist. Received: gs://missing" in error
+    assert took < 15
+
+
+def test_without_credentials_it_says_how_to_get_them(simulator, tmp_path):
+    changes = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
+    code, error, took = task(simulator, "--model_dir=gs://bucket/run", **changes)
+    assert code == 2
+    assert "gs://bucket/run needs Google credentials. Received: none. Run `gcloud auth application-default" in error
+    assert took < 15
+
+
+def test_credentials_are_looked_for_on_the_machine_no_longer_than_15_seconds(simulator, tmp_path):
+    changes = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
+    # An address that swallows what is sent to it, as where there is no metadata server.
+    _, error, took = task(
+        simulator,
+        "--model_dir=gs://bucket/run",
+        **changes,
+        NO_GCE_CHECK="",
+        GCE_METADATA_IP="192.0.2.1",
+        GCE_METADATA_HOST="192.0.2.1",
+    )
+    assert "needs Google credentials. Received: none." in error
+    assert took < 15
+
+
+@pytest.mark.parametrize("fault", [{"do": "hang", "seconds": 60}, {"do": "status", "status": 503}, {"do": "reset"}])
+def test_a_service_out_of_reach_is_named_before_anything_is_computed(simulator, fault):
+    with simulator.faults({**fault, "match": "testPermissions", "times": -1}):
+        code, error, took = task(simulator, "--model_dir=gs://bucket/run")
+    assert code == 2
+    assert "--model_dir: gs://bucket/run could not be reached for a look at its bucket. Received: " in error
+    assert "STORAGE_RETRY_SECONDS" in error
+    assert took < 30
+
+
+def test_a_bucket_in_another_region_than_the_accelerator_is_named(simulator):
+    simulator.bucket("far", location="EUROPE-WEST4")
+    code = """
+for name in ("bucket", "far"):
+    preflight.check({"data_dir": (f"gs://{name}/a", False)}, "us-central1")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from trainer import preflight\n{code}"],
+        cwd=ROOT,
+        env=simulator.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr.count("warning") == 1
+    assert "--data_dir is in europe-west4, the accelerator in us-central1" in done.stderr
+
+
+def test_the_machine_s_region_is_asked_of_its_metadata_server(simulator):
+    code = "from trainer import accelerators\nprint(accelerators.region())"
+    host = f"127.0.0.1:{simulator.port}"
+    assert python(simulator, code, GCE_METADATA_HOST=host, NO_GCE_CHECK="")[0] == "us-central1"
+    assert python(simulator, code)[0] == "None"
+
+
+# --- The setting ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["", "soon", "1", "inf", "nan"])
+def test_a_setting_that_is_no_number_of_seconds_is_refused(monkeypatch, value):
+    monkeypatch.setenv(retries.VARIABLE, value)
+    assert retries.problem() == f"STORAGE_RETRY_SECONDS must be a number of seconds, at least 2. Received: {value!r}."
+    assert retries.seconds() == 60
+
+
+@pytest.mark.parametrize("fault", [{"do": "status", "status": 503}, {"do": "hang", "seconds": 100}, {"do": "reset"}])
+def test_giving_up_takes_no_longer_than_the_setting(simulator, fault):
+    timed = """
+began = time.monotonic()
+try:
+    ASK(folder)
+except (OSError, tf.errors.OpError) as error:
+    print(time.monotonic() - began, type(error).__name__)
+"""
+    with simulator.faults({**fault, "match": "GET .*/o/", "times": -1}):
+        ours, _ = python(simulator, timed.replace("ASK", "storage.size"))
+        # By the default setting: TensorFlow counts in whole seconds, and waits up to one more before each try.
+        tensorflows, _ = python(simulator, timed.replace("ASK", "tf.io.gfile.stat"), seconds=100, setting="60")
+    assert ours.split()[1] == "BucketError"
+    assert float(ours.split()[0]) < float(RETRY) + 1
+    assert tensorflows.split()[1] == "AbortedError"
+    assert float(tensorflows.split()[0]) < 60
+
+
+def test_shards_that_stream_take_blocks_of_the_size_that_is_set(simulator):
+    code = """
+storage.write_bytes("gs://bucket/big", b"1" * 20_000_000)
+print(len(tf.io.gfile.GFile("gs://bucket/big", "rb").read(100)))
+"""
+    python(simulator, code)
+    ranges = [line["range"] for line in simulator.log() if line["range"]]
+    assert ranges
+    assert {int(r.split("-")[1]) - int(r.split("=")[1].split("-")[0]) + 1 for r in ranges} == {retries.BLOCK_MB << 20}
+
+
+def test_paths_are_split_and_a_lease_outlasts_what_is_retried():
+    assert buckets.split("gs://a/b/c/") == ("a", "b/c")
+    assert buckets.split("gs://a") == ("a", "")
+    with pytest.raises(ValueError, match="Received: 'gs://'"):
+        buckets.split("gs://")
+    assert lease.seconds() * 2 / 3 > retries.seconds()
+    assert json.loads(lease._words({"host": "h", "token": "secret"})) == {"host": "h"}
