@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
-.PHONY: help quickstart imdb test chaos tpu-check checks environment
+.PHONY: help quickstart imdb test chaos tpu-check checks environment locks
 .DELETE_ON_ERROR:
 
 help:
@@ -14,13 +14,14 @@ help:
 	@echo "make test         every test but the long ones"
 	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
 	@echo "make checks       ruff and mypy"
+	@echo "make locks        requirements.lock written anew from pyproject.toml"
 
 environment: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "requirements.lock is for Python 3.11; set PYTHON=..."'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -29,6 +30,11 @@ environment: .venv/installed
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
+
+# Keeps the versions that still fit pyproject.toml; uv writes the sums of every file, which pip cannot.
+locks: .venv/installed
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --no-annotate \
+		--custom-compile-command "make locks" --all-extras --output-file requirements.lock pyproject.toml
 
 encoders/minilm: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@
