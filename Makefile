@@ -57,8 +57,9 @@ imdb: data/imdb/dataset.json
 tpu-check: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
 	$(BIN)/python scripts/check_tpu.py
 
+# Two processes, a file's tests in one: most tests wait for processes of their own, which start on one core.
 test: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 chaos: .venv/installed
 	$(BIN)/python -m pytest -m chaos

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gcs
 import pytest
+from filelock import FileLock
 
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
 
@@ -16,17 +19,33 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def make_encoder(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """A function (name, make) -> a folder that `make` filled once, for all the processes that tests run in."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def make_encoder(made_once):
     """A function preset -> the folder of a random encoder in the Hub's format, made at most once."""
-    made = {}
 
     def make(preset: str) -> Path:
-        if preset not in made:
-            folder = tmp_path_factory.mktemp("encoders") / preset
-            command = [sys.executable, "scripts/import_encoder.py", f"--source=random:{preset}", f"--output={folder}"]
-            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-            made[preset] = folder
-        return made[preset]
+        def run(folder: Path) -> None:
+            python("scripts/import_encoder.py", f"--source=random:{preset}", f"--output={folder / preset}", check=True)
+
+        return made_once(f"encoder_{preset}", run) / preset
 
     return make
 
@@ -82,13 +101,15 @@ def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="session")
-def prepared(tiny, tmp_path_factory) -> Path:
+def prepared(tiny, made_once) -> Path:
     """A data set of 300 reviews: 240 to train on, in 4 shards, 30 to validate, 30 to test."""
-    folder = tmp_path_factory.mktemp("prepared")
-    source = write_reviews(folder / "reviews.csv", 300)
-    arguments = ["--task=csv", f"--source={source}", f"--encoder={tiny}", f"--output={folder / 'data'}"]
-    python("scripts/prepare_data.py", *arguments, check=True)
-    return folder / "data"
+
+    def run(folder: Path) -> None:
+        source = write_reviews(folder / "reviews.csv", 300)
+        arguments = ["--task=csv", f"--source={source}", f"--encoder={tiny}", f"--output={folder / 'data'}"]
+        python("scripts/prepare_data.py", *arguments, check=True)
+
+    return made_once("prepared", run) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -102,11 +123,13 @@ def flags(tiny, prepared) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(flags, tmp_path_factory) -> Path:
+def finished_run(flags, made_once) -> Path:
     """The model_dir of that job, finished. Copy it to change it."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    python("-m", "trainer.task", *flags, f"--model_dir={folder}", check=True)
-    return folder
+
+    def run(folder: Path) -> None:
+        python("-m", "trainer.task", *flags, f"--model_dir={folder / 'run'}", check=True)
+
+    return made_once("finished", run) / "run"
 
 
 def start(code: str, *arguments: object, **options) -> subprocess.Popen:
@@ -134,12 +157,17 @@ def job(finished_run):
 
 
 @pytest.fixture(scope="session")
-def evaluated(finished_run, tmp_path_factory) -> tuple[str, list[dict]]:
+def evaluated(finished_run, made_once) -> tuple[str, list[dict]]:
     """What --mode=evaluate prints of that run's test split, with the baseline, and the predictions that it writes."""
-    predictions = tmp_path_factory.mktemp("evaluated") / "predictions.jsonl"
-    arguments = [f"--model_dir={finished_run}", "--baseline", f"--predictions={predictions}"]
-    done = python("-m", "trainer.task", "--mode=evaluate", *arguments, check=True)
-    return done.stdout, [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+
+    def run(folder: Path) -> None:
+        arguments = [f"--model_dir={finished_run}", "--baseline", f"--predictions={folder / 'predictions.jsonl'}"]
+        done = python("-m", "trainer.task", "--mode=evaluate", *arguments, check=True)
+        (folder / "printed").write_text(done.stdout, encoding="utf-8")
+
+    folder = made_once("evaluated", run)
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    return (folder / "printed").read_text(encoding="utf-8"), [json.loads(line) for line in lines]
 
 
 def traced(code: str) -> str:
