@@ -1,8 +1,8 @@
 """A job followed to its end: its states as they change, its log lines as they come.
 
 The lines are Cloud Logging's entries of the resource ml_job, in the order of their timestamps. Entries come late and
-out of order: each look reads the last LATE seconds once more, and a line is printed at the look after the one that found
-it, with whatever has come before it by then.
+out of order: each look reads the last LATE seconds once more, and a line is printed at the look after the one that
+found it, with whatever has come before it by then.
 """
 
 import dataclasses

@@ -19,7 +19,7 @@ from trainer.machines import (
 )
 
 
-def _short(accelerator: str) -> str:
+def listed(accelerator: str) -> str:
     """As REGIONS has it."""
     return accelerator.removeprefix("NVIDIA_").removeprefix("TESLA_")
 
@@ -38,7 +38,7 @@ def chosen(
     host, usual = short.get(machine, (Host(machine), 1))
     if accelerator:
         name, _, count = accelerator.partition(":")
-        full = {_short(known): known for known in ACCELERATORS}.get(name.upper(), name.upper().replace("-", "_"))
+        full = {listed(known): known for known in ACCELERATORS}.get(name.upper(), name.upper().replace("-", "_"))
         if count and not count.isdecimal():
             full, count = accelerator, ""  # which check does not know
         host = dataclasses.replace(host, accelerator=full, count=int(count or (TPU_CORES if host.tpu else 1)))
@@ -87,10 +87,10 @@ def check(host: Host, replicas: int, region: str) -> list[str]:
 
 
 def _check_region(accelerator: str, region: str) -> list[str]:
-    short = _short(accelerator)
-    if not accelerator or short in REGIONS[region].split():
+    name = listed(accelerator)
+    if not accelerator or name in REGIONS[region].split():
         return []
-    others = [name for name, there in REGIONS.items() if short in there.split()]
+    others = [other for other, there in REGIONS.items() if name in there.split()]
     there = REGIONS[region].replace(" ", ", ") or "no accelerator at all"
     return [
         f"--region must have {accelerator} for training: {', '.join(others)}. Received: {region}, which has {there}. "

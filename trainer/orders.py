@@ -1,4 +1,4 @@
-"""What submit.py's flags ask for, with nothing left to default: a configuration as the cloud sees it, and the machines."""
+"""What submit.py's flags ask for, with nothing left to default: a configuration as the cloud sees it, and machines."""
 
 import dataclasses
 import re
