@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer.environment import UsageError
+
 # Seconds for one request.
 WITHIN = 30.0
 # A reply that is lost: looks for the job, the seconds before each, and how often it is sent in all.
@@ -49,10 +51,10 @@ class Name:
 
 
 def parsed(name: str) -> Name:
-    """Raises ValueError for what is no job's name."""
+    """Raises UsageError for what is no job's name."""
     parts = name.strip().split("/")
     if len(parts) != 6 or parts[0] != "projects" or parts[2] != "locations" or parts[4] not in KINDS or "" in parts:
-        raise ValueError(
+        raise UsageError(
             "A job's name must be projects/PROJECT/locations/REGION/customJobs/ID, as it was printed when the job was "
             f"submitted. Received: {name}."
         )
