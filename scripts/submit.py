@@ -22,7 +22,7 @@ import yaml
 from absl import flags
 
 import trainer
-from trainer import ai_platform, environment, follow, jobs, orders, preflight, storage, vertex
+from trainer import ai_platform, buckets, environment, follow, jobs, orders, preflight, storage, vertex
 from trainer import config as configs
 from trainer.environment import UsageError
 from trainer.orders import Order
@@ -58,7 +58,7 @@ FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "follow this job, by the na
 LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
 
 # Flags that AI Platform had no counterpart for.
-VERTEX_ALONE = (IMAGE, SPOT, NETWORK, TOPOLOGY)
+VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY)
 
 
 def read_order() -> Order:
@@ -91,12 +91,12 @@ def read_order() -> Order:
 def look(order: Order) -> None:
     """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
     config = order.config
-    paths = {
-        "base_output_directory": (order.base_output_directory, True),
-        "data_dir": (config.data_dir, False),
-        "encoder": (config.encoder, False),
-    }
-    preflight.check(paths, order.region)
+    paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
+    paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
+    once = {
+        buckets.split(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
+    }  # the last: it writes
+    preflight.check({flag: paths[flag] for flag in once.values()}, order.region)
     manifest = storage.join(config.data_dir, "dataset.json")
     if not storage.exists(manifest):
         raise UsageError(
@@ -148,7 +148,7 @@ def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
 
 
 def to_ai_platform(order: Order) -> int:
-    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.value]
+    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.present]
     if given:
         raise UsageError(f"{', '.join(given)} must be left out with --target=ai_platform. Take --target=vertex.")
     command = ai_platform.command(

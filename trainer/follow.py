@@ -16,8 +16,8 @@ from trainer.environment import DONE, FAILED, STOPPED
 
 # Seconds by which an entry may come late and still be seen; and without an answer until following is given up.
 LATE, PATIENCE = 120.0, 300.0
-# Looks for lines after the job has ended, as long as they find some.
-LAST_LOOKS = 3
+# Looks for lines after the job has ended, until two have found none.
+LAST_LOOKS = 10
 
 # The states that a job ends in. After STOPPED the same command goes on from the last checkpoint.
 ENDS = {
@@ -70,10 +70,12 @@ def _follow(name: vertex.Name, every: float) -> int:
             break
         _print(log, _read(log))
         time.sleep(every)
+    silent = 0
     for _ in range(LAST_LOOKS):
         fresh = _read(log)
         _print(log, fresh)
-        if not fresh:
+        silent = 0 if fresh else silent + 1
+        if silent == 2:
             break
         time.sleep(every)
     _print(log, [])
