@@ -106,8 +106,8 @@ def _look(name: vertex.Name, jobs: Any, every: float) -> Any:
 
 
 def _open(name: vertex.Name) -> Log:
-    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
-
+    with vertex.needed():
+        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
     with vertex.said("a connection to Cloud Logging"):
         return Log(name, LoggingServiceV2Client())
 

@@ -62,10 +62,22 @@ def parsed(name: str) -> Name:
     return Name(parts[1], parts[3], parts[4], parts[5])
 
 
+@contextlib.contextmanager
+def needed() -> Iterator[None]:
+    """Around the import of Google's clients: a plain message where they are not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            "--target=vertex needs google-cloud-aiplatform and google-cloud-logging, hubtune's extra `cloud`. "
+            f"Received: {error}. Install them: pip install -r requirements.lock."
+        ) from None
+
+
 def client(region: str) -> Any:
     """Google's client, with whatever credentials the environment gives it."""
-    from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
-
+    with needed():
+        from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
     with said(f"a connection to {region}"):
         return JobServiceClient(client_options={"api_endpoint": f"{region}-aiplatform.googleapis.com"})
 
@@ -115,9 +127,10 @@ def submit(job: Mapping[str, Any], project: str, region: str, collection: str = 
 
     Raises Refused with the flag to change.
     """
-    from google.api_core import exceptions
-    from google.cloud import aiplatform_v1
-    from google.protobuf import json_format
+    with needed():
+        from google.api_core import exceptions
+        from google.cloud import aiplatform_v1
+        from google.protobuf import json_format
 
     kind, parent = KINDS[collection], f"projects/{project}/locations/{region}"
     mark = uuid.uuid4().hex
