@@ -18,6 +18,8 @@ WITHIN = 30.0
 # A reply that is lost: looks for the job, the seconds before each, and how often it is sent in all.
 LOOKS, PAUSE, SENT = 3, 2.0, 3
 RENEW = "Renew them: gcloud auth application-default login."
+# gRPC's words for credentials that could not be renewed: the request has not left this machine.
+NOT_SENT = "metadata from plugin"
 # On every job, so that a lost reply does not make two of it.
 LABEL = "hubtune_submission"
 
@@ -149,9 +151,7 @@ def submit(job: Mapping[str, Any], project: str, region: str, collection: str = 
                 return parsed(create(parent=parent, **{kind: message}, timeout=WITHIN, retry=None).name)
         except lost as error:
             why = _short(error)
-            if (
-                "metadata from plugin" in why
-            ):  # gRPC's words for credentials that could not be renewed: nothing left here
+            if NOT_SENT in why:
                 raise Refused(f"Vertex AI needs credentials that are accepted. Received: {why} {RENEW}") from None
             print(f"no reply to the submission ({why[:200]}). Looking for the job.", file=sys.stderr)
         answered, found = _look(listing, parent, mark)
@@ -175,8 +175,8 @@ def _look(listing: Any, parent: str, mark: str) -> tuple[bool, str | None]:
         time.sleep(PAUSE)
         with contextlib.suppress(exceptions.GoogleAPIError):
             request = {"parent": parent, "filter": f'labels.{LABEL}="{mark}"'}
-            for job in listing(request=request, timeout=WITHIN, retry=None):
-                return True, str(job.name)
+            for found in listing(request=request, timeout=WITHIN, retry=None):
+                return True, str(found.name)
             answered = True
     return answered, None
 
