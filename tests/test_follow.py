@@ -79,10 +79,12 @@ def test_lines_come_in_order_and_once_and_a_failed_job_ends_with_its_words(simul
     ]
     down = Refusal(grpc.StatusCode.UNAVAILABLE, "a moment")
     states = [
+        job("QUEUED"),
         job("PENDING"),
         job("RUNNING"),
         down,
         job("RUNNING"),
+        *[job("FAILED")] * 5,  # the words come later than the state
         job("FAILED", "The replica workerpool0-0 exited with 1."),
     ]
     with grpc_services.serving(simulator, HOSTS, methods(states, log(arrivals))) as server:
@@ -98,6 +100,7 @@ def test_lines_come_in_order_and_once_and_a_failed_job_ends_with_its_words(simul
         "01:07:04 service the last words",
     ]
     assert done.stderr.splitlines() == [
+        "17: queued: Vertex AI waits for machines, or for quota",
         "17: pending",
         "17: running",
         "17: failed",
