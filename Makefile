@@ -1,6 +1,7 @@
 # Needs Python 3.11 and make; everything else is installed into .venv by whichever target comes first.
 PYTHON ?= python3.11
 BIN := .venv/bin
+LOCKED := --quiet --disable-pip-version-check --require-hashes
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
@@ -14,27 +15,38 @@ help:
 	@echo "make test         every test but the long ones"
 	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
 	@echo "make checks       ruff and mypy"
-	@echo "make locks        requirements.lock written anew from pyproject.toml"
+	@echo "make locks        requirements.lock and requirements/*.lock written anew from pyproject.toml and requirements/*.in"
 
 environment: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock requirements/build.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "requirements.lock is for Python 3.11; set PYTHON=..."'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install $(LOCKED) --requirement requirements/build.lock
+	$(BIN)/pip install $(LOCKED) --no-build-isolation --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 # What traces and what compiles for a TPU cannot be loaded together, nor beside the TensorFlow that trains here.
-.venv-tpu-%/installed: requirements-tpu-%.lock
+.venv-tpu-%/installed: requirements/tpu-%.lock
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	$(@D)/bin/pip install $(LOCKED) --no-deps --requirement $<
 	touch $@
 
-# Keeps the versions that still fit pyproject.toml; uv writes the sums of every file, which pip cannot.
+# Keeps the versions that still fit pyproject.toml, and gives the other locks those of requirements.lock; uv writes the
+# sums of every file, which pip cannot. libtpu wants a younger C library than Linux in general.
+LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make locks"
+LINUX := --python-platform linux
+TPU := --python-platform x86_64-manylinux_2_31 --constraints requirements.lock
+
 locks: .venv/installed
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --no-annotate \
-		--custom-compile-command "make locks" --all-extras --output-file requirements.lock pyproject.toml
+	$(LOCK) $(LINUX) --all-extras --output-file requirements.lock pyproject.toml
+	$(LOCK) $(LINUX) --constraints requirements.lock --output-file requirements/build.lock requirements/build.in
+	$(LOCK) $(LINUX) --constraints requirements.lock --output-file requirements/cpu.lock pyproject.toml
+	$(LOCK) $(LINUX) --constraints requirements.lock --output-file requirements/gpu.lock pyproject.toml requirements/gpu.in
+	$(LOCK) $(TPU) --excludes requirements/tpu.excludes --output-file requirements/tpu.lock pyproject.toml requirements/tpu.in
+	$(LOCK) $(TPU) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
+	$(LOCK) $(TPU) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
 
 encoders/minilm: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@
