@@ -73,7 +73,7 @@ UV = f"{sysconfig.get_path('scripts')}/uv"
 
 
 def resolved(command: str) -> str:
-    """The same installation by uv: what builds is installed, the rest resolved and held against the registry's sums."""
+    """The same installation by uv: what builds is installed, the rest resolved. (The sums: test_locks.py.)"""
     if ".lock" not in command:
         return "true"
     builders, packages = command.replace("pip install --no-cache-dir", f"{UV} pip install --quiet").split(" && ")

@@ -1,6 +1,8 @@
-"""The locks agree with each other and with what they were made from; nothing here reaches the registry."""
+"""The locks agree with each other, with what they were made from, and with the registry."""
 
 import re
+import subprocess
+import sysconfig
 import tomllib
 
 import pytest
@@ -14,18 +16,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 TWICE = {"libtpu"}
 
 
-def entries(name: str) -> dict[str, tuple[str, int]]:
-    """Package -> (its version, how many sums it has)."""
+def entries(text: str) -> dict[str, tuple[str, set[str]]]:
+    """Package -> (its version, the sums of its files)."""
     found = {}
-    for entry in re.split(r"\n(?=\S)", PATHS[name].read_text(encoding="utf-8")):
+    for entry in re.split(r"\n(?=\S)", text):
         if not entry.startswith("#"):
             pin = re.match(r"([a-z0-9-]+)==(\S+)", entry)
             assert pin, entry
-            found[pin[1]] = pin[2], len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry))
+            found[pin[1]] = pin[2], set(re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry))
     return found
 
 
-LOCKS = {name: entries(name) for name in PATHS}
+LOCKS = {name: entries(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
 MAIN, CPU, GPU, TPU = (set(LOCKS[name]) for name in ("requirements", "cpu", "gpu", "tpu"))
 
 
@@ -83,3 +85,16 @@ def test_a_lock_holds_what_it_is_made_from(lock, made_from):
     for requirement in map(Requirement, made_from):
         version, _ = LOCKS[lock][canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), requirement
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements", "build", "gpu", "tpu", "tpu-compile"]
+)  # the others are parts of these
+def test_the_sums_are_those_of_the_registry(name):
+    pins = "\n".join(f"{package}=={version}" for package, (version, _) in LOCKS[name].items())
+    command = [f"{sysconfig.get_path('scripts')}/uv", "pip", "compile", "--quiet", "--no-deps", "--generate-hashes"]
+    options = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_36", "--no-annotate", "--no-header", "-"]
+    done = subprocess.run([*command, *options], input=pins, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    theirs = entries(done.stdout)
+    assert not [package for package, (_, sums) in LOCKS[name].items() if not sums <= theirs[package][1]]
