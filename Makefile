@@ -5,12 +5,13 @@ LOCKED := --quiet --disable-pip-version-check --require-hashes
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
-.PHONY: help quickstart imdb test chaos tpu-check checks environment locks
+.PHONY: help quickstart imdb smoke test chaos tpu-check checks environment locks
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make quickstart   an environment, a pretrained encoder, 10,605 movie snippets, a fine-tuned classifier: about 6 minutes"
 	@echo "make imdb         the tutorial's job: 50,000 reviews, trained on for two epochs; goes on where it was cut [IMDB=archive]"
+	@echo "make smoke        20 steps of a tiny encoder on the CPU, from its making to the export: a minute"
 	@echo "make tpu-check    the train and evaluation steps compiled for TPUs, without one"
 	@echo "make test         every test but the long ones"
 	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
@@ -51,8 +52,14 @@ locks: .venv/installed
 encoders/minilm: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@
 
+encoders/tiny: | .venv/installed
+	$(BIN)/python scripts/import_encoder.py --source=random:tiny --output=$@
+
 data/movie_snippets/dataset.json: | .venv/installed encoders/minilm
 	$(BIN)/python scripts/prepare_data.py --task=movie_snippets --encoder=minilm --output=$(@D)
+
+data/movie_snippets_tiny/dataset.json: | .venv/installed encoders/tiny
+	$(BIN)/python scripts/prepare_data.py --task=movie_snippets --encoder=tiny --output=$(@D)
 
 data/imdb/dataset.json: | .venv/installed encoders/minilm
 	$(BIN)/python scripts/prepare_data.py --task=imdb --encoder=minilm --output=$(@D) $(if $(IMDB),--source=$(IMDB))
@@ -65,6 +72,9 @@ quickstart: data/movie_snippets/dataset.json
 imdb: data/imdb/dataset.json
 	$(BIN)/python -m trainer.task --config=configs/imdb_minilm.yaml --strategy=auto --data_dir=data/imdb --model_dir=runs/imdb
 	$(BIN)/python -m trainer.task --mode=evaluate --model_dir=runs/imdb --split=validation --baseline
+
+smoke: data/movie_snippets_tiny/dataset.json
+	$(BIN)/python -m trainer.task --config=configs/smoke.yaml --strategy=cpu --data_dir=data/movie_snippets_tiny --model_dir=runs/smoke
 
 tpu-check: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
 	$(BIN)/python scripts/check_tpu.py
