@@ -8,8 +8,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Seconds for one try, and for all tries of a request.
-TRY, WITHIN = 4.0, 10.0
+# Seconds for one try, for all tries of a request, and for one that must not be tried again.
+TRY, WITHIN, ONCE = 4.0, 8.0, 30.0
 # Seconds in which a service that was just enabled may go on saying that it is not: Google speaks of minutes.
 FRESH = 300.0
 DISABLED = "SERVICE_DISABLED"
@@ -66,7 +66,7 @@ def asked(
 
     tries = retry.Retry(again, initial=0.5, maximum=10.0, timeout=FRESH if fresh else WITHIN)
     with said(doing, project, but):
-        return call(request=request, timeout=WITHIN if once else TRY, retry=tries)
+        return call(request=request, timeout=ONCE if once else TRY, retry=tries)
 
 
 def finished(operation: Any, seconds: float, doing: str, project: str, but: Errors = ()) -> Any:

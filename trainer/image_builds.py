@@ -198,8 +198,12 @@ def _failure(one: Any, told: Mapping[str, str]) -> str:
         f"{step} {status.lower()}" for step, status in told.items() if status not in ("SUCCESS", "WORKING")
     )
     why = " ".join((one.failure_info.detail or one.status_detail).split()) or "nothing more"
+    # Before the first step and after the last, the source is fetched and the images are pushed.
+    rights = (
+        "The account that builds needs roles/logging.logWriter, roles/artifactregistry.writer and roles/storage.objectViewer"
+        ": https://cloud.google.com/build/docs/cloud-build-service-account-updates."
+    )
     return (
-        f"The build {one.id} must succeed. Received: {one.status.name}{f' ({steps})' if steps else ''}, {why}. Its "
-        f"log: {one.log_url}. The account that builds needs roles/logging.logWriter, roles/artifactregistry.writer and "
-        "roles/storage.objectViewer: https://cloud.google.com/build/docs/cloud-build-service-account-updates."
+        f"The build {one.id} must succeed. Received: {one.status.name}{f' ({steps})' if steps else ''}, {why}. Its log: "
+        f"{one.log_url} {'' if steps else rights}".rstrip()
     )

@@ -36,12 +36,16 @@ def make_bucket(project: str, region: str, name: str) -> bool:
 
     Raises UsageError if it is in another region, Refused if its name is somebody else's.
     """
-    from google.api_core.exceptions import Conflict, NotFound
+    from google.api_core.exceptions import Conflict, Forbidden, NotFound
 
     options: Any = {"retry": retries.for_google(WITHIN), "timeout": min(4.0, retries.timeout())}
+    taken = f"--bucket must be a name that is free, or a bucket that may be used. Received: {name}, which is neither."
     with said(f"the bucket gs://{name}", project):
         client = buckets.client()
-        found = client.lookup_bucket(name, **options)
+        try:
+            found = client.lookup_bucket(name, **options)
+        except Forbidden:
+            raise Refused(taken) from None
         if found is not None:
             _hold_region(found, region)
             return False
@@ -53,7 +57,7 @@ def make_bucket(project: str, region: str, name: str) -> bool:
         except Conflict:
             # Names are everybody's. It may also be ours: made by a request whose reply was lost.
             if client.lookup_bucket(name, **options) is None:
-                raise Refused(f"--bucket must be a name that is free. Received: {name}, which is taken.") from None
+                raise Refused(taken) from None
         except NotFound:
             raise Refused(f"--project must be a project that is there. Received: {project}.") from None
     return True
