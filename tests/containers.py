@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -125,5 +126,6 @@ def copy(path: str, target: Path, whole: bool) -> None:
 
 def fresh_environment(folder: Path) -> Path:
     """An environment with pip alone, as the base image has it."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
+    uv = [f"{sysconfig.get_path('scripts')}/uv", "venv", "--quiet", "--seed", "--python", sys.executable]
+    subprocess.run([*uv, folder], check=True, timeout=120)
     return folder

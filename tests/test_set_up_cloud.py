@@ -327,6 +327,17 @@ def test_the_source_is_what_git_tracks_the_same_bytes_for_the_same_files(tmp_pat
     assert image_builds.mark(image_builds.archive(tmp_path)) != image_builds.mark(first)
 
 
-def test_a_folder_that_git_does_not_know_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="git init && git add"):
+def test_of_a_copy_without_its_history_the_source_is_what_gitignore_lets_through(tmp_path):
+    (tmp_path / ".gitignore").write_text("/data/\n*.pyc\n")
+    (tmp_path / "data").mkdir()
+    for name in ("data/large", "task.pyc", "task.py"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    with tarfile.open(fileobj=io.BytesIO(image_builds.archive(tmp_path))) as tar:
+        assert tar.getnames() == [".gitignore", "task.py"]
+
+
+def test_without_git_nothing_is_uploaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="git must be installed"):
         image_builds.archive(tmp_path)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,20 +48,8 @@ def _expanded(text: str, values: Mapping[str, str]) -> str:
 
 
 def archive(root: Path = ROOT) -> bytes:
-    """What git tracks under `root`, as it is now, in a tar.gz: the same bytes for the same files.
-
-    Raises UsageError where git, or its folder, is missing.
-    """
-    try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
-        raise UsageError("git must be installed: it tells the project's files from data and secrets.") from None
-    names = [name for name in listed.stdout.split("\0") if name and (root / name).is_file()]
-    if listed.returncode or not names:
-        raise UsageError(
-            f"{root} must be a git checkout, whose files are uploaded. Received: {listed.stderr.strip() or 'no file'}. "
-            "Of a copy without its history: `git init && git add .`."
-        )
+    """The project's files (see _listed) as they are now, in a tar.gz: the same bytes for the same files."""
+    names = [name for name in _listed(root) if (root / name).is_file() and not (root / name).is_symlink()]
     packed = io.BytesIO()
     with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for name in sorted(names):
@@ -69,6 +58,25 @@ def archive(root: Path = ROOT) -> bytes:
             entry.size, entry.mode = len(data), 0o755 if (root / name).stat().st_mode & 0o100 else 0o644
             tar.addfile(entry, io.BytesIO(data))
     return packed.getvalue()
+
+
+def _listed(root: Path) -> list[str]:
+    """What git tracks; of a copy without its history, what .gitignore lets through. Raises UsageError without git."""
+    listing = ["ls-files", "-z", "--cached"]
+    found = _git(root, *listing)
+    if not found:
+        with tempfile.TemporaryDirectory() as empty:
+            _git(root, "init", "--quiet", "--bare", empty)
+            listing = [f"--git-dir={empty}", f"--work-tree={root}", "ls-files", "-z", "--others", "--exclude-standard"]
+            found = _git(root, *listing)
+    return [name for name in found.split("\0") if name]
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=60).stdout
+    except FileNotFoundError:
+        raise UsageError("git must be installed: it tells the project's files from data and secrets.") from None
 
 
 def mark(source: bytes) -> str:
@@ -200,10 +208,10 @@ def _failure(one: Any, told: Mapping[str, str]) -> str:
     why = " ".join((one.failure_info.detail or one.status_detail).split()) or "nothing more"
     # Before the first step and after the last, the source is fetched and the images are pushed.
     rights = (
-        "The account that builds needs roles/logging.logWriter, roles/artifactregistry.writer and roles/storage.objectViewer"
-        ": https://cloud.google.com/build/docs/cloud-build-service-account-updates."
+        "The account that builds needs roles/logging.logWriter, roles/artifactregistry.writer and "
+        "roles/storage.objectViewer: https://cloud.google.com/build/docs/cloud-build-service-account-updates."
     )
     return (
-        f"The build {one.id} must succeed. Received: {one.status.name}{f' ({steps})' if steps else ''}, {why}. Its log: "
-        f"{one.log_url} {'' if steps else rights}".rstrip()
+        f"The build {one.id} must succeed. Received: {one.status.name}{f' ({steps})' if steps else ''}, {why}. Its "
+        f"log: {one.log_url} {'' if steps else rights}".rstrip()
     )
