@@ -60,6 +60,7 @@ class Bucket:
     name: str
     location: str = "US-CENTRAL1"
     permissions: tuple[str, ...] = PERMISSIONS
+    meta: dict = dataclasses.field(default_factory=dict)  # what it was made with, beside its name and location
     objects: dict[str, Object] = dataclasses.field(default_factory=dict)
 
 
@@ -155,6 +156,23 @@ def bucket_of(service: Service, name: str) -> Bucket:
     if name not in service.buckets:
         raise Refused(404, "The specified bucket does not exist.")
     return service.buckets[name]
+
+
+def about(bucket: Bucket) -> dict:
+    own = {"kind": "storage#bucket", "name": bucket.name, "location": bucket.location, "locationType": "region"}
+    return {**bucket.meta, **own}
+
+
+def make(service: Service, request: Request) -> Reply:
+    """Make a bucket, for the project that the query names."""
+    if "storage.buckets.create" in request.denied:
+        raise Refused(403, "The caller does not have storage.buckets.create access to the Google Cloud project.")
+    meta = {**json.loads(request.body), "projectNumber": request.one()["project"]}
+    name, location = meta.pop("name"), meta.pop("location").upper()
+    if name in service.buckets:
+        raise Refused(409, "The requested bucket name is not available.")
+    service.buckets[name] = Bucket(name, location, meta=meta)
+    return in_json(about(service.buckets[name]))
 
 
 def found_in(bucket: Bucket, name: str, query: Mapping[str, str]) -> Object:
@@ -270,6 +288,8 @@ def answer(service: Service, request: Request) -> Reply:
         return in_json(TOKEN)
     if request.path.startswith("/computeMetadata/"):
         return Reply(200, b"projects/1/zones/us-central1-b", {"Metadata-Flavor": "Google"})
+    if request.path == "/storage/v1/b" and request.method == "POST":
+        return make(service, request)
     of_json = re.fullmatch(
         r"(/upload|/download)?/storage/v1/b/([^/]+)(?:/(o|iam/testPermissions)(?:/([^/]+)(/.*)?)?)?", request.path
     )
@@ -284,9 +304,7 @@ def answer(service: Service, request: Request) -> Reply:
         return media(found_in(bucket, unquote(of_xml[2]), request.one()), request.headers)
     kind, _, what, name, action = of_json.groups()
     if what is None:
-        return in_json(
-            {"kind": "storage#bucket", "name": bucket.name, "location": bucket.location, "locationType": "region"}
-        )
+        return in_json(about(bucket))
     if what != "o":
         return in_json({"permissions": [name for name in request.query.get("permissions", []) if name in allowed]})
     if kind == "/upload":

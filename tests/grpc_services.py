@@ -25,12 +25,14 @@ from typing import Any
 
 import gcs
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 
 @dataclass(frozen=True)
 class Refusal:
     code: grpc.StatusCode
     words: str
+    reason: str = ""  # the service's own word, such as SERVICE_DISABLED, sent as google.rpc.ErrorInfo
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,18 @@ class Server(grpc.GenericRpcHandler):
                 gone.wait(given.seconds)
                 context.abort(grpc.StatusCode.UNAVAILABLE, "after a silence")
             if isinstance(given, Refusal):
+                if given.reason:
+                    context.set_trailing_metadata([("grpc-status-details-bin", _details(given))])
                 context.abort(given.code, given.words)
             return given
 
         return grpc.unary_unary_rpc_method_handler(answer, _parser(method.request), _bytes)
+
+
+def _details(refusal: Refusal) -> bytes:
+    status = status_pb2.Status(code=refusal.code.value[0], message=refusal.words)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=refusal.reason, domain="googleapis.com"))
+    return status.SerializeToString()
 
 
 def _parser(kind: type) -> Callable[[bytes], Any]:

@@ -7,9 +7,9 @@ from conftest import ROOT
 
 LAYERS = [
     "retries signals dropout tasks optim metrics accelerators machines tpu_compiler tpu_graph",
-    "environment hosts ai_platform",
-    "buckets vertex",
-    "lease preflight follow",
+    "environment hosts ai_platform google_calls",
+    "buckets vertex image_builds",
+    "lease preflight follow project_setup",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
     "sources convert model data steps baseline export inspection strategies jobs orders",
@@ -87,6 +87,8 @@ def test_google_s_clients_stay_behind_their_doors():
         "retries",
         "vertex",  # jobs
         "follow",  # their logs
+        "image_builds",
+        "project_setup",
     }
 
 

@@ -1,0 +1,33 @@
+# The training image, for CPUs or for NVIDIA GPUs:
+#   docker build --tag hubtune .
+#   docker build --tag hubtune-gpu --build-arg ACCELERATOR=gpu .
+# CUDA's libraries come as wheels with tensorflow[and-cuda], the driver from the machine, so that both start from the
+# same small base: https://www.tensorflow.org/install/pip. The base is named by its tag; add its digest where a build is
+# to be the same for ever.
+FROM python:3.11-slim-bookworm
+
+ARG ACCELERATOR=cpu
+# Where a machine puts NVIDIA's driver, and what of it is wanted, as in NVIDIA's own images; a CPU passes it over.
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+RUN useradd --create-home --uid 1000 trainer
+WORKDIR /hubtune
+
+# The packages change rarely: their layer is made before the code comes. What has no wheel is built by build.lock's.
+COPY requirements/build.lock requirements/${ACCELERATOR}.lock requirements/
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/build.lock && \
+    pip install --no-cache-dir --require-hashes --no-build-isolation --requirement requirements/${ACCELERATOR}.lock
+
+COPY setup.py pyproject.toml README.md LICENSE ./
+COPY configs configs
+COPY scripts scripts
+COPY trainer trainer
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
+USER trainer
+# Python is the first process, with no shell before it, so that SIGTERM reaches it.
+ENTRYPOINT ["python", "-m", "trainer.task"]
