@@ -1,0 +1,231 @@
+"""What puts an export behind a Vertex AI endpoint: requests as plain data, in the JSON mapping of their protos.
+
+TensorFlow Serving answers there, in a container of its own, since Vertex's prebuilt ones end with TensorFlow 2.15
+(https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers). docs/serving.md has what it is asked and
+what it answers.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trainer import storage
+from trainer.environment import UsageError
+
+# The release of the exports' own TensorFlow (https://github.com/tensorflow/serving/issues/4129 has its date). Vertex
+# takes an image from Artifact Registry alone (ModelContainerSpec.imageUri), so this one has to be copied there.
+SOURCE_IMAGE = "docker.io/tensorflow/serving:2.20.0"
+NAME = "model"  # what TensorFlow Serving is told to call it, and so what its routes do
+PORT = 8080
+# Operators of TensorFlow Text 2.20 that 2.12.1 lacks, by a look at both. TensorFlow Serving held 2.12.1 for years, and
+# which of its images has a newer one is not said (https://github.com/tensorflow/serving/pull/4057).
+UNSERVED = frozenset({"TFText>RoundRobinTrim", "TFText>RoundRobinGenerateMasks", "TFText>Utf8Binarize"})
+# Seconds that a container may take to fetch and load its model; it is not listening before that, and without a startup
+# probe Vertex would start it again after 4 looks, 10 s apart
+# (https://cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements).
+LOADING = 900
+# Seconds for an operation of the service to be done. A deployment starts machines.
+WITHIN = {"UploadModel": 900.0, "CreateEndpoint": 300.0, "DeployModel": 3600.0}
+
+Request = dict[str, Any]  # {"method": "UploadModel", "request": the JSON mapping of UploadModelRequest}
+
+
+def operators(folder: str) -> set[str]:
+    """The names of all operators in a SavedModel's graph and functions. Raises ValueError if there is no SavedModel."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = storage.join(folder, "saved_model.pb")
+    if not storage.exists(path):
+        raise UsageError(
+            f"--model must name an exported SavedModel, such as MODEL_DIR/export. Received: {folder}, which has no "
+            "saved_model.pb."
+        )
+    graphs = [meta.graph_def for meta in saved_model_pb2.SavedModel.FromString(storage.read_bytes(path)).meta_graphs]
+    nodes = [
+        node
+        for graph in graphs
+        for part in (graph.node, *(f.node_def for f in graph.library.function))
+        for node in part
+    ]
+    return {node.op for node in nodes}
+
+
+def check(folder: str) -> None:
+    """Raises UsageError for an export that TensorFlow Serving could not load."""
+    lacking = sorted(operators(folder) & UNSERVED)
+    if lacking:
+        raise UsageError(
+            f"--model must hold operators that TensorFlow Serving has. Received: {folder}, with {', '.join(lacking)}: "
+            "an export of an older version. Write it again: python -m trainer.task --mode=export --model_dir=..."
+        )
+
+
+def versioned(model: str) -> str:
+    """Where `publish` puts the export for TensorFlow Serving: beside it, in a folder named by a version, serving/1.
+
+    TensorFlow Serving loads no SavedModel that is not in a folder whose name is a number
+    (https://www.tensorflow.org/tfx/serving/serving_config).
+    """
+    return storage.join(os.path.dirname(model.rstrip("/")), "serving", "1")
+
+
+def publish(model: str) -> None:
+    """Copy the export to where TensorFlow Serving looks for it."""
+    storage.remove(versioned(model))
+    storage.copy_folder(model, versioned(model))
+
+
+# --- The requests ---------------------------------------------------------------------------------
+
+
+def upload_model(*, parent: str, name: str, model: str, image: str) -> Request:
+    """A Model of the export `model` (gs://...), served by `image`. `parent`: projects/PROJECT/locations/REGION."""
+    health = f"/v1/models/{NAME}"
+    container = {
+        "imageUri": image,
+        "command": ["/usr/bin/tensorflow_model_server"],
+        # Vertex copies the artifacts, and puts the copy's address into AIP_STORAGE_URI.
+        "args": [f"--rest_api_port={PORT}", f"--model_name={NAME}", "--model_base_path=$(AIP_STORAGE_URI)"],
+        "ports": [{"containerPort": PORT}],
+        "predictRoute": f"{health}:predict",
+        "healthRoute": health,
+        "startupProbe": {
+            "httpGet": {"path": health, "port": PORT},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": LOADING // 10,
+        },
+    }
+    artifacts = os.path.dirname(versioned(model))
+    content = {"displayName": name, "artifactUri": artifacts, "containerSpec": container}
+    return {"method": "UploadModel", "request": {"parent": parent, "model": content}}
+
+
+def create_endpoint(*, parent: str, name: str) -> Request:
+    return {"method": "CreateEndpoint", "request": {"parent": parent, "endpoint": {"displayName": name}}}
+
+
+def deploy_model(
+    *,
+    endpoint: str,
+    model: str,
+    name: str,
+    machine: Mapping[str, Any],
+    replicas: tuple[int, int] = (1, 1),
+    service_account: str = "",
+) -> Request:
+    """Deploy `model` on at least and at most so many machines, and send it all of the endpoint's traffic.
+
+    `machine`: a MachineSpec, {"machineType", "acceleratorType", "acceleratorCount"}. Other models that are deployed
+    there stay, without traffic. `service_account`: what the container runs as; Vertex's own if it is empty.
+    """
+    least, most = replicas
+    if not 1 <= least <= most:
+        raise UsageError(f"--replicas must be MIN,MAX with 1 <= MIN <= MAX. Received: {least},{most}.")
+    deployed: dict[str, Any] = {
+        "model": model,
+        "displayName": name,
+        "dedicatedResources": {"machineSpec": dict(machine), "minReplicaCount": least, "maxReplicaCount": most},
+    }
+    if service_account:
+        deployed["serviceAccount"] = service_account
+    # "0" is the model that is being deployed.
+    return {
+        "method": "DeployModel",
+        "request": {"endpoint": endpoint, "deployedModel": deployed, "trafficSplit": {"0": 100}},
+    }
+
+
+def requests(
+    *,
+    project: str,
+    region: str,
+    name: str,
+    model: str,
+    machine: Mapping[str, Any],
+    image: str = "",
+    endpoint: str = "",
+    replicas: tuple[int, int] = (1, 1),
+    service_account: str = "",
+) -> list[Request]:
+    """All that deploys the export `model`, in order; what the service will name is MODEL_ID and ENDPOINT_ID.
+
+    `endpoint`: the id of one that is there, or its whole name; a new one if it is empty. Raises UsageError for a path
+    that Vertex cannot read.
+    """
+    if not storage.in_bucket(model):
+        raise UsageError(f"--model must be in a bucket, gs://..., where Vertex can read it. Received: {model}.")
+    parent = f"projects/{project}/locations/{region}"
+    target = endpoint if "/" in endpoint else f"{parent}/endpoints/{endpoint or 'ENDPOINT_ID'}"
+    return [
+        upload_model(parent=parent, name=name, model=model, image=image or default_image(project, region)),
+        *([] if endpoint else [create_endpoint(parent=parent, name=name)]),
+        deploy_model(
+            endpoint=target,
+            model=f"{parent}/models/MODEL_ID",
+            name=name,
+            machine=machine,
+            replicas=replicas,
+            service_account=service_account,
+        ),
+    ]
+
+
+def default_image(project: str, region: str) -> str:
+    """Where docs/serving.md has SOURCE_IMAGE copied to."""
+    return f"{region}-docker.pkg.dev/{project}/hubtune/tensorflow-serving:{SOURCE_IMAGE.rpartition(':')[2]}"
+
+
+# --- Submitting -----------------------------------------------------------------------------------
+
+
+def message(request: Request) -> Any:
+    """The request as google-cloud-aiplatform's own message. Raises ParseError for a field that it does not know."""
+    from google.cloud import aiplatform_v1
+    from google.protobuf import json_format
+
+    kind = getattr(aiplatform_v1, f"{request['method']}Request")
+    return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
+
+
+def submit(wanted: list[Request], models: Any, endpoints: Any, say: Callable[[str], None]) -> str:
+    """Send the requests in order, each when the one before it is done; returns the endpoint's name.
+
+    `models`, `endpoints`: aiplatform_v1's ModelServiceClient and EndpointServiceClient. Raises what they raise, and
+    ValueError, naming what is under way, when an operation is not done WITHIN its time.
+    """
+    from concurrent.futures import TimeoutError as Late
+
+    calls = {
+        "UploadModel": models.upload_model,
+        "CreateEndpoint": endpoints.create_endpoint,
+        "DeployModel": endpoints.deploy_model,
+    }
+    named: dict[str, str] = {}
+    for request in wanted:
+        method, sent = request["method"], message(request)
+        if method == "DeployModel":
+            sent.deployed_model.model = named["UploadModel"]
+            sent.endpoint = named.get("CreateEndpoint", sent.endpoint)
+            named[method] = sent.endpoint
+        say(f"{method}: {sent.endpoint if method == 'DeployModel' else sent.parent}")
+        operation = calls[method](request=sent)
+        try:
+            reply = operation.result(timeout=WITHIN[method])
+        except Late:
+            raise ValueError(
+                f"{method} must be done within {WITHIN[method]:.0f} s. Received: nothing yet; it goes on as "
+                f"{operation.operation.name}. Look at it with `gcloud ai operations describe`."
+            ) from None
+        named.setdefault(method, getattr(reply, "model", "") or getattr(reply, "name", ""))
+    return named["DeployModel"]
+
+
+def predict_command(endpoint: str, region: str) -> str:
+    """A shell command that asks the endpoint for two texts' scores."""
+    body = '{"instances": ["a wonderful film", "dull and dreadful"]}'
+    return (
+        f"curl -X POST https://{region}-aiplatform.googleapis.com/v1/{endpoint}:predict "
+        '-H "Authorization: Bearer $(gcloud auth print-access-token)" -H "Content-Type: application/json" '
+        f"-d '{body}'"
+    )
