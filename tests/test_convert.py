@@ -208,7 +208,7 @@ def test_a_missing_file_is_named(hugging_face, remove, message):
 
 
 def test_what_would_run_or_lead_elsewhere_is_not_read(hugging_face, tmp_path):
-    """Weights in parts, whose index names files, and pickled ones: neither is followed, and the message names the rest."""
+    """Weights in parts, whose index names files, and pickled ones."""
     (hugging_face / "model.safetensors").rename(tmp_path / "weights")
     index = {"weight_map": {"bert.pooler.dense.bias": str(tmp_path / "weights"), "x": "../weights"}}
     (hugging_face / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -6,13 +6,13 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "retries signals dropout tasks optim metrics accelerators tpu_compiler tpu_graph",
-    "environment",
-    "buckets",
-    "lease preflight",
+    "retries signals dropout tasks optim metrics accelerators machines tpu_compiler tpu_graph",
+    "environment hosts ai_platform",
+    "buckets vertex",
+    "lease preflight follow",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering serving",
-    "sources convert model data steps baseline export inspection strategies",
+    "sources convert model data steps baseline export inspection strategies jobs orders",
     "prepare random_encoders evaluation",
     "build tpu_trace",
     "runs",
@@ -67,7 +67,7 @@ def test_only_the_builders_and_what_is_above_them_see_the_configuration():
         for name, tree in TREES.items()
         if "config" in modules(tree) or any(isinstance(n, ast.Name) and n.id == "Config" for n in ast.walk(tree))
     }
-    assert seeing - {"config", "loop"} == {"build", "runs", "task"}
+    assert seeing - {"config", "loop"} == {"build", "jobs", "orders", "runs", "task"}
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,22 @@ def test_what_only_one_module_may_use(what, only):
     assert using == ({only} if only else {"environment", "task"})
 
 
-def test_google_s_client_stays_behind_the_door():
+def test_google_s_clients_stay_behind_their_doors():
     assert {name for name, tree in TREES.items() if any("google.cloud" in n for n in imported(tree))} == {
-        "buckets",
+        "buckets",  # storage
         "retries",
-        "serving",  # messages alone
+        "vertex",  # jobs
+        "follow",  # their logs
+        "serving",
     }
 
 
 @pytest.mark.parametrize(
-    "module", ["environment", "buckets", "lease", "preflight", "config", "storage", "signals", "tasks"]
+    "module",
+    [
+        *("environment", "buckets", "lease", "preflight", "config", "storage", "signals", "tasks"),
+        *("orders", "jobs", "hosts", "vertex", "follow", "encoders"),
+    ],
 )
 def test_what_runs_before_tensorflow_is_wanted_does_not_import_it(module):
     at_the_top = ast.Module([node for node in TREES[module].body if isinstance(node, ast.Import | ast.ImportFrom)], [])

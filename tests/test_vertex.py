@@ -1,0 +1,124 @@
+"""Submitting, by Google's client in a process of its own against a local server that speaks its messages."""
+
+import json
+
+import grpc
+import grpc_services
+import pytest
+from conftest import outcome
+from grpc_services import Hang, Method, Refusal
+from test_jobs import job_of, order, parsed
+
+from trainer import vertex
+from trainer.environment import UsageError
+
+HOST = "us-central1-aiplatform.googleapis.com"
+SERVICE = "/google.cloud.aiplatform.v1.JobService"
+NAME = "projects/p/locations/us-central1/customJobs/17"
+
+# Submits as often as it is told to, soon; prints each outcome.
+CLIENT = """
+import json
+import sys
+from trainer import vertex
+vertex.WITHIN, vertex.PAUSE = 2.0, 0.05
+job, times = json.loads(sys.argv[1]), int(sys.argv[2])
+for _ in range(times):
+    try:
+        print(vertex.submit(job, "p", "us-central1").full)
+    except vertex.Refused as refused:
+        print(refused)
+"""
+
+
+def submitted(simulator, create: list, listing: list = (), times: int = 1) -> tuple[list[str], grpc_services.Server]:
+    """What so many submissions end with, and the server that they came to."""
+    from google.cloud.aiplatform_v1 import types
+
+    methods = {
+        f"{SERVICE}/CreateCustomJob": Method(types.CreateCustomJobRequest, create),
+        f"{SERVICE}/ListCustomJobs": Method(types.ListCustomJobsRequest, listing or [types.ListCustomJobsResponse()]),
+    }
+    with grpc_services.serving(simulator, [HOST], methods) as server:
+        code, out, error = outcome(CLIENT, json.dumps(job_of(order())), times, env=simulator.environment())
+    assert code == 0, error[-2000:]
+    return out.splitlines(), server
+
+
+def made(request=None):
+    from google.cloud import aiplatform_v1
+
+    return aiplatform_v1.CustomJob(name=NAME)
+
+
+def test_what_arrives_is_the_job_with_a_label_of_its_own(simulator):
+    (name, _), server = submitted(simulator, [made], times=2)
+    assert name == NAME
+    first, second = (request.custom_job for request in server.requests("CreateCustomJob"))
+    marks = [job.labels.pop(vertex.LABEL) for job in (first, second)]
+    assert len(set(marks)) == 2
+    assert first == second == parsed(job_of(order()))
+    assert server.requests("CreateCustomJob")[0].parent == "projects/p/locations/us-central1"
+
+
+REFUSALS = {
+    "RESOURCE_EXHAUSTED": "change --machine, --replicas or --region",
+    "PERMISSION_DENIED": "Change --project, or have roles/aiplatform.user",
+    "NOT_FOUND": "Change --project, --region",
+    "INVALID_ARGUMENT": "Change the flag that the words above are of: --machine",
+    "FAILED_PRECONDITION": "Change --region",
+    "UNAUTHENTICATED": "gcloud auth application-default login",
+}
+
+
+def test_a_refusal_is_one_message_with_the_flag_to_change(simulator):
+    refusals = [Refusal(grpc.StatusCode[code], f"words of {code}\nand more") for code in REFUSALS]
+    out, server = submitted(simulator, refusals, times=len(refusals))
+    for message, (code, advice) in zip(out, REFUSALS.items(), strict=True):
+        assert message.startswith(f"Vertex AI must allow the job. Received: {code}, words of {code} and more. ")
+        assert advice in message
+    assert not server.requests("ListCustomJobs")  # a refusal is an answer: nothing was lost
+
+
+def test_a_job_whose_reply_is_lost_or_does_not_come_is_found_and_not_sent_twice(simulator):
+    from google.cloud.aiplatform_v1 import types
+
+    nothing, found = types.ListCustomJobsResponse(), types.ListCustomJobsResponse(custom_jobs=[made()])
+    lost = [Refusal(grpc.StatusCode.UNAVAILABLE, "the connection broke"), Hang(30)]
+    out, server = submitted(simulator, lost, [nothing, found, nothing, found], times=2)
+    assert out == [NAME, NAME]
+    marks = [request.custom_job.labels[vertex.LABEL] for request in server.requests("CreateCustomJob")]
+    looked = [request.filter for request in server.requests("ListCustomJobs")]
+    assert looked == [f'labels.{vertex.LABEL}="{mark}"' for mark in marks for _ in range(2)]
+
+
+def test_a_job_that_did_not_arrive_is_sent_again_with_the_same_label(simulator):
+    out, server = submitted(simulator, [Refusal(grpc.StatusCode.UNAVAILABLE, "down"), made])
+    assert out == [NAME]
+    first, second = server.requests("CreateCustomJob")
+    assert first == second
+    assert len(server.requests("ListCustomJobs")) == vertex.LOOKS
+
+
+def test_a_job_that_cannot_be_looked_for_is_not_sent_again(simulator):
+    down = Refusal(grpc.StatusCode.UNAVAILABLE, "down")
+    (message,), server = submitted(simulator, [down], [down])
+    (sent,) = server.requests("CreateCustomJob")
+    assert "Whether the job is there is not known" in message
+    assert f"{vertex.LABEL}={sent.custom_job.labels[vertex.LABEL]}" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["", "17", "projects/p/locations/r/models/17", f"{NAME}/x", "projects//locations/r/customJobs/1"]
+)
+def test_what_is_no_job_s_name_is_refused(name):
+    with pytest.raises(UsageError, match="A job's name must be projects/PROJECT/locations/REGION/customJobs/ID"):
+        vertex.parsed(name)
+
+
+def test_a_name_has_its_page():
+    name = vertex.parsed(NAME)
+    assert name.full == NAME
+    assert name.console == (
+        "https://console.cloud.google.com/agent-platform/locations/us-central1/training/17?project=p"
+    )
