@@ -6,10 +6,11 @@ what it answers.
 """
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from typing import Any
 
-from trainer import storage
+from trainer import storage, vertex
 from trainer.environment import UsageError
 
 # The release of the exports' own TensorFlow (https://github.com/tensorflow/serving/issues/4129 has its date). Vertex
@@ -120,8 +121,6 @@ def deploy_model(
     there stay, without traffic. `service_account`: what the container runs as; Vertex's own if it is empty.
     """
     least, most = replicas
-    if not 1 <= least <= most:
-        raise UsageError(f"--replicas must be MIN,MAX with 1 <= MIN <= MAX. Received: {least},{most}.")
     deployed: dict[str, Any] = {
         "model": model,
         "displayName": name,
@@ -138,27 +137,43 @@ def deploy_model(
 
 def requests(
     *,
-    project: str,
-    region: str,
+    project: str | None,
+    region: str | None,
     name: str,
     model: str,
     machine: Mapping[str, Any],
-    image: str = "",
+    image: str | None = None,
     endpoint: str = "",
     replicas: tuple[int, int] = (1, 1),
     service_account: str = "",
 ) -> list[Request]:
     """All that deploys the export `model`, in order; what the service will name is MODEL_ID and ENDPOINT_ID.
 
-    `endpoint`: the id of one that is there, or its whole name; a new one if it is empty. Raises UsageError for a path
-    that Vertex cannot read.
+    `endpoint`: the id of one that is there, or its whole name; a new one if it is empty. Raises UsageError with
+    everything that is wrong with any of it.
     """
+    found = [
+        f"--{flag} must be given. Received: none."
+        for flag, value in (("project", project), ("region", region))
+        if not value
+    ]
     if not storage.in_bucket(model):
-        raise UsageError(f"--model must be in a bucket, gs://..., where Vertex can read it. Received: {model}.")
+        found.append(f"--model must be in a bucket, gs://..., where Vertex can read it. Received: {model or 'none'}.")
+    if "tpuTopology" in machine or str(machine["machineType"]).startswith(("ct", "cloud-tpu")):
+        found.append(
+            "--machine must be one that TensorFlow Serving's image runs on, with CPUs or GPUs. Received: "
+            f"{machine['machineType']}."
+        )
+    least, most = replicas
+    if not 1 <= least <= most:
+        found.append(f"--replicas must be at least 1, and --max_replicas no less. Received: {least} and {most}.")
+    if found:
+        raise UsageError("\n".join(found))
     parent = f"projects/{project}/locations/{region}"
     target = endpoint if "/" in endpoint else f"{parent}/endpoints/{endpoint or 'ENDPOINT_ID'}"
+    image = image or default_image(str(project), str(region), gpu="acceleratorType" in machine)
     return [
-        upload_model(parent=parent, name=name, model=model, image=image or default_image(project, region)),
+        upload_model(parent=parent, name=name, model=model, image=image),
         *([] if endpoint else [create_endpoint(parent=parent, name=name)]),
         deploy_model(
             endpoint=target,
@@ -171,9 +186,10 @@ def requests(
     ]
 
 
-def default_image(project: str, region: str) -> str:
+def default_image(project: str, region: str, *, gpu: bool = False) -> str:
     """Where docs/serving.md has SOURCE_IMAGE copied to."""
-    return f"{region}-docker.pkg.dev/{project}/hubtune/tensorflow-serving:{SOURCE_IMAGE.rpartition(':')[2]}"
+    tag = SOURCE_IMAGE.rpartition(":")[2] + ("-gpu" if gpu else "")
+    return f"{region}-docker.pkg.dev/{project.replace(':', '/')}/hubtune/tensorflow-serving:{tag}"
 
 
 # --- Submitting -----------------------------------------------------------------------------------
@@ -188,37 +204,53 @@ def message(request: Request) -> Any:
     return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
 
 
-def submit(wanted: list[Request], models: Any, endpoints: Any, say: Callable[[str], None]) -> str:
+def clients(region: str) -> tuple[Any, Any]:
+    """Google's clients of models and of endpoints, with whatever credentials the environment gives them."""
+    from google.cloud.aiplatform_v1.services import endpoint_service, model_service
+
+    options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"}
+    with vertex.said(f"a connection to {region}"):
+        return (
+            model_service.ModelServiceClient(client_options=options),
+            endpoint_service.EndpointServiceClient(client_options=options),
+        )
+
+
+def submit(wanted: list[Request], region: str) -> str:
     """Send the requests in order, each when the one before it is done; returns the endpoint's name.
 
-    `models`, `endpoints`: aiplatform_v1's ModelServiceClient and EndpointServiceClient. Raises what they raise, and
-    ValueError, naming what is under way, when an operation is not done WITHIN its time.
+    Says on standard error what it waits for. Raises vertex.Refused for what the service will not do; ValueError, naming
+    the operation, for what is not done WITHIN its time. What was made before that stays.
     """
     from concurrent.futures import TimeoutError as Late
 
+    models, endpoints = clients(region)
     calls = {
         "UploadModel": models.upload_model,
         "CreateEndpoint": endpoints.create_endpoint,
         "DeployModel": endpoints.deploy_model,
     }
-    named: dict[str, str] = {}
+    made: dict[str, str] = {}
     for request in wanted:
         method, sent = request["method"], message(request)
         if method == "DeployModel":
-            sent.deployed_model.model = named["UploadModel"]
-            sent.endpoint = named.get("CreateEndpoint", sent.endpoint)
-            named[method] = sent.endpoint
-        say(f"{method}: {sent.endpoint if method == 'DeployModel' else sent.parent}")
-        operation = calls[method](request=sent)
-        try:
-            reply = operation.result(timeout=WITHIN[method])
-        except Late:
-            raise ValueError(
-                f"{method} must be done within {WITHIN[method]:.0f} s. Received: nothing yet; it goes on as "
-                f"{operation.operation.name}. Look at it with `gcloud ai operations describe`."
-            ) from None
-        named.setdefault(method, getattr(reply, "model", "") or getattr(reply, "name", ""))
-    return named["DeployModel"]
+            sent.deployed_model.model = made["UploadModel"]
+            sent.endpoint = made.get("CreateEndpoint", sent.endpoint)
+        print(f"{method}: at most {WITHIN[method]:.0f} s", file=sys.stderr)
+        with vertex.said(f"{method} (made so far: {', '.join(made.values()) or 'nothing'})"):
+            operation = calls[method](request=sent, timeout=vertex.WITHIN, retry=None)
+            try:
+                reply = operation.result(timeout=WITHIN[method])
+            except Late:
+                raise ValueError(
+                    f"{method} must be done within {WITHIN[method]:.0f} s. Received: nothing yet; it goes on as "
+                    f"{operation.operation.name}. Look there: "
+                    f"https://console.cloud.google.com/vertex-ai/online-prediction/endpoints"
+                ) from None
+        made[method] = {"UploadModel": getattr(reply, "model", ""), "CreateEndpoint": getattr(reply, "name", "")}.get(
+            method, getattr(sent, "endpoint", "")
+        )
+    return made["DeployModel"]
 
 
 def predict_command(endpoint: str, region: str) -> str:
