@@ -16,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 from absl import flags
@@ -111,12 +113,19 @@ def look(order: Order) -> None:
             f"--encoder must be there. Received: {config.encoder}, which is not. Copy it, such as: gcloud storage cp "
             f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
         )
-    examples = json.loads(storage.read_text(manifest))["splits"]["train"]["examples"]
+    try:
+        examples = int(json.loads(storage.read_text(manifest))["splits"]["train"]["examples"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
     configs.check_replicas(config, order.host.devices * order.replicas, examples)
 
 
 def to_vertex(order: Order) -> int:
-    job = jobs.custom_job(
+    return submit(order, custom_job(order), "customJobs")
+
+
+def custom_job(order: Order) -> dict[str, Any]:
+    return jobs.custom_job(
         name=order.name,
         host=order.host,
         replicas=order.replicas,
@@ -130,11 +139,15 @@ def to_vertex(order: Order) -> int:
         network=NETWORK.value,
         labels=order.labels,
     )
+
+
+def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
+    """Print the job, or submit it, to the collection of its kind, once the buckets have been looked at."""
     if DRY_RUN.value:
         print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
         return environment.DONE
     look(order)
-    name = vertex.submit(job, order.project, order.region)
+    name = vertex.submit(job, order.project, order.region, collection)
     print(f"{name.full}\n{name.console}", flush=True)
     return follow.follow(name, LOOK_EVERY.value) if FOLLOW.value else environment.DONE
 

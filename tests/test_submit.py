@@ -67,7 +67,7 @@ def test_every_mistake_in_the_flags_is_told_at_once():
         *ARGUMENTS[:-1], "--machine=ct6e-standard-4t", "--set=data.batch_sise=3", "--data_dir=data/mine", env=NOWHERE
     )
     assert (done.returncode, done.stdout) == (2, "")
-    for words in ("from TPU v6e on", "the nearest is data.batch_size"):
+    for words in ("from TPU v6e on", "the nearest is data.batch_size", "--data_dir must be gs://"):
         assert words in done.stderr
     done = python("scripts/submit.py", "--set=data.batch_size=0", "--region=mars", "--labels=A=b", env=NOWHERE)
     assert done.returncode == 2

@@ -31,7 +31,9 @@ for _ in range(times):
 """
 
 
-def submitted(simulator, create: list, listing: list = (), times: int = 1) -> tuple[list[str], grpc_services.Server]:
+def submitted(
+    simulator, create: list, listing: list = (), times: int = 1, **environment: str
+) -> tuple[list[str], grpc_services.Server]:
     """What so many submissions end with, and the server that they came to."""
     from google.cloud.aiplatform_v1 import types
 
@@ -40,7 +42,7 @@ def submitted(simulator, create: list, listing: list = (), times: int = 1) -> tu
         f"{SERVICE}/ListCustomJobs": Method(types.ListCustomJobsRequest, listing or [types.ListCustomJobsResponse()]),
     }
     with grpc_services.serving(simulator, [HOST], methods) as server:
-        code, out, error = outcome(CLIENT, json.dumps(job_of(order())), times, env=simulator.environment())
+        code, out, error = outcome(CLIENT, json.dumps(job_of(order())), times, env=simulator.environment(**environment))
     assert code == 0, error[-2000:]
     return out.splitlines(), server
 
@@ -106,6 +108,17 @@ def test_a_job_that_cannot_be_looked_for_is_not_sent_again(simulator):
     (sent,) = server.requests("CreateCustomJob")
     assert "Whether the job is there is not known" in message
     assert f"{vertex.LABEL}={sent.custom_job.labels[vertex.LABEL]}" in message
+
+
+def test_credentials_that_cannot_be_renewed_are_said_and_nothing_is_looked_for(simulator, tmp_path):
+    user = {"type": "authorized_user", "client_id": "1", "client_secret": "2", "refresh_token": "3"}
+    (tmp_path / "user.json").write_text(json.dumps(user))
+    expired = {"do": "status", "status": 400, "match": "oauth2.googleapis.com", "times": -1}
+    with simulator.faults(expired):
+        (message,), server = submitted(simulator, [made], GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "user.json"))
+    assert message.startswith("Vertex AI needs credentials that are accepted. Received: ")
+    assert message.endswith("Renew them: gcloud auth application-default login.")
+    assert not server.requests("CreateCustomJob")
 
 
 @pytest.mark.parametrize(

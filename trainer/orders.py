@@ -83,16 +83,17 @@ def take(
 
     base = base_output_directory or f"gs://{bucket}/runs/{name}"
     try:
-        # A progress bar would fill the log; that one can be asked for all the same.
+        # A progress bar would fill the log; one can be asked for all the same.
         read = configs.load(config, ["logging.progress=off", *overrides], {"data_dir": data_dir, "encoder": encoder})
-        preset = re.sub(r"\.ya?ml$", "", config.rsplit("/", 1)[-1]) if config else ""
-        read, assumed, problems = in_the_cloud(read, preset, bucket)
-        notes += assumed
-        found += problems
         if not wrong:
             configs.check_replicas(read, host.devices * count)
     except UsageError as error:
         found.append(str(error))
+        read = Config(data_dir=data_dir or "", encoder=encoder or Config.encoder)
+    preset = re.sub(r"\.ya?ml$", "", config.rsplit("/", 1)[-1]) if config else ""
+    read, assumed, problems = in_the_cloud(read, preset, bucket)
+    notes += assumed
+    found += problems
     if not base_output_directory:
         notes.append(f"--base_output_directory={base}.")
     if not base.startswith("gs://"):

@@ -17,6 +17,7 @@ from trainer.environment import UsageError
 WITHIN = 30.0
 # A reply that is lost: looks for the job, the seconds before each, and how often it is sent in all.
 LOOKS, PAUSE, SENT = 3, 2.0, 3
+RENEW = "Renew them: gcloud auth application-default login."
 # On every job, so that a lost reply does not make two of it.
 LABEL = "hubtune_submission"
 
@@ -84,7 +85,7 @@ def said(doing: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         exceptions.InvalidArgument: "Change the flag that the words above are of: --machine, --accelerator, --region, "
         "--image, --labels, --service_account or --network.",
         exceptions.FailedPrecondition: "Change --region, --service_account or --network, or what they refer to.",
-        exceptions.Unauthenticated: "Renew the credentials: gcloud auth application-default login.",
+        exceptions.Unauthenticated: RENEW,
     }
     try:
         yield
@@ -96,7 +97,7 @@ def said(doing: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
             "login`, or set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
         ) from None
     except GoogleAuthError as error:
-        raise Refused(f"Vertex AI needs credentials that are accepted. Received: {_short(error)}") from None
+        raise Refused(f"Vertex AI needs credentials that are accepted. Received: {_short(error)} {RENEW}") from None
     except exceptions.GoogleAPICallError as error:
         status = error.grpc_status_code.name if error.grpc_status_code else str(error.code)
         more = next((words for kind, words in advice.items() if isinstance(error, kind)), "Run the same command again.")
@@ -135,6 +136,10 @@ def submit(job: Mapping[str, Any], project: str, region: str, collection: str = 
                 return parsed(create(parent=parent, **{kind: message}, timeout=WITHIN, retry=None).name)
         except lost as error:
             why = _short(error)
+            if (
+                "metadata from plugin" in why
+            ):  # gRPC's words for credentials that could not be renewed: nothing left here
+                raise Refused(f"Vertex AI needs credentials that are accepted. Received: {why} {RENEW}") from None
             print(f"no reply to the submission ({why[:200]}). Looking for the job.", file=sys.stderr)
         answered, found = _look(listing, parent, mark)
         if found:
