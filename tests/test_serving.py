@@ -6,16 +6,25 @@ import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import gcs
+import grpc
+import grpc_services
 import model_server
 import numpy as np
 import pytest
 import requests
 import tensorflow as tf
 import tf_keras
-from conftest import ROOT
-from google.protobuf import json_format
+import yaml
+from conftest import ROOT, outcome, python
+from google.cloud.aiplatform_v1 import types
+from google.longrunning import operations_pb2
+from google.protobuf import json_format, struct_pb2
+from grpc_services import Method, Refusal
 from tensorflow_serving.apis import predict_pb2
+from test_submit import NOWHERE, put
 
 from trainer import build, export, predict, serving
 from trainer.environment import UsageError
@@ -163,19 +172,11 @@ def test_the_document_s_shell_lines_parse_and_the_folder_is_as_the_server_wants_
 # --- The export ---------------------------------------------------------------------------------------
 
 
-def test_an_export_s_operators_are_those_that_the_document_names(finished_run):
-    code = """
-import sys
-from tensorflow.python.framework import op_def_registry
-from trainer import serving
-print(*sorted(name for name in serving.operators(sys.argv[1]) if op_def_registry.get(name) is None))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(finished_run / "export")], cwd=ROOT, text=True, capture_output=True, check=True
-    )
+def test_an_export_s_operators_are_tensorflow_s_and_those_that_the_document_names(finished_run):
+    found = {name for name in serving.operators(str(finished_run / "export")) if not hasattr(tf.raw_ops, name)}
     page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
     listed = re.search(r"not TensorFlow's own: (.*?) of TensorFlow Text", page, re.S)[1]
-    assert done.stdout.split() == re.findall(r"`(\w+)`", listed)
+    assert sorted(found) == re.findall(r"`(\w+)`", listed)
 
 
 def test_an_export_that_tensorflow_serving_could_not_load_is_refused(tiny, tmp_path):
@@ -227,6 +228,21 @@ def test_the_requests_are_ones_that_the_service_knows():
     assert deploy.deployed_model.service_account == "me@x"
 
 
+def test_the_document_s_commands_print_what_would_be_done(tmp_path):
+    environment = {**NOWHERE, "PROJECT": "p", "REGION": "europe-west4", "BUCKET": "b", "ENDPOINT": "17"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    printed = []
+    for line in block("serve").splitlines():
+        command = f"{line.partition('#')[0].replace(' --dry_run', '')} --dry_run"
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        printed.append([serving.message(request) for request in yaml.safe_load_all(done.stdout)])
+    assert [len(messages) for messages in printed] == [3, 3, 2]
+    assert printed[0] == printed[1]
+    assert printed[2][1].endpoint == "projects/p/locations/europe-west4/endpoints/17"
+    assert printed[2][1].deployed_model.dedicated_resources.max_replica_count == 4
+
+
 def test_a_field_that_the_service_does_not_know_fails():
     request = serving.create_endpoint(parent="projects/p/locations/r", name="n")
     request["request"]["endpoint"]["displayNam"] = "n"
@@ -241,15 +257,25 @@ def test_an_endpoint_that_is_there_is_not_made():
         assert serving.message(wanted[1]).endpoint == "projects/project/locations/europe-west4/endpoints/123"
 
 
-@pytest.mark.parametrize("replicas", [(0, 1), (2, 1)])
-def test_wrong_numbers_of_replicas_are_refused(replicas):
-    with pytest.raises(UsageError, match=r"1 <= MIN <= MAX\. Received: \d,1"):
-        serving.requests(**WANTED, machine=MACHINE, replicas=replicas)
+def test_every_mistake_is_told_at_once():
+    wrong = {"project": None, "region": "", "name": "n", "model": "/run/model"}
+    with pytest.raises(UsageError) as caught:
+        serving.requests(**wrong, machine={"machineType": "ct5lp-hightpu-1t", "tpuTopology": "1x1"}, replicas=(2, 1))
+    assert str(caught.value).splitlines() == [
+        "--project must be given. Received: none.",
+        "--region must be given. Received: none.",
+        "--model must be in a bucket, gs://..., where Vertex can read it. Received: /run/model.",
+        "--machine must be one that TensorFlow Serving's image runs on, with CPUs or GPUs. Received: ct5lp-hightpu-1t.",
+        "--replicas must be at least 1, and --max_replicas no less. Received: 2 and 1.",
+    ]
 
 
-def test_a_model_that_vertex_cannot_read_is_refused():
-    with pytest.raises(UsageError, match=r"--model must be in a bucket.*Received: /run/model"):
-        serving.requests(**{**WANTED, "model": "/run/model"}, machine=MACHINE)
+def test_a_gpu_takes_the_image_for_gpus():
+    assert serving.default_image("google.com:p", "r", gpu=True).endswith(
+        "/google.com/p/hubtune/tensorflow-serving:2.20.0-gpu"
+    )
+    upload = serving.requests(**WANTED, machine=MACHINE)[0]
+    assert upload["request"]["model"]["containerSpec"]["imageUri"].endswith("tensorflow-serving:2.20.0-gpu")
 
 
 def test_the_export_is_put_where_tensorflow_serving_looks(finished_run, tmp_path):
@@ -263,3 +289,122 @@ def test_the_export_is_put_where_tensorflow_serving_looks(finished_run, tmp_path
         for folder in (tmp_path / "run/serving/1", model)
     )
     assert there == here
+
+
+HOST = "europe-west4-aiplatform.googleapis.com"
+PACKAGE = "/google.cloud.aiplatform.v1"
+PARENT = "projects/p/locations/europe-west4"
+MODEL, ENDPOINT = f"{PARENT}/models/7", f"{PARENT}/endpoints/17"
+
+
+def done(reply) -> operations_pb2.Operation:
+    """An operation of the service that has ended with this reply."""
+    operation = operations_pb2.Operation(name=f"{PARENT}/operations/1", done=True)
+    operation.response.Pack(type(reply).pb(reply))
+    return operation
+
+
+UNDER_WAY = operations_pb2.Operation(name=f"{PARENT}/operations/2")
+
+
+def methods(deploy=None, status=()) -> dict[str, Method]:
+    return {
+        f"{PACKAGE}.ModelService/UploadModel": Method(
+            types.UploadModelRequest, [done(types.UploadModelResponse(model=MODEL))]
+        ),
+        f"{PACKAGE}.EndpointService/CreateEndpoint": Method(
+            types.CreateEndpointRequest, [done(types.Endpoint(name=ENDPOINT))]
+        ),
+        f"{PACKAGE}.EndpointService/DeployModel": Method(types.DeployModelRequest, [deploy or UNDER_WAY]),
+        "/google.longrunning.Operations/GetOperation": Method(operations_pb2.GetOperationRequest, list(status)),
+    }
+
+
+def objects(simulator, prefix: str) -> set[str]:
+    with gcs.DIRECT.open(
+        f"http://127.0.0.1:{simulator.port}/storage/v1/b/bucket/o?prefix={prefix}", timeout=10
+    ) as reply:
+        return {found["name"].removeprefix(prefix) for found in json.loads(reply.read()).get("items", [])}
+
+
+SERVE = ["scripts/submit.py", "--serve", "--model=gs://bucket/run/model", "--project=p", "--region=europe-west4"]
+
+
+def test_what_is_deployed_is_what_is_printed(simulator, finished_run):
+    """The command, against a bucket and local services that speak the service's own messages."""
+    for path in (finished_run / "export").glob("**/*"):
+        if path.is_file():
+            put(simulator, f"run/model/{path.relative_to(finished_run / 'export')}", path.read_bytes())
+    printed = python(*SERVE, "--dry_run", env=NOWHERE)
+    assert printed.returncode == 0, printed.stderr
+    expected = [serving.message(request) for request in yaml.safe_load_all(printed.stdout)]
+    expected[2].endpoint, expected[2].deployed_model.model = ENDPOINT, MODEL  # which the service names
+    answers = methods(status=[UNDER_WAY, done(types.DeployModelResponse())])
+    with grpc_services.serving(simulator, [HOST], answers) as server:
+        run = python(*SERVE, env=simulator.environment())
+        came = [server.requests(name)[0] for name in ("UploadModel", "CreateEndpoint", "DeployModel")]
+    assert run.returncode == 0, run.stderr
+    assert came == expected
+    assert objects(simulator, "run/serving/1/") == objects(simulator, "run/model/")
+    assert expected[0].model.artifact_uri == "gs://bucket/run/serving"
+    endpoint, command = run.stdout.splitlines()
+    assert endpoint == ENDPOINT
+    assert command == serving.predict_command(ENDPOINT, "europe-west4")
+    subprocess.run(["bash", "-n"], input=command, text=True, check=True)
+    assert f"https://{HOST}/v1/{ENDPOINT}:predict" in command
+    body = json.loads(re.search(r"-d '(.*)'$", command)[1])
+    assert set(body) == {"instances"}
+
+
+DEPLOY = """
+import sys
+from trainer import serving
+serving.WITHIN = dict.fromkeys(serving.WITHIN, 3.0)
+flags = {"project": "p", "region": "europe-west4", "name": "n", "model": "gs://bucket/run/model"}
+wanted = serving.requests(**flags, machine={"machineType": "n1-standard-4"})
+for _ in range(int(sys.argv[1])):
+    try:
+        print(serving.submit(wanted, "europe-west4"))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_a_refusal_and_a_deployment_without_end_are_each_one_message(simulator):
+    answers = methods(status=[UNDER_WAY])
+    no_quota = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "no such machines")
+    answers[f"{PACKAGE}.EndpointService/DeployModel"].answers = [no_quota, UNDER_WAY]
+    with grpc_services.serving(simulator, [HOST], answers):
+        code, out, error = outcome(DEPLOY, 2, env=simulator.environment())
+    assert code == 0, error[-2000:]
+    refused, late = out.splitlines()
+    assert (
+        f"must allow DeployModel (made so far: {MODEL}, {ENDPOINT}). Received: RESOURCE_EXHAUSTED, no such" in refused
+    )
+    assert "change --machine" in refused
+    assert f"DeployModel must be done within 3 s. Received: nothing yet; it goes on as {UNDER_WAY.name}" in late
+
+
+def test_the_document_s_client_of_an_endpoint_gets_the_export_s_scores(simulator, signature):
+    def answer(request: types.PredictRequest) -> types.PredictResponse:
+        rows = [json_format.MessageToDict(row) for row in request._pb.instances]
+        reply = types.PredictResponse(deployed_model_id="1", model=MODEL)
+        for row in model_server.rest(signature, {"instances": rows})["predictions"]:
+            reply._pb.predictions.append(json_format.ParseDict(row, struct_pb2.Value()))
+        return reply
+
+    code = (
+        block("vertex-client")
+        + """
+import json, sys
+client = aiplatform_v1.PredictionServiceClient(client_options={"api_endpoint": sys.argv[1]})
+print(json.dumps(predict(client, sys.argv[2], json.loads(sys.argv[3]))))
+"""
+    )
+    ask = {f"{PACKAGE}.PredictionService/Predict": Method(types.PredictRequest, [answer])}
+    with grpc_services.serving(simulator, [HOST], ask) as server:
+        status, out, error = outcome(code, HOST, ENDPOINT, json.dumps(TEXTS[:2]), env=simulator.environment())
+        assert server.requests("Predict")[0].endpoint == ENDPOINT
+    assert status == 0, error[-2000:]
+    own = np.array(list(predict.score(signature, [[text] for text in TEXTS[:2]])))
+    assert np.array([row["scores"] for row in json.loads(out)]) == pytest.approx(own, abs=1e-6)

@@ -225,10 +225,10 @@ def submit(wanted: list[Request], region: str) -> str:
     from concurrent.futures import TimeoutError as Late
 
     models, endpoints = clients(region)
-    calls = {
-        "UploadModel": models.upload_model,
-        "CreateEndpoint": endpoints.create_endpoint,
-        "DeployModel": endpoints.deploy_model,
+    steps = {  # the call, and what it names
+        "UploadModel": (models.upload_model, lambda sent, reply: reply.model),
+        "CreateEndpoint": (endpoints.create_endpoint, lambda sent, reply: reply.name),
+        "DeployModel": (endpoints.deploy_model, lambda sent, reply: sent.endpoint),
     }
     made: dict[str, str] = {}
     for request in wanted:
@@ -236,20 +236,18 @@ def submit(wanted: list[Request], region: str) -> str:
         if method == "DeployModel":
             sent.deployed_model.model = made["UploadModel"]
             sent.endpoint = made.get("CreateEndpoint", sent.endpoint)
+        call, named = steps[method]
         print(f"{method}: at most {WITHIN[method]:.0f} s", file=sys.stderr)
         with vertex.said(f"{method} (made so far: {', '.join(made.values()) or 'nothing'})"):
-            operation = calls[method](request=sent, timeout=vertex.WITHIN, retry=None)
+            operation = call(request=sent, timeout=vertex.WITHIN, retry=None)
             try:
-                reply = operation.result(timeout=WITHIN[method])
+                made[method] = named(sent, operation.result(timeout=WITHIN[method]))
             except Late:
                 raise ValueError(
                     f"{method} must be done within {WITHIN[method]:.0f} s. Received: nothing yet; it goes on as "
-                    f"{operation.operation.name}. Look there: "
-                    f"https://console.cloud.google.com/vertex-ai/online-prediction/endpoints"
+                    f"{operation.operation.name}. Look at it there: "
+                    "https://console.cloud.google.com/vertex-ai/online-prediction/endpoints"
                 ) from None
-        made[method] = {"UploadModel": getattr(reply, "model", ""), "CreateEndpoint": getattr(reply, "name", "")}.get(
-            method, getattr(sent, "endpoint", "")
-        )
     return made["DeployModel"]
 
 
