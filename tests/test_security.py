@@ -6,6 +6,7 @@ What leads out of a folder is refused where it is read: test_sources, test_recor
 import ast
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import gcs
 import pytest
 from conftest import ROOT
+
+from trainer import preflight, sources
 
 SOURCES = sorted([*(ROOT / "trainer").glob("*.py"), *(ROOT / "scripts").glob("*.py")])
 
@@ -92,6 +95,13 @@ def test_a_file_runs_nothing_that_it_was_given_and_names_no_credential(path):
 )  # fmt: skip
 def test_the_look_at_a_file_sees_it(line):
     assert wrong("a.py", line)
+
+
+def test_the_document_lists_the_permissions_that_are_asked_for():
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"`(storage\.objects\.\w+)`", page)) == preflight.WRITE
+    assert preflight.WRITE[: len(preflight.READ)] == preflight.READ
+    assert f"more than {sources.MEMBER_BYTES >> 20} MB" in page
 
 
 # --- A run --------------------------------------------------------------------------------------------
