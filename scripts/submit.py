@@ -1,8 +1,9 @@
-"""Submit a training job to Vertex AI, or print it.
+"""Submit a training job to Vertex AI, or print it; or deploy what a job exported.
 
   python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
   the same without --dry_run, with --follow     looks at the buckets, submits, prints the job's log until it ends
   python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
+  python scripts/submit.py --serve --model=gs://B/runs/NAME/model --project=P --region=us-central1 [--dry_run]
 
 --machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
 GPU each), tpu_v2, tpu_v3, tpu_v5e. --dry_run prints a CustomJob as YAML on standard output, and reaches nothing.
@@ -22,7 +23,7 @@ import yaml
 from absl import flags
 
 import trainer
-from trainer import ai_platform, buckets, environment, follow, jobs, orders, preflight, storage, vertex
+from trainer import ai_platform, buckets, environment, follow, hosts, jobs, orders, preflight, serving, storage, vertex
 from trainer import config as configs
 from trainer.environment import UsageError
 from trainer.orders import Order
@@ -55,6 +56,10 @@ FOLLOW = flags.DEFINE_bool(
     "follow", False, "print the job's log until it ends; code 1 if it failed, 75 if it was stopped"
 )
 FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "follow this job, by the name that was printed; submit nothing")
+SERVE = flags.DEFINE_bool("serve", False, "deploy an export to an endpoint; see docs/serving.md")
+MODEL = flags.DEFINE_string("model", None, "serve: the export; default: BASE_OUTPUT_DIRECTORY/model")
+ENDPOINT = flags.DEFINE_string("endpoint", "", "serve: the id of an endpoint that is there; default: a new one")
+MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "serve: machines under load; default: --replicas")
 LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
 
 # Flags that AI Platform had no counterpart for.
@@ -175,11 +180,39 @@ def to_ai_platform(order: Order) -> int:
     return environment.FAILED if done.returncode else environment.DONE
 
 
+def serve() -> int:
+    base = BASE.value or (f"gs://{BUCKET.value}/runs/{NAME.value}" if BUCKET.value and NAME.value else "")
+    model = (MODEL.value or (f"{base.rstrip('/')}/model" if base else "")).rstrip("/")
+    host, replicas = hosts.chosen(MACHINE.value or "n1-standard-4", ACCELERATOR.value, "", REPLICAS.value)
+    wanted = serving.requests(
+        project=PROJECT.value,
+        region=REGION.value,
+        name=NAME.value or "hubtune",
+        model=model,
+        machine=jobs.machine_spec(host),
+        image=IMAGE.value,
+        endpoint=ENDPOINT.value,
+        replicas=(replicas, MAX_REPLICAS.value or replicas),
+        service_account=ACCOUNT.value,
+    )
+    if DRY_RUN.value:
+        print(yaml.safe_dump_all(wanted, sort_keys=False, allow_unicode=True, width=1000), end="")
+        return environment.DONE
+    preflight.check({"model": (model, True)}, REGION.value)
+    serving.check(model)
+    serving.publish(model)
+    endpoint = serving.submit(wanted, str(REGION.value))
+    print(f"{endpoint}\n{serving.predict_command(endpoint, str(REGION.value))}")
+    return environment.DONE
+
+
 def main(argv: list[str]) -> int:
     environment.no_arguments(argv)
     environment.check()
     if FOLLOW_JOB.value:
         return follow.follow(vertex.parsed(FOLLOW_JOB.value), LOOK_EVERY.value)
+    if SERVE.value:
+        return serve()
     order = read_order()
     return {"vertex": to_vertex, "ai_platform": to_ai_platform}[TARGET.value](order)
 

@@ -62,6 +62,25 @@ print(open(f"{here}/a").read(), storage.read_text("gs://bucket/back/a"), storage
     ]
 
 
+def test_an_object_whose_name_leaves_its_folder_is_not_copied(simulator, tmp_path):
+    code = """
+for name in ("../../out", f"{sys.argv[1]}/out"):
+    buckets.write(f"{folder}/a", b"fine")
+    buckets.write(f"{folder}/{name}", b"bad")
+    for copied in (storage.local, lambda path: storage.copy_folder(path, sys.argv[1] + "/deep/er/here")):
+        try:
+            print("copied", copied(folder))
+        except ValueError as error:
+            print(error)
+    storage.remove(folder)
+"""
+    said = python(simulator, code, str(tmp_path))[0].splitlines()
+    assert len(said) == 4
+    for line, name in zip(said, ["../../out"] * 2 + [f"{tmp_path}/out"] * 2, strict=True):
+        assert f"must stay in that folder. Received: {name!r}. It was not followed." in line
+    assert not list(tmp_path.glob("**/out"))
+
+
 def test_what_tensorflow_wrote_is_seen_and_what_storage_wrote_is_read(simulator):
     code = """
 tf.saved_model.save(tf.Module(), folder)

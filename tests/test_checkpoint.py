@@ -155,6 +155,16 @@ def test_a_list_that_cannot_be_read_is_not_taken_for_none(folder, content):
         checkpoint.restore(series(folder))
 
 
+@pytest.mark.parametrize("name", ["../other/ckpt-1", "/other/ckpt-1", "ckpt-1/../../ckpt-2", "other"])
+def test_a_listed_name_that_leaves_the_folder_is_not_followed(tmp_path, name):
+    fill(series(tmp_path), 1)
+    (tmp_path / "checkpoint").write_text(
+        f'model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "{name}"\nall_model_checkpoint_paths: "ckpt-1"\n'
+    )
+    with pytest.raises(ValueError, match=f"of its own folder, ckpt-STEP. Received: '{name}'. It was not followed"):
+        checkpoint.restore(series(tmp_path))
+
+
 def test_the_folder_can_be_moved(folder, tmp_path):
     assert str(folder) not in (folder / "checkpoint").read_text()
     moved = folder.rename(tmp_path / "moved")

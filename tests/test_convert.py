@@ -207,6 +207,20 @@ def test_a_missing_file_is_named(hugging_face, remove, message):
         convert.hugging_face(folder)
 
 
+def test_what_would_run_or_lead_elsewhere_is_not_read(hugging_face, tmp_path):
+    """Weights in parts, whose index names files, and pickled ones."""
+    folder = hugging_face()
+    (folder / "model.safetensors").rename(tmp_path / "weights")
+    index = {"weight_map": {"bert.pooler.dense.bias": str(tmp_path / "weights"), "x": "../weights"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nmkdir\n(S'" + bytes(tmp_path / "made") + b"'\ntR.")
+    with pytest.raises(
+        ValueError, match=r"--source=hf:DIR needs model.safetensors in DIR. Received: .*hf, which has none"
+    ):
+        convert.hugging_face(folder)
+    assert not (tmp_path / "made").exists()
+
+
 def test_missing_weights_are_named(hugging_face):
     gone = ["encoder.layer.1.output.dense.bias", "pooler.dense.weight"]
     message = r"model.safetensors must hold the weights of a whole BERT encoder. Received: one without "

@@ -68,6 +68,13 @@ def test_a_download_is_kept_under_its_name_and_not_fetched_again(server, tmp_pat
     assert [p.name for p in folder.iterdir()] == ["archive.tar.gz"]
 
 
+@pytest.mark.parametrize("path", ["", "/", "/..", "/a/.."])
+def test_a_url_that_names_no_file_is_refused(tmp_path, path):
+    with pytest.raises(ValueError, match=r"--source must be a URL that ends in a file's name\. Received: http"):
+        downloads.download(f"http://127.0.0.1:1{path}", tmp_path / "in", None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cut_download_goes_on(server, tmp_path):
     server.cut = 3 << 20
     for _ in range(2):

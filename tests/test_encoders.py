@@ -1,6 +1,9 @@
 import hashlib
+import http.server
+import io
 import shutil
 import socket
+import tarfile
 import threading
 import time
 
@@ -156,6 +159,30 @@ def test_a_silent_server_is_given_up_and_the_processes_timeout_put_back(cache, m
 
 
 # --- Folders --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../out", "a/../../out", "link"])
+def test_an_archive_of_the_hub_s_that_leaves_its_folder_is_refused(cache, tmp_path, name):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(member)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(packed.getvalue())
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/google/bert/1"
+        with pytest.raises(ValueError, match=r"must be in the Hub's cache or in reach.*(is invalid|Unexpected object)"):
+            encoders.resolve(url, preprocess=url)
+        server.shutdown()
+    assert not list(tmp_path.glob("**/out"))
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import build, export, predict, records
+from trainer import build, export, predict, records, serving
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,11 @@ def test_a_text_has_the_same_scores_in_any_company(loaded, test_split):
 
 def test_it_holds_its_vocabulary(moved, tiny):
     assert (moved / "assets/vocab.txt").read_bytes() == (tiny / "preprocess/assets/vocab.txt").read_bytes()
+
+
+def test_it_holds_no_operator_that_tensorflow_serving_lacks(moved, tiny):
+    serving.check(str(moved))
+    assert "TFText>RoundRobinTrim" in serving.operators(str(tiny / "preprocess"))  # the whole preprocessor does
 
 
 def test_the_job_reports_how_near_the_export_came(finished_run):

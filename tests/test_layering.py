@@ -11,7 +11,7 @@ LAYERS = [
     "buckets vertex image_builds",
     "lease preflight follow project_setup",
     "storage",
-    "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
+    "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering serving",
     "sources convert model data steps baseline export inspection strategies jobs orders",
     "prepare random_encoders evaluation",
     "build tpu_trace",
@@ -89,6 +89,7 @@ def test_google_s_clients_stay_behind_their_doors():
         "follow",  # their logs
         "image_builds",
         "project_setup",
+        "serving",
     }
 
 

@@ -159,6 +159,30 @@ def test_a_tampered_manifest_is_refused(written, tamper, message):
     assert path in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/../../b", "gs://other/x", "..\\x", "..", "", "a/b.tfrecord", "x\0"]
+)
+def test_a_shard_s_name_that_leaves_its_folder_is_refused(written, name):
+    folder, description = written
+    shard = dataclasses.replace(description.splits["train"].shards[0], name=name)
+    train = dataclasses.replace(description.splits["train"], shards=(shard,))
+    records.write_manifest(folder, dataclasses.replace(description, splits={"train": train}))
+    with pytest.raises(ValueError, match="must name its shards by plain file names") as caught:
+        records.read_manifest(folder)
+    assert f"Received: {name!r}. They were not read." in str(caught.value)
+
+
+def test_a_shard_that_is_a_link_out_of_its_folder_is_refused(written, tmp_path):
+    folder, description = written
+    shards = description.splits["train"].shards
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    (tmp_path / shards[0].name).rename(elsewhere)
+    (tmp_path / shards[0].name).symlink_to(elsewhere)
+    for check in (lambda: records.check_sizes(folder, description), lambda: records.check_shards(folder, shards)):
+        with pytest.raises(ValueError, match=f"must stay in that folder. Received: '{shards[0].name}'"):
+            check()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "1"])
 def test_a_manifest_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "dataset.json").write_text(text)

@@ -126,12 +126,21 @@ def test_a_member_that_leaves_its_folder_is_refused(archive, name):
     assert f"{name!r}. It was not read." in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_a_link_is_refused(tmp_path, kind):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_a_link_and_a_device_are_refused(tmp_path, kind):
     with tarfile.open(tmp_path / "acl.tar.gz", "w:gz") as archive:
         add(archive, "aclImdb/train/pos/0_9.txt", b"", type=kind, linkname="secret.txt")
     with pytest.raises(ValueError, match=r"must hold plain files inside its folder"):
         imdb(tmp_path / "acl.tar.gz")
+
+
+def test_a_member_that_would_fill_the_memory_is_refused(tmp_path):
+    bomb = tmp_path / "acl.tar.gz"
+    with tarfile.open(bomb, "w:gz") as archive:
+        add(archive, "aclImdb/train/pos/0_9.txt", bytes(sources.MEMBER_BYTES + 1))
+    assert bomb.stat().st_size < sources.MEMBER_BYTES / 900
+    with pytest.raises(ValueError, match=r"at most 67,108,864 bytes. Received: the member 'aclImdb/train/pos/0_9.txt'"):
+        imdb(bomb)
 
 
 NOISE = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz .,", k=5000)).encode()

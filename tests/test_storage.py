@@ -79,6 +79,21 @@ def test_a_folder_is_copied_with_its_folders_and_the_original_stays(tmp_path):
     assert contents(source) == contents(tmp_path / "to") == contents(tmp_path / "slash") == before
 
 
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..", "", "a\\b", "a\0b", "link/x"])
+def test_a_name_that_leaves_its_folder_is_not_followed(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="must stay in that folder") as caught:
+        storage.inside(str(tmp_path / "folder"), name)
+    assert f"Received: {name!r}. It was not followed." in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["{}/folder", "gs://bucket/folder"])
+def test_a_name_that_stays_is(tmp_path, folder):
+    folder = folder.format(tmp_path)
+    assert storage.inside(folder, "a/b..c.txt") == f"{folder}/a/b..c.txt"
+
+
 def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
     for name in ("old", "new"):
         storage.make_folder(f"{tmp_path}/{name}")

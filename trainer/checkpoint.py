@@ -7,6 +7,7 @@ writing was cut is never seen.
 
 import contextlib
 import dataclasses
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -46,6 +47,12 @@ def listed(folder: str) -> list[str]:
         raise ValueError(
             f"{storage.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. "
             "Remove it to start the run again."
+        )
+    strange = [name for name in state.all_model_checkpoint_paths if not re.fullmatch(rf"{PREFIX}\d+", name)]
+    if strange:  # what is listed is read, and when it is old, removed
+        raise ValueError(
+            f"{storage.join(folder, 'checkpoint')} must list checkpoints of its own folder, {PREFIX}STEP. Received: "
+            f"{strange[0]!r}. It was not followed."
         )
     return [storage.join(folder, name) for name in state.all_model_checkpoint_paths]
 

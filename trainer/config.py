@@ -140,10 +140,34 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[name] = value
 
 
+def _parsed(text: str) -> Any:
+    """What YAML holds: plain values alone. Raises YAMLError with every key that is given twice, and every other tag."""
+    found, seen, left = [], set(), [yaml.compose(text, yaml.SafeLoader)]
+    while left:
+        node = left.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.tag not in (*yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:merge"):
+            found.append((node.start_mark.line + 1, f"the tag {node.tag!r}, which would make an object"))
+        elif isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            found += [
+                (key.start_mark.line + 1, f"the key {key.value!r} a second time")
+                for place, (key, _) in enumerate(node.value)
+                if key.value in keys[:place]
+            ]
+        if not isinstance(node, yaml.ScalarNode):
+            left += [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+    if found:
+        raise yaml.YAMLError("; ".join(f"line {line} has {what}" for line, what in sorted(found)))
+    return yaml.safe_load(text)
+
+
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
         with open(storage.local(path), encoding="utf-8") as file:
-            loaded = yaml.safe_load(file)
+            loaded = _parsed(file.read())
     except OSError as error:
         why = error.strerror or error
         raise UsageError(f"--config must name a YAML file. Received: {path} ({why}).") from None

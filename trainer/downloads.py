@@ -103,7 +103,10 @@ def download(url: str, folder: Path, sha256: str | None, timeout: float = 30.0) 
 
     Raises ValueError if it cannot be had (a server silent for `timeout` seconds included), or if its hash is another.
     """
-    path = folder / Path(urllib.parse.urlparse(url).path).name
+    name = Path(urllib.parse.urlparse(url).path).name
+    if name in ("", ".."):
+        raise ValueError(f"--source must be a URL that ends in a file's name. Received: {url}.")
+    path = folder / name
     if path.is_file():
         if sha256:
             check_sha256(path, sha256)

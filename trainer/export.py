@@ -51,7 +51,9 @@ def build(
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
     function = tf.function(serve, input_signature=signature)
     module = tf.Module()
-    module.tokenizer = tokenizer.saved_model  # its vocabulary becomes an asset
+    # Its vocabulary becomes an asset. The rest of a preprocessor packs, with an operator (TFText>RoundRobinTrim) that
+    # TensorFlow Serving does not have.
+    module.tokenizer = tokenizer.saved_model.tokenize
     module.model_variables = model.variables  # without Keras's own metadata: plain TensorFlow serves it
     module.names = names
     module.serve = function

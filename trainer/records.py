@@ -11,6 +11,7 @@ A record is a tf.train.Example:
 import dataclasses
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -108,6 +109,13 @@ def read_manifest(folder: str) -> Manifest:
             raise ValueError(f"{path} must have format {FORMAT}. Received: {version}. Prepare the data again.")
         content["vocabulary"] = Vocabulary(**content["vocabulary"])
         content["labels"] = tuple(content["labels"])
+        names = [shard["name"] for split in content["splits"].values() for shard in split["shards"]]
+        out = [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]
+        if out:
+            raise ValueError(
+                f"{path} must name its shards by plain file names. Received: {', '.join(map(repr, out[:5]))}. They "
+                "were not read."
+            )
         content["splits"] = {
             name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
             for name, split in content["splits"].items()
@@ -130,7 +138,7 @@ def check_sizes(folder: str, manifest: Manifest) -> None:
     """Raises ValueError, naming every shard that is missing or not of the manifest's size. Reads no shard."""
     wrong = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards):
-        path = storage.join(folder, shard.name)
+        path = storage.inside(folder, shard.name)
         if not storage.exists(path):
             wrong.append(f"{shard.name} is missing")
         elif (size := storage.size(path)) != shard.bytes:
@@ -231,7 +239,7 @@ def check_shards(folder: str, shards: Sequence[Shard]) -> None:
 
 
 def _read_shard(folder: str, shard: Shard) -> bytes:
-    path = storage.join(folder, shard.name)
+    path = storage.inside(folder, shard.name)
     data = storage.read_bytes(path)
     if len(data) != shard.bytes or storage.crc32c(data) != shard.crc32c:
         raise ValueError(

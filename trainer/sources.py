@@ -71,6 +71,9 @@ def movie_snippets(*, ratings: bool) -> Iterator[Row]:
 # --- IMDB -----------------------------------------------------------------------------------------
 
 _REVIEW = re.compile(r"(?:.*/)?((train|test)/(pos|neg)/[^/]+\.txt)")
+# Of a member, unpacked: gzip makes a thousand bytes of one. A review has at most 14 kB; the original archive also holds
+# bags of words, of tens of MB.
+MEMBER_BYTES = 1 << 26
 _LABELS = {"pos": "positive", "neg": "negative"}
 
 
@@ -106,10 +109,16 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(path) as archive:
             for member in archive:
                 parts = Path(member.name).parts
-                if member.name.startswith("/") or ".." in parts or member.issym() or member.islnk():
+                plain = member.isdir() or (member.isreg() and not member.issparse())
+                if member.name.startswith("/") or ".." in parts or not plain:
                     raise ValueError(
                         f"{path} must hold plain files inside its folder. Received: the member {member.name!r}. It "
                         "was not read."
+                    )
+                if member.size > MEMBER_BYTES:
+                    raise ValueError(
+                        f"{path} must hold files of at most {MEMBER_BYTES:,} bytes. Received: the member "
+                        f"{member.name!r}, of {member.size:,}. It was not read."
                     )
                 if member.isfile():
                     file = archive.extractfile(member)

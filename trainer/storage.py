@@ -29,6 +29,21 @@ def join(folder: str, *names: str) -> str:
     return os.path.join(folder, *names)
 
 
+def inside(folder: str, name: str) -> str:
+    """The path in `folder` of a name that a manifest, a list or a bucket holds.
+
+    Raises ValueError, naming it, if it leads out of the folder: by its letters, or by a link on this disk.
+    """
+    path = join(folder, name)
+    leaves = not name or name.startswith("/") or ".." in name.split("/") or any(c in name for c in "\\\0")
+    if not leaves and not in_bucket(folder):
+        root = os.path.realpath(folder)
+        leaves = not os.path.realpath(path).startswith(root.rstrip("/") + "/")
+    if leaves:
+        raise ValueError(f"A name in {folder} must stay in that folder. Received: {name!r}. It was not followed.")
+    return path
+
+
 def in_bucket(path: str) -> bool:
     return buckets.is_ours(path)
 
@@ -91,11 +106,12 @@ def _files(folder: str) -> list[str]:
 
 def copy_folder(source: str, target: str) -> None:
     for name in _files(source):
+        path = inside(target, name)  # an object's name may hold anything
         if in_bucket(source) or in_bucket(target):
-            buckets.copy(join(source, name), join(target, name))
+            buckets.copy(join(source, name), path)
         else:
-            make_folder(os.path.dirname(join(target, name)))
-            _gfile().copy(join(source, name), join(target, name), overwrite=True)
+            make_folder(os.path.dirname(path))
+            _gfile().copy(join(source, name), path, overwrite=True)
 
 
 def local(path: str, only: Sequence[str] | None = None) -> str:
