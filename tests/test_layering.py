@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "retries signals dropout tasks optim metrics accelerators tpu_compiler tpu_graph",
+    "retries signals dropout tasks optim metrics accelerators service tpu_compiler tpu_graph",
     "environment",
-    "buckets",
+    "buckets trial",
     "lease preflight",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
@@ -89,7 +89,7 @@ def test_google_s_client_stays_behind_the_door():
 
 
 @pytest.mark.parametrize(
-    "module", ["environment", "buckets", "lease", "preflight", "config", "storage", "signals", "tasks"]
+    "module", ["environment", "buckets", "lease", "preflight", "config", "service", "storage", "signals", "tasks"]
 )
 def test_what_runs_before_tensorflow_is_wanted_does_not_import_it(module):
     at_the_top = ast.Module([node for node in TREES[module].body if isinstance(node, ast.Import | ast.ImportFrom)], [])

@@ -29,7 +29,16 @@ def _no_boolean(wanted: str) -> pydantic.BeforeValidator:
     return pydantic.BeforeValidator(check)
 
 
-Integer = Annotated[int, _no_boolean("a valid integer")]
+def _whole(value: Any) -> Any:
+    """The discrete values of a tuning job are floats: it may write a whole one as 16.0, or as 1e+06."""
+    try:
+        written = isinstance(value, str) and not value.strip().lstrip("+-").isdecimal()
+        return int(float(value)) if written and float(value).is_integer() else value
+    except ValueError:
+        return value
+
+
+Integer = Annotated[int, _no_boolean("a valid integer"), pydantic.BeforeValidator(_whole)]
 Number = Annotated[float, _no_boolean("a valid number"), Field(allow_inf_nan=False)]
 Positive = Annotated[Integer, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
