@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +113,50 @@ def test_a_new_model_dir_is_claimed(job, tmp_path):
     assert config.load(str(tmp_path / "new/config.yaml")) == job.config
     identity = json.loads((tmp_path / "new/identity.json").read_text())
     assert identity == {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
+
+
+@pytest.fixture
+def left(model_dir, tmp_path):
+    """(a run's files, the same with its checkpoints where it has left them, outside the model_dir)."""
+    there = str(tmp_path / "left")
+    shutil.move(model_dir / "checkpoints", there)
+    identity = json.loads((model_dir / "identity.json").read_text())
+    (model_dir / "identity.json").write_text(json.dumps({**identity, "checkpoints": there}))
+    return files_of(str(model_dir)), files_of(str(model_dir), {"checkpoints": there})
+
+
+@pytest.mark.parametrize("has_finished", [True, False])
+def test_a_run_whose_checkpoints_are_elsewhere_goes_on_only_with_them(left, configured, has_finished):
+    alone, files = left
+    if not has_finished:
+        Path(alone.result).unlink()
+    assert (runs.finished(configured(), files) is not None) == has_finished
+    for others in (alone, files_of(alone.root, {"checkpoints": "/new"})):
+        words = (
+            f"AIP_CHECKPOINT_DIR must hold the checkpoints of the run in --model_dir {alone.root}. Received: "
+            f"{others.checkpoints}, but they are in {files.checkpoints}. Set AIP_CHECKPOINT_DIR={files.checkpoints}, "
+            "or choose another --model_dir."
+        )
+        with pytest.raises(ValueError, match=re.escape(words)):
+            runs.finished(configured(), others)
+
+
+def test_a_run_begun_in_its_model_dir_does_not_start_again_elsewhere(model_dir, configured, tmp_path):
+    words = rf"Received: {tmp_path}/new, but they are in {model_dir}/checkpoints\. "
+    with pytest.raises(ValueError, match=words):
+        runs.finished(configured(), files_of(str(model_dir), {"checkpoints": str(tmp_path / "new")}))
+
+
+def test_a_new_run_does_not_take_the_checkpoints_of_another(left, configured, tmp_path):
+    _, files = left
+    with pytest.raises(ValueError, match="which has those of another run"):
+        runs.finished(configured(), files_of(str(tmp_path / "new"), {"checkpoints": files.checkpoints}))
+
+
+def test_a_run_says_where_its_checkpoints_are_if_that_is_elsewhere(job, tmp_path):
+    (tmp_path / "new").mkdir()
+    runs.claim(job, files_of(str(tmp_path / "new"), {"checkpoints": "/there", "export": "/model"}))
+    assert json.loads((tmp_path / "new/identity.json").read_text())["checkpoints"] == "/there"
 
 
 def test_the_seconds_of_earlier_processes_are_added(job, model_dir):
