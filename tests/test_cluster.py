@@ -51,7 +51,7 @@ def test_what_vertex_adds_is_passed_over():
     assert cluster.read({"CLUSTER_SPEC": json.dumps(spec)}) == Cluster(("a:1", "b:2", "c:3"), 2)
 
 
-# The examples of https://cloud.google.com/vertex-ai/docs/training/distributed-training and (AI Platform's, of one trial)
+# The examples of https://cloud.google.com/vertex-ai/docs/training/distributed-training and of one trial of AI Platform,
 # https://cloud.google.com/ai-platform/training/docs/distributed-training-details, with their names of hosts.
 VERTEX_SPEC = {
     "workerpool0": ["cmle-training-workerpool0-ab-0:2222"],
