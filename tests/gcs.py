@@ -57,6 +57,7 @@ class Simulator:
             "HTTPS_PROXY": proxy,
             "CURL_CA_BUNDLE": str(self.folder / "ca.pem"),
             "REQUESTS_CA_BUNDLE": str(self.folder / "ca.pem"),
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.folder / "ca.pem"),
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.folder / "credentials.json"),
             "NO_GCE_CHECK": "true",
             **changes,

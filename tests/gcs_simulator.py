@@ -26,7 +26,8 @@ Faults are a list of JSON objects. Each request meets the first that fits it:
 
 Control, in plain HTTP to the same port: POST /control/faults (a list, in the place of the one before), GET /control/log
 ([{"seconds", "request", "range", "outcome", and of an upload that is done "wrote"}]; no header and no token is kept),
-POST /control/buckets ({"name", "location", "permissions"}; "remove": true removes it), POST /control/wipe.
+POST /control/buckets ({"name", "location", "permissions"}; "remove": true removes it), POST /control/tunnels ({host:
+port}: a connection to the host is passed on, as it comes, to the local port), POST /control/wipe.
 """
 
 import contextlib
@@ -49,6 +50,7 @@ import gcs_certificate
 import gcs_objects
 
 HOSTS = ("www.googleapis.com", "storage.googleapis.com", "oauth2.googleapis.com")
+NAMES = (*HOSTS, "*.googleapis.com")  # in the certificate: servers behind a tunnel show the same
 SPOILING = ("truncate", "short", "flip")
 
 
@@ -89,6 +91,7 @@ class State:
     faults: list[Fault] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
     log: list[dict] = field(default_factory=list)
+    tunnels: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -104,6 +107,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_CONNECT(self) -> None:
         self.host = self.path.rsplit(":", 1)[0]
+        if self.host in self.state.tunnels:
+            self.send_response(200)
+            self.end_headers()
+            passed_on(self.connection, self.state.tunnels[self.host])
+            self.close_connection = True
+            return
         if self.host not in HOSTS:
             self.send_error(403, "The simulator reaches no other host.")
             return
@@ -202,6 +211,23 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
 
 
+def passed_on(client: socket.socket, port: int) -> None:
+    """Pass bytes between a client and a local port, both ways, until both are done."""
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
+        back = threading.Thread(target=pump, args=(server, client), daemon=True)
+        back.start()
+        pump(client, server)
+        back.join()
+
+
 def error(status: int, words: str) -> bytes:
     return json.dumps({"error": {"code": status, "message": words, "errors": [{"message": words}]}}).encode()
 
@@ -225,8 +251,11 @@ def control(state: State, path: str, body: bytes) -> gcs_objects.Reply:
             state.service.buckets.pop(wanted["name"], None)
         elif path == "/control/buckets":
             state.service.buckets[wanted["name"]] = gcs_objects.Bucket(**wanted)
+        elif path == "/control/tunnels":
+            state.tunnels = wanted
         elif path == "/control/wipe":
             state.service, state.faults, state.denied, state.log = gcs_objects.Service(), [], [], []
+            state.tunnels = {}
         return gcs_objects.Reply(200, json.dumps(state.log if path == "/control/log" else None).encode())
 
 
@@ -242,7 +271,7 @@ class Server(ThreadingHTTPServer):
 
 def main(folder: Path, faults: Path | None) -> None:
     state = State(faults=[Fault(**fault) for fault in json.loads(faults.read_text())] if faults else [])
-    Handler.state, Handler.context = state, gcs_certificate.context(folder, HOSTS)
+    Handler.state, Handler.context = state, gcs_certificate.context(folder, NAMES)
     gcs_certificate.write_credentials(folder / "credentials.json")
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
