@@ -12,7 +12,7 @@ LAYERS = [
     "lease preflight",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
-    "sources convert model data steps baseline export inspection strategies jobs",
+    "sources convert model data steps baseline export inspection strategies jobs tuning",
     "prepare random_encoders evaluation",
     "build tpu_trace",
     "runs",
@@ -67,7 +67,7 @@ def test_only_the_builders_and_what_is_above_them_see_the_configuration():
         for name, tree in TREES.items()
         if "config" in modules(tree) or any(isinstance(n, ast.Name) and n.id == "Config" for n in ast.walk(tree))
     }
-    assert seeing - {"config", "loop"} == {"build", "jobs", "runs", "task"}
+    assert seeing - {"config", "loop"} == {"build", "jobs", "runs", "task", "tuning"}
 
 
 @pytest.mark.parametrize(
