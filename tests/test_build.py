@@ -89,9 +89,9 @@ def test_another_task_than_the_data_sets_is_refused(load, manifest):
 )
 def test_replicas_that_would_have_nothing_to_do_are_refused(examples, replicas, words):
     loaded = config.load(None, ["data.batch_size=13"])
-    build.check_replicas(loaded, examples, replicas - 1)
+    config.check_replicas(loaded, replicas - 1, examples)
     with pytest.raises(UsageError, match=words):
-        build.check_replicas(loaded, examples, replicas)
+        config.check_replicas(loaded, replicas, examples)
 
 
 def test_what_workers_compare_is_all_that_a_result_depends_on(load, manifest, tiny):

@@ -6,13 +6,13 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "retries signals dropout tasks optim metrics accelerators machines service tpu_compiler tpu_graph",
-    "environment",
-    "buckets trial",
+    "retries signals dropout tasks optim metrics accelerators machines vertex service tpu_compiler tpu_graph",
+    "environment hosts ai_platform",
+    "buckets follow trial",
     "lease preflight",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
-    "sources convert model data steps baseline export inspection strategies jobs tuning",
+    "sources convert model data steps baseline export inspection strategies jobs orders tuning",
     "prepare random_encoders evaluation",
     "build tpu_trace",
     "runs",
@@ -67,7 +67,7 @@ def test_only_the_builders_and_what_is_above_them_see_the_configuration():
         for name, tree in TREES.items()
         if "config" in modules(tree) or any(isinstance(n, ast.Name) and n.id == "Config" for n in ast.walk(tree))
     }
-    assert seeing - {"config", "loop"} == {"build", "jobs", "runs", "task", "tuning"}
+    assert seeing - {"config", "loop"} == {"build", "jobs", "orders", "runs", "task", "tuning"}
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,21 @@ def test_what_only_one_module_may_use(what, only):
     assert using == ({only} if only else {"environment", "task"})
 
 
-def test_google_s_client_stays_behind_the_door():
+def test_google_s_clients_stay_behind_their_doors():
     assert {name for name, tree in TREES.items() if any("google.cloud" in n for n in imported(tree))} == {
-        "buckets",
+        "buckets",  # storage
         "retries",
+        "vertex",  # jobs
+        "follow",  # their logs
     }
 
 
 @pytest.mark.parametrize(
-    "module", ["environment", "buckets", "lease", "preflight", "config", "service", "storage", "signals", "tasks"]
+    "module",
+    [
+        *("environment", "buckets", "lease", "preflight", "config", "service", "storage", "signals", "tasks"),
+        *("orders", "jobs", "hosts", "vertex", "follow", "encoders", "trial", "tuning"),
+    ],
 )
 def test_what_runs_before_tensorflow_is_wanted_does_not_import_it(module):
     at_the_top = ast.Module([node for node in TREES[module].body if isinstance(node, ast.Import | ast.ImportFrom)], [])

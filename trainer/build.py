@@ -188,23 +188,13 @@ def plans(config: Config) -> dict[str, Any]:
     }
 
 
-def check_replicas(config: Config, examples: int, replicas: int) -> None:
-    """Raises UsageError if some replica would never have an example."""
-    for what, count in (("data.batch_size", config.data.batch_size), ("the training examples", examples)):
-        if count < replicas:
-            raise UsageError(
-                f"{what} must be at least as many as the replicas, {replicas}. Received: {count}. "
-                "Raise data.batch_size with --set, or use fewer devices."
-            )
-
-
 def job(config: Config, strategy: tf.distribute.Strategy) -> Job:
     """Everything that a run, an evaluation or an export needs, its data set checked.
 
     Raises ValueError, before anything is written, for what does not fit.
     """
     manifest = manifest_of(config)
-    check_replicas(config, manifest.splits["train"].examples, strategy.num_replicas_in_sync)
+    configs.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
     check_data(config, manifest, *strategies.place(strategy))
     encoder = load_encoder(config, manifest)
     config = resolve_precision(config, encoder, strategy)

@@ -242,3 +242,13 @@ def differences(old: Config, new: Config) -> list[str]:
         for key in KEYS
         if before[key] != after[key] and not key.startswith(NOT_FINGERPRINTED)
     ]
+
+
+def check_replicas(config: Config, replicas: int, examples: int | None = None) -> None:
+    """Raises UsageError if some replica would never have an example; `examples` is the size of train, where known."""
+    for what, count in (("data.batch_size", config.data.batch_size), ("the training examples", examples)):
+        if count is not None and count < replicas:
+            raise UsageError(
+                f"{what} must be at least as many as the replicas, {replicas}. Received: {count}. "
+                "Raise data.batch_size with --set, or use fewer devices."
+            )

@@ -11,7 +11,16 @@ from trainer import config as configs
 from trainer.config import Config
 from trainer.machines import Host
 
-COMMAND = ["python", "-m", "trainer.task"]
+COMMAND = ("python", "-m", "trainer.task")
+# The trainer finds the TPU of its own host by the first; the rest is what v5e wants of TensorFlow:
+# https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm and https://cloud.google.com/tpu/docs/runtimes
+TPU = {"TPU_NAME": "local"}
+TPU_V5E = {
+    **TPU,
+    "PJRT_DEVICE": "TPU",
+    "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+    "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
+}
 
 
 def task_flags(config: Config, strategy: str) -> list[str]:
@@ -53,12 +62,15 @@ def custom_job(
 
     The first machine is a pool of its own, as the service wants it: the chief. `timeout` is in seconds.
     """
-    pool = {
-        "machineSpec": machine_spec(host),
-        "replicaCount": 1,
-        "containerSpec": {"imageUri": image, "command": COMMAND, "args": list(flags), **_environment(host)},
-    }
-    pools = [pool, *([{**pool, "replicaCount": replicas - 1}] if replicas > 1 else [])]
+    counts = [1, *([replicas - 1] if replicas > 1 else [])]
+    pools = [
+        {
+            "machineSpec": machine_spec(host),
+            "replicaCount": count,
+            "containerSpec": {"imageUri": image, "command": list(COMMAND), "args": list(flags), **_environment(host)},
+        }
+        for count in counts
+    ]
     spec = {
         "workerPoolSpecs": pools,
         "scheduling": {
@@ -80,6 +92,5 @@ def machine_spec(host: Host) -> dict[str, Any]:
 
 
 def _environment(host: Host) -> dict[str, Any]:
-    return (
-        {"env": [{"name": key, "value": value} for key, value in host.environment.items()]} if host.environment else {}
-    )
+    variables = TPU_V5E if host.topology else TPU if host.tpu else {}
+    return {"env": [{"name": key, "value": value} for key, value in variables.items()]} if variables else {}

@@ -1,0 +1,175 @@
+"""Submit a training job to Vertex AI, or print it.
+
+  python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
+  the same without --dry_run, with --follow     looks at the buckets, submits, prints the job's log until it ends
+  python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
+
+--machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
+GPU each), tpu_v2, tpu_v3, tpu_v5e. --dry_run prints a CustomJob as YAML on standard output, and reaches nothing.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import yaml
+from absl import flags
+
+import trainer
+from trainer import ai_platform, environment, follow, jobs, orders, preflight, storage, vertex
+from trainer import config as configs
+from trainer.environment import UsageError
+from trainer.orders import Order
+
+TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
+CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
+SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
+PROJECT = flags.DEFINE_string("project", None, "the Google Cloud project that runs the job, and pays")
+REGION = flags.DEFINE_string("region", None, "where it runs, such as us-central1")
+BUCKET = flags.DEFINE_string("bucket", None, "of that region, for the paths that are not given")
+NAME = flags.DEFINE_string("name", None, "of the run; the same again goes on with it; default: the preset and the time")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set; default: gs://BUCKET/data/PRESET")
+ENCODER = flags.DEFINE_string(
+    "encoder", None, "gs://..., a Hub handle or name; a folder's name: gs://BUCKET/encoders/NAME"
+)
+BASE = flags.DEFINE_string("base_output_directory", None, "where the run goes; default: gs://BUCKET/runs/NAME")
+MACHINE = flags.DEFINE_string("machine", None, f"a machine type, or a short name; default: {orders.MACHINE}")
+ACCELERATOR = flags.DEFINE_string("accelerator", "", "GPUs of an n1 machine: NVIDIA_TESLA_T4, NVIDIA_TESLA_T4:2, ...")
+TOPOLOGY = flags.DEFINE_string("tpu_topology", "", "of a TPU v5e; default: the one host's")
+REPLICAS = flags.DEFINE_integer("replicas", None, "how many such machines; the first of them is the chief")
+IMAGE = flags.DEFINE_string("image", None, "the container; default: hubtune's of REGION-docker.pkg.dev/PROJECT/hubtune")
+SPOT = flags.DEFINE_bool("spot", False, "machines that may be taken away, for less")
+RESTARTS = flags.DEFINE_bool("restarts", True, "all machines start again when one had to; the run goes on")
+HOURS = flags.DEFINE_float("timeout_hours", 168, "the longest that the job may run", lower_bound=0.1)
+ACCOUNT = flags.DEFINE_string("service_account", "", "that the job runs as; default: Vertex AI's own")
+NETWORK = flags.DEFINE_string("network", "", "peered with: projects/NUMBER/global/networks/NAME")
+LABELS = flags.DEFINE_list("labels", [], "key=value,...")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the job, and submit nothing")
+FOLLOW = flags.DEFINE_bool(
+    "follow", False, "print the job's log until it ends; code 1 if it failed, 75 if it was stopped"
+)
+FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "follow this job, by the name that was printed; submit nothing")
+LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
+
+# Flags that AI Platform had no counterpart for.
+VERTEX_ALONE = (IMAGE, SPOT, NETWORK, TOPOLOGY)
+
+
+def read_order() -> Order:
+    """The flags' order; its assumptions are said on standard error."""
+    preset = os.path.splitext(os.path.basename(CONFIG.value or "hubtune"))[0]
+    order = orders.take(
+        target=TARGET.value,
+        config=CONFIG.value,
+        overrides=SET.value,
+        project=PROJECT.value,
+        region=REGION.value,
+        bucket=BUCKET.value,
+        name=NAME.value or f"{preset}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}",
+        data_dir=DATA_DIR.value,
+        encoder=ENCODER.value,
+        base_output_directory=BASE.value,
+        machine=MACHINE.value,
+        accelerator=ACCELERATOR.value,
+        tpu_topology=TOPOLOGY.value,
+        replicas=REPLICAS.value,
+        image=IMAGE.value,
+        labels=LABELS.value,
+        version=trainer.__version__,
+    )
+    for note in order.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return order
+
+
+def look(order: Order) -> None:
+    """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
+    config = order.config
+    paths = {
+        "base_output_directory": (order.base_output_directory, True),
+        "data_dir": (config.data_dir, False),
+        "encoder": (config.encoder, False),
+    }
+    preflight.check(paths, order.region)
+    manifest = storage.join(config.data_dir, "dataset.json")
+    if not storage.exists(manifest):
+        raise UsageError(
+            f"--data_dir must hold a data set that scripts/prepare_data.py has written. Received: {config.data_dir}, "
+            "which has no dataset.json."
+        )
+    if config.encoder.startswith("gs://") and not storage.is_folder(config.encoder):
+        raise UsageError(
+            f"--encoder must be there. Received: {config.encoder}, which is not. Copy it, such as: gcloud storage cp "
+            f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
+        )
+    examples = json.loads(storage.read_text(manifest))["splits"]["train"]["examples"]
+    configs.check_replicas(config, order.host.devices * order.replicas, examples)
+
+
+def to_vertex(order: Order) -> int:
+    job = jobs.custom_job(
+        name=order.name,
+        host=order.host,
+        replicas=order.replicas,
+        image=order.image,
+        flags=jobs.task_flags(order.config, order.strategy),
+        base_output_directory=order.base_output_directory,
+        spot=SPOT.value,
+        restarts=RESTARTS.value,
+        timeout=HOURS.value * 3600,
+        service_account=ACCOUNT.value,
+        network=NETWORK.value,
+        labels=order.labels,
+    )
+    if DRY_RUN.value:
+        print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
+        return environment.DONE
+    look(order)
+    name = vertex.submit(job, order.project, order.region)
+    print(f"{name.full}\n{name.console}", flush=True)
+    return follow.follow(name, LOOK_EVERY.value) if FOLLOW.value else environment.DONE
+
+
+def to_ai_platform(order: Order) -> int:
+    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.value]
+    if given:
+        raise UsageError(f"{', '.join(given)} must be left out with --target=ai_platform. Take --target=vertex.")
+    command = ai_platform.command(
+        name=order.name,
+        host=order.host,
+        replicas=order.replicas,
+        flags=jobs.task_flags(order.config, order.strategy),
+        job_dir=order.base_output_directory,
+        project=order.project,
+        region=order.region,
+        service_account=ACCOUNT.value,
+        labels=order.labels,
+    )
+    print(f"note: {ai_platform.ENDED}", file=sys.stderr)
+    if DRY_RUN.value:
+        print(shlex.join(command))
+        return environment.DONE
+    if not shutil.which(command[0]):
+        raise ValueError(
+            "--target=ai_platform runs gcloud, which must be on the PATH. Received: none. Install Google Cloud's "
+            "command line, print the command with --dry_run, or take --target=vertex, which needs none."
+        )
+    done = subprocess.run([*command[:6], *(["--stream-logs"] if FOLLOW.value else []), *command[6:]])
+    return environment.FAILED if done.returncode else environment.DONE
+
+
+def main(argv: list[str]) -> int:
+    environment.no_arguments(argv)
+    environment.check()
+    if FOLLOW_JOB.value:
+        return follow.follow(vertex.parsed(FOLLOW_JOB.value), LOOK_EVERY.value)
+    order = read_order()
+    return {"vertex": to_vertex, "ai_platform": to_ai_platform}[TARGET.value](order)
+
+
+if __name__ == "__main__":
+    environment.run(main, __doc__)
