@@ -15,17 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc_services
 import pytest
 import vertex_replicas
 from conftest import ROOT
+from google.cloud import aiplatform_v1
+from google.protobuf import json_format
+from grpc_services import Method
 from test_cluster import free_addresses
 from vertex_replicas import Replica
 
-from trainer import config, jobs, tuning
-from trainer.machines import Host
+from trainer import config
 
-CPU = Host("n1-standard-8")
-GPUS = Host("n1-standard-16", "NVIDIA_TESLA_T4", 2)
 KEYS = (
     *("training.steps=8", "training.log_every=4", "training.save_every=4", "training.eval_every=4"),
     *("data.batch_size=16", "data.seq_length=16", "optimizer.learning_rate=1e-3"),
@@ -89,17 +90,26 @@ def cloud(simulator_process, tiny, prepared, tmp_path_factory) -> Iterator[Cloud
     return cloud
 
 
-def submitted(base: str, host: Host, strategy: str, replicas: int = 1) -> dict:
-    paths = {"data_dir": "gs://bucket/data", "encoder": "gs://bucket/encoder"}
-    flags = jobs.task_flags(config.load(None, KEYS, paths), strategy)
-    return jobs.custom_job(
-        name="contract",
-        host=host,
-        replicas=replicas,
-        image="image",
-        flags=flags,
-        base_output_directory=f"gs://bucket/{base}",
-    )
+def submitted(cloud: Cloud, base: str, machine: str, *more: str) -> dict:
+    """The job that arrives at the service, in the JSON mapping of its proto: scripts/submit.py's, with this machine."""
+    paths = [
+        "--data_dir=gs://bucket/data",
+        "--encoder=gs://bucket/encoder",
+        f"--base_output_directory=gs://bucket/{base}",
+    ]
+    where = ["--project=p", "--region=us-central1", f"--machine={machine}"]
+    kind = "HyperparameterTuningJob" if more else "CustomJob"
+    name = f"projects/1/locations/us-central1/{kind[0].lower()}{kind[1:]}s/17"
+    created = getattr(aiplatform_v1, kind)(name=name, state=aiplatform_v1.JobState.JOB_STATE_PENDING)
+    method = Method(getattr(aiplatform_v1, f"Create{kind}Request"), [created])
+    table = {f"/google.cloud.aiplatform.v1.JobService/Create{kind}": method}
+    with grpc_services.serving(cloud.simulator, ["us-central1-aiplatform.googleapis.com"], table) as server:
+        script = ["python", str(ROOT / "scripts/submit.py")]
+        out, _ = cloud.run([*script, *where, *paths, *(f"--set={key}" for key in KEYS), *more])
+    assert out.splitlines()[0] == name
+    (request,) = server.requests(f"Create{kind}")
+    message = request.hyperparameter_tuning_job if more else request.custom_job
+    return json_format.MessageToDict(type(message).pb(message))
 
 
 def assert_finished(files: dict[str, str], out: str) -> dict:
@@ -117,8 +127,7 @@ def assert_finished(files: dict[str, str], out: str) -> dict:
 
 
 def test_one_machine_runs_to_an_export_that_a_laptop_goes_on_with(cloud):
-    job = submitted("one", CPU, "auto")
-    (replica,) = vertex_replicas.replicas(job)
+    (replica,) = vertex_replicas.replicas(submitted(cloud, "one", "cpu"))
     out, _ = cloud.run(replica.command, replica.environment)
     result = assert_finished(cloud.files("one"), out)
     out, _ = cloud.run(["python", "-m", "trainer.task", "--mode=evaluate", "--model_dir=gs://bucket/one"])
@@ -128,7 +137,7 @@ def test_one_machine_runs_to_an_export_that_a_laptop_goes_on_with(cloud):
 
 
 def test_two_machines_run_to_one_export(cloud):
-    job = submitted("two", GPUS, "multi_worker", replicas=2)
+    job = submitted(cloud, "two", "workers")
     addresses = free_addresses(2)
     chief, worker = vertex_replicas.replicas(job, address=lambda pool, index: addresses[pool + index])
     assert {"TF_CONFIG", "CLUSTER_SPEC"} <= worker.environment.keys()
@@ -139,7 +148,7 @@ def test_two_machines_run_to_one_export(cloud):
 
 @pytest.mark.chaos
 def test_several_gpus_are_mirrored(cloud):
-    (replica,) = vertex_replicas.replicas(submitted("gpus", GPUS, "mirrored"))
+    (replica,) = vertex_replicas.replicas(submitted(cloud, "gpus", "gpus"))
     out, error = cloud.run([*replica.command, "--virtual_devices=2"], replica.environment)
     assert "strategy: 2 replicas" in error
     assert_finished(cloud.files("gpus"), out)
@@ -158,7 +167,7 @@ parameters:
   data.truncation: {type: categorical, values: [head, tail]}
 """
     )
-    tuned = tuning.job(tuning.read(str(study)), submitted("tuned", CPU, "auto"))
+    tuned = submitted(cloud, "tuned", "cpu", f"--tune={study}")
     (replica,) = vertex_replicas.replicas({"jobSpec": tuned["trialJobSpec"]}, trial="2")
     parameters = ["--optimizer.learning_rate=0.002", "--data.batch_size=8.0", "--data.truncation=tail"]
     assert {flag[2:].partition("=")[0] for flag in parameters} == {

@@ -181,6 +181,21 @@ def test_what_the_service_would_refuse_is_refused_too(study, values, message):
     assert message in str(raised.value)
 
 
+def test_a_batch_that_leaves_a_device_without_an_example_is_refused(study):
+    parameters = {"data.batch_size": {"type": "discrete", "values": [4, 8]}}
+    message = (
+        r"^the tuning job has errors:\nparameters\.data\.batch_size must be at least as many as the replicas, 8\. "
+    )
+    with pytest.raises(UsageError, match=message + r"Received: 4\.$"):
+        tuning.job(study(parameters), custom_job(), replicas=8)
+
+
+def test_the_metric_is_the_one_of_the_data_set_s_kind(study):
+    tuning.check_metric(study(RATE), "classification")
+    with pytest.raises(UsageError, match="validation/pearson was required for a regression"):
+        tuning.check_metric(study(RATE), "regression")
+
+
 def test_a_job_without_a_base_output_directory_has_no_folders_for_its_trials(study):
     with pytest.raises(UsageError, match="Received: a job without one"):
         tuning.job(study(RATE), {"displayName": "x", "jobSpec": {"workerPoolSpecs": [{"containerSpec": {}}]}})

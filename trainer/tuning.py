@@ -7,6 +7,7 @@ of its proto. https://cloud.google.com/vertex-ai/docs/reference/rest/v1/StudySpe
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from trainer import config as configs
-from trainer import service, trial
+from trainer import service, tasks, trial
 from trainer.config import Integer, Number, Positive
 from trainer.environment import UsageError
 
@@ -98,16 +99,26 @@ def read(path: str) -> Study:
         raise UsageError("\n".join([f"--tune={path} has errors:", *found])) from None
 
 
-def job(study: Study, custom_job: Mapping[str, Any]) -> dict[str, Any]:
+def check_metric(study: Study, kind: str) -> None:
+    """Raises UsageError if a trial on data of this kind would report another metric than the study awaits."""
+    reported = trial.TAGS[tasks.MAIN_METRIC[kind]]
+    if study.metric != reported:
+        raise UsageError(
+            f"metric: {reported} was required for a {kind}. Received: {study.metric}. Change it in --tune."
+        )
+
+
+def job(study: Study, custom_job: Mapping[str, Any], replicas: int = 1) -> dict[str, Any]:
     """A HyperparameterTuningJob whose trials run `custom_job`, both in the JSON mapping of their protos.
 
-    Raises UsageError with every value of a parameter that the trainer, started with that job's own flags, would refuse,
-    and everything else that the service or the trial would.
+    `replicas`: the devices of a trial, none of which may be without an example. Raises UsageError with every value of a
+    parameter that the trainer, started with that job's own flags, would refuse, and everything else that the service or
+    the trial would.
     """
     found = [*_study_errors(study), *_job_errors(custom_job["jobSpec"])]
     for key, parameter in study.parameters.items():
         found += [f"parameters.{key}: {error}" for error in _parameter_errors(parameter)]
-        found += _refused(key, parameter, _overrides(custom_job["jobSpec"]))
+        found += _refused(key, parameter, _overrides(custom_job["jobSpec"]), replicas)
     if found:
         raise UsageError("\n".join(["the tuning job has errors:", *dict.fromkeys(found)]))
     spec = {
@@ -174,18 +185,17 @@ def _ends(parameter: Double | Whole | Discrete) -> tuple[float, ...]:
     return parameter.values if isinstance(parameter, Discrete) else (parameter.min, parameter.max)
 
 
-def _refused(key: str, parameter: Parameter, overrides: list[str]) -> Iterator[str]:
+def _refused(key: str, parameter: Parameter, overrides: list[str], replicas: int) -> Iterator[str]:
     """What the trainer says of the parameter's values, of which a double has one between its ends, and not whole."""
     values: tuple[Any, ...] = parameter.values if isinstance(parameter, Categorical) else _ends(parameter)
     if isinstance(parameter, Double):
         values += (parameter.min + (parameter.max - parameter.min) / math.pi,)
     for value in values:
         try:
-            configs.load(None, [*overrides, f"{key}={value}"])
+            configs.check_replicas(configs.load(None, [*overrides, f"{key}={value}"]), replicas)
         except UsageError as error:
-            for line in str(error).splitlines():
-                if not line.endswith("has errors:") and not line.endswith("have errors:"):
-                    yield f"parameters.{line.partition(' Change it with')[0]}"
+            for line in str(error).removeprefix("the configuration has errors:\n").splitlines():
+                yield f"parameters.{re.split(' Change it with| Raise data', line)[0]}"
 
 
 def _flags(spec: Mapping[str, Any]) -> list[str]:
