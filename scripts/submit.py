@@ -2,6 +2,7 @@
 
   python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
   the same without --dry_run, with --follow     looks at the buckets, submits, prints the job's log until it ends
+  the same with --tune=configs/tune_imdb.yaml   submits or prints a tuning job, whose trials run that job
   python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
   python scripts/submit.py --serve --model=gs://B/runs/NAME/model --project=P --region=us-central1 [--dry_run]
 
@@ -16,14 +17,26 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from absl import flags
 
 import trainer
-from trainer import ai_platform, buckets, environment, follow, hosts, jobs, orders, preflight, serving, storage, vertex
+from trainer import (
+    ai_platform,
+    buckets,
+    environment,
+    follow,
+    hosts,
+    jobs,
+    orders,
+    preflight,
+    serving,
+    storage,
+    tuning,
+    vertex,
+)
 from trainer import config as configs
 from trainer.environment import UsageError
 from trainer.orders import Order
@@ -31,6 +44,7 @@ from trainer.orders import Order
 TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
+TUNE = flags.DEFINE_string("tune", None, "a YAML file of what to tune, see configs/tune_imdb.yaml: submit a tuning job")
 PROJECT = flags.DEFINE_string("project", None, "the Google Cloud project that runs the job, and pays")
 REGION = flags.DEFINE_string("region", None, "where it runs, such as us-central1")
 BUCKET = flags.DEFINE_string("bucket", None, "of that region, for the paths that are not given")
@@ -63,7 +77,7 @@ MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "serve: machines under
 LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
 
 # Flags that AI Platform had no counterpart for.
-VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY)
+VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY, TUNE)
 
 
 def read_order() -> Order:
@@ -93,8 +107,10 @@ def read_order() -> Order:
     return order
 
 
-def look(order: Order) -> None:
-    """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
+def look(order: Order) -> dict[str, Any]:
+    """The data set's manifest. Raises UsageError or ValueError unless the buckets hold what the run needs, and take
+    what it writes.
+    """
     config = order.config
     paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
     paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
@@ -114,14 +130,12 @@ def look(order: Order) -> None:
             f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
         )
     try:
-        examples = int(json.loads(storage.read_text(manifest))["splits"]["train"]["examples"])
+        described: dict[str, Any] = json.loads(storage.read_text(manifest))
+        examples = int(described["splits"]["train"]["examples"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
     configs.check_replicas(config, order.host.devices * order.replicas, examples)
-
-
-def to_vertex(order: Order) -> int:
-    return submit(order, custom_job(order), "customJobs")
+    return described
 
 
 def custom_job(order: Order) -> dict[str, Any]:
@@ -141,12 +155,19 @@ def custom_job(order: Order) -> dict[str, Any]:
     )
 
 
-def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
-    """Print the job, or submit it, to the collection of its kind, once the buckets have been looked at."""
+def to_vertex(order: Order) -> int:
+    """Print the job, or submit it once the buckets have been looked at."""
+    job, collection = custom_job(order), "customJobs"
+    study = tuning.read(TUNE.value) if TUNE.value else None
+    if study:
+        job = tuning.job(study, job, order.host.devices * order.replicas)
+        collection = "hyperparameterTuningJobs"
     if DRY_RUN.value:
         print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
         return environment.DONE
-    look(order)
+    manifest = look(order)
+    if study:
+        tuning.check_metric(study, manifest["kind"])
     name = vertex.submit(job, order.project, order.region, collection)
     print(f"{name.full}\n{name.console}", flush=True)
     return follow.follow(name, LOOK_EVERY.value) if FOLLOW.value else environment.DONE

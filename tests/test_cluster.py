@@ -51,6 +51,66 @@ def test_what_vertex_adds_is_passed_over():
     assert cluster.read({"CLUSTER_SPEC": json.dumps(spec)}) == Cluster(("a:1", "b:2", "c:3"), 2)
 
 
+# The examples of https://cloud.google.com/vertex-ai/docs/training/distributed-training and of one trial of AI Platform,
+# https://cloud.google.com/ai-platform/training/docs/distributed-training-details, with their names of hosts.
+VERTEX_SPEC = {
+    "workerpool0": ["cmle-training-workerpool0-ab-0:2222"],
+    "workerpool1": ["cmle-training-workerpool1-ab-0:2222", "cmle-training-workerpool1-ab-1:2222"],
+    "workerpool2": ["cmle-training-workerpool2-ab-0:2222", "cmle-training-workerpool2-ab-1:2222"],
+    "workerpool3": [f"cmle-training-workerpool3-ab-{index}:2222" for index in range(3)],
+}
+VERTEX_CONFIG = {
+    "chief": ["training-workerpool0-[ID_STRING_1]-0:2222"],
+    "ps": ["training-workerpool2-[ID_STRING_1]-0:2222"],
+    "worker": ["training-workerpool1-[ID_STRING_1]-0:2222", "training-workerpool1-[ID_STRING_1]-1:2222"],
+}
+AI_PLATFORM_CONFIG = {
+    "chief": ["cmle-training-chief-[ID_STRING_1]-0:2222"],
+    "ps": ["cmle-training-ps-[ID_STRING_1]-0:2222"],
+    "worker": ["cmle-training-worker-[ID_STRING_1]-0:2222", "cmle-training-worker-[ID_STRING_1]-1:2222"],
+}
+EXAMPLES = [
+    ("CLUSTER_SPEC", VERTEX_SPEC, ("workerpool0", "workerpool1"), {"trial": "TRIAL_ID"}),
+    ("TF_CONFIG", VERTEX_CONFIG, ("chief", "worker"), {"cloud": "[ID_STRING_2]", "trial": "1"}),
+    ("TF_CONFIG", AI_PLATFORM_CONFIG, ("chief", "worker"), {"cloud": "[ID_STRING_2]", "trial": "1"}),
+]
+
+
+def example(jobs, kind, index, more) -> str:
+    task = {"type": kind, "index": index, **more}
+    return json.dumps({"cluster": jobs, "environment": "cloud", "task": task, "job": {"workerPoolSpecs": []}})
+
+
+@pytest.mark.parametrize(("name", "jobs", "kinds", "more"), EXAMPLES, ids=["vertex-spec", "vertex", "ai-platform"])
+def test_the_documentation_s_examples_are_read_without_their_parameter_servers(name, jobs, kinds, more):
+    workers = {kind: jobs[kind] for kind in kinds}
+    addresses = tuple(address for kind in kinds for address in jobs[kind])
+    for place, (kind, index) in enumerate([(kinds[0], 0), (kinds[1], 0), (kinds[1], 1)]):
+        assert cluster.read({name: example(workers, kind, index, more)}) == Cluster(addresses, place)
+    with pytest.raises(UsageError, match=rf"^{name} must hold workers alone .* There are no parameter servers"):
+        cluster.read({name: example(jobs, kinds[1], 0, more)})
+
+
+def test_vertex_s_evaluator_which_tf_config_leaves_out_of_the_cluster_is_refused_too():
+    with pytest.raises(UsageError, match="Received: task evaluator 0 of chief 0 to 0, worker 0 to 1"):
+        cluster.read({"TF_CONFIG": example(CHIEF_AND_WORKERS, "evaluator", 0, {"cloud": "id"})})
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"CLUSTER_SPEC": example({"workerpool0": ["cmle-training-workerpool0-ab-0:2222"]}, "workerpool0", 0, {})},
+        {"TF_CONFIG": example({"chief": ["127.0.0.1:2222"]}, "chief", 0, {"cloud": "id"})},
+        {"TF_CONFIG": example({"master": ["localhost:2222"]}, "master", 0, {"cloud": "id"})},
+        {"TF_CONFIG": '{"environment": "cloud", "job": {}, "task": {"type": "master", "index": 0}}'},
+    ],
+    ids=["vertex", "ai-platform", "before-2.1", "no-cluster"],
+)
+def test_a_job_of_one_machine_has_nobody_to_meet(environment):
+    found = cluster.read(environment)
+    assert found is None or (len(found.addresses), found.index) == (1, 0)
+
+
 def test_an_index_may_be_text():
     assert cluster.read({"TF_CONFIG": described(CHIEF_AND_WORKERS, "worker", "1")}).index == 2
 

@@ -207,7 +207,7 @@ def test_what_is_dumped_loads_as_it_was(preset, overrides):
 
 
 def test_every_preset_of_the_repository_loads():
-    presets = sorted((ROOT / "configs").glob("*.yaml"))
+    presets = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("tune_"))
     assert presets
     for path in presets:
         assert isinstance(config.load(str(path)), Config)

@@ -6,13 +6,13 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "retries signals dropout tasks optim metrics accelerators machines tpu_compiler tpu_graph",
+    "retries signals dropout tasks optim metrics accelerators machines service tpu_compiler tpu_graph",
     "environment hosts ai_platform google_calls",
-    "buckets vertex image_builds",
+    "buckets vertex trial image_builds",
     "lease preflight follow project_setup",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering serving",
-    "sources convert model data steps baseline export inspection strategies jobs orders",
+    "sources convert model data steps baseline export inspection strategies jobs orders tuning",
     "prepare random_encoders evaluation",
     "build tpu_trace",
     "runs",
@@ -67,7 +67,7 @@ def test_only_the_builders_and_what_is_above_them_see_the_configuration():
         for name, tree in TREES.items()
         if "config" in modules(tree) or any(isinstance(n, ast.Name) and n.id == "Config" for n in ast.walk(tree))
     }
-    assert seeing - {"config", "loop"} == {"build", "jobs", "orders", "runs", "task"}
+    assert seeing - {"config", "loop"} == {"build", "jobs", "orders", "runs", "task", "tuning"}
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_google_s_clients_stay_behind_their_doors():
 @pytest.mark.parametrize(
     "module",
     [
-        *("environment", "buckets", "lease", "preflight", "config", "storage", "signals", "tasks"),
-        *("orders", "jobs", "hosts", "vertex", "follow", "encoders"),
+        *("environment", "buckets", "lease", "preflight", "config", "service", "storage", "signals", "tasks"),
+        *("orders", "jobs", "hosts", "vertex", "follow", "encoders", "trial", "tuning"),
     ],
 )
 def test_what_runs_before_tensorflow_is_wanted_does_not_import_it(module):

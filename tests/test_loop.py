@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import build, checkpoint, loop, runs
+from trainer.runs import files_of
 from trainer.signals import Request, Stopped
 
 
@@ -44,11 +45,11 @@ def own_job(job):
 def resumed(own_job, tmp_path_factory):
     """(the message of a run stopped at once, the checkpoints it left, its folder after it went on to the end)."""
     folder = tmp_path_factory.mktemp("resumed")
-    runs.claim(own_job, str(folder))
+    runs.claim(own_job, files_of(str(folder)))
     with pytest.raises(Stopped) as stopped:
-        loop.train_and_evaluate(runs.open_run(own_job, str(folder), time.monotonic()), Request("SIGTERM"))
+        loop.train_and_evaluate(runs.open_run(own_job, files_of(str(folder)), time.monotonic()), Request("SIGTERM"))
     left = checkpoint.steps(str(folder / "checkpoints"))
-    run = runs.open_run(own_job, str(folder), time.monotonic())
+    run = runs.open_run(own_job, files_of(str(folder)), time.monotonic())
     run.history.add({"step": 20, "split": "train", "loss": -1.0})  # a line that the cut run wrote after its checkpoint
     loop.train_and_evaluate(run, Request())
     return str(stopped.value), left, folder
@@ -113,7 +114,7 @@ def test_a_train_line_covers_the_steps_since_the_one_before(finished_run):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_is_named(own_job, resumed):
-    run = runs.open_run(own_job, str(resumed[2]), time.monotonic())
+    run = runs.open_run(own_job, files_of(str(resumed[2])), time.monotonic())
     loop.stop_if_not_finite(run)
     run.sums.bad_step.assign(42)
     with pytest.raises(ValueError, match="must be finite") as raised:

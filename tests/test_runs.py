@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from trainer import checkpoint, config, runs, signals, strategies
+from trainer.runs import files_of
 
 
 @pytest.fixture
@@ -53,13 +56,13 @@ def test_the_resolved_configuration_is_written_and_read_back(finished_run, flags
 def test_a_finished_run_is_known(model_dir, configured):
     expected = json.loads((model_dir / "result.json").read_text())
     for same in ((), ("logging.progress=off",), ("data_dir=moved", "encoder=moved"), ("precision=auto",)):
-        assert runs.finished(configured(*same), str(model_dir)) == expected
+        assert runs.finished(configured(*same), files_of(str(model_dir))) == expected
 
 
 def test_a_run_that_is_new_or_not_finished_has_no_result(model_dir, configured, tmp_path):
-    assert runs.finished(configured(), str(tmp_path / "new")) is None
+    assert runs.finished(configured(), files_of(str(tmp_path / "new"))) is None
     (model_dir / "result.json").unlink()
-    assert runs.finished(configured(), str(model_dir)) is None
+    assert runs.finished(configured(), files_of(str(model_dir))) is None
 
 
 @pytest.mark.parametrize("has_finished", [True, False])
@@ -67,7 +70,9 @@ def test_another_configuration_is_refused_and_its_keys_are_named(model_dir, conf
     if not has_finished:
         (model_dir / "result.json").unlink()
     with pytest.raises(ValueError, match="--model_dir must be new, or one that this configuration has begun") as raised:
-        runs.finished(configured("optimizer.learning_rate=0.5", "seed=7", "logging.progress=off"), str(model_dir))
+        runs.finished(
+            configured("optimizer.learning_rate=0.5", "seed=7", "logging.progress=off"), files_of(str(model_dir))
+        )
     for words in (
         "optimizer.learning_rate: 0.001 there, 0.5 here",
         "seed: 0 there, 7 here",
@@ -81,7 +86,7 @@ def test_another_configuration_is_refused_and_its_keys_are_named(model_dir, conf
 def test_a_model_dir_that_has_no_checkpoint_yet_may_be_begun_with_another(model_dir, configured):
     (model_dir / "result.json").unlink()
     shutil.rmtree(model_dir / "checkpoints")
-    assert runs.finished(configured("seed=7"), str(model_dir)) is None
+    assert runs.finished(configured("seed=7"), files_of(str(model_dir))) is None
 
 
 def with_other(job, what):
@@ -93,31 +98,75 @@ def with_other(job, what):
 @pytest.mark.parametrize(("flag", "key"), [("--data_dir", "data_fingerprint"), ("--encoder", "encoder_sha256")])
 def test_a_model_dir_begun_with_other_data_or_weights_is_refused(job, model_dir, flag, key):
     before = {path: path.read_bytes() for path in model_dir.iterdir() if path.is_file()}
-    runs.claim(job, str(model_dir))
+    runs.claim(job, files_of(str(model_dir)))
     words = (
         rf"{flag} must be what --model_dir {model_dir} was begun with \({key} [0-9a-f]{{12}}\)\. Received: another \("
     )
     with pytest.raises(ValueError, match=words):
-        runs.claim(with_other(job, flag), str(model_dir))
+        runs.claim(with_other(job, flag), files_of(str(model_dir)))
     assert (model_dir / "identity.json").read_bytes() == before[model_dir / "identity.json"]
 
 
 def test_a_new_model_dir_is_claimed(job, tmp_path):
     (tmp_path / "new").mkdir()
-    runs.claim(job, str(tmp_path / "new"))
+    runs.claim(job, files_of(str(tmp_path / "new")))
     assert config.load(str(tmp_path / "new/config.yaml")) == job.config
     identity = json.loads((tmp_path / "new/identity.json").read_text())
     assert identity == {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
 
 
+@pytest.fixture
+def left(model_dir, tmp_path):
+    """(a run's files, the same with its checkpoints where it has left them, outside the model_dir)."""
+    there = str(tmp_path / "left")
+    shutil.move(model_dir / "checkpoints", there)
+    identity = json.loads((model_dir / "identity.json").read_text())
+    (model_dir / "identity.json").write_text(json.dumps({**identity, "checkpoints": there}))
+    return files_of(str(model_dir)), files_of(str(model_dir), {"checkpoints": there})
+
+
+@pytest.mark.parametrize("has_finished", [True, False])
+def test_a_run_whose_checkpoints_are_elsewhere_goes_on_only_with_them(left, configured, has_finished):
+    alone, files = left
+    if not has_finished:
+        Path(alone.result).unlink()
+    assert (runs.finished(configured(), files) is not None) == has_finished
+    for others in (alone, files_of(alone.root, {"checkpoints": "/new"})):
+        words = (
+            f"AIP_CHECKPOINT_DIR must hold the checkpoints of the run in --model_dir {alone.root}. Received: "
+            f"{others.checkpoints}, but they are in {files.checkpoints}. Set AIP_CHECKPOINT_DIR={files.checkpoints}, "
+            "or choose another --model_dir."
+        )
+        with pytest.raises(ValueError, match=re.escape(words)):
+            runs.finished(configured(), others)
+
+
+def test_a_run_begun_in_its_model_dir_does_not_start_again_elsewhere(model_dir, configured, tmp_path):
+    words = rf"Received: {tmp_path}/new, but they are in {model_dir}/checkpoints\. "
+    with pytest.raises(ValueError, match=words):
+        runs.finished(configured(), files_of(str(model_dir), {"checkpoints": str(tmp_path / "new")}))
+
+
+def test_a_new_run_does_not_take_the_checkpoints_of_another(left, configured, tmp_path):
+    _, files = left
+    with pytest.raises(ValueError, match="which has those of another run"):
+        runs.finished(configured(), files_of(str(tmp_path / "new"), {"checkpoints": files.checkpoints}))
+
+
+def test_a_run_says_where_its_checkpoints_are_if_that_is_elsewhere(job, tmp_path):
+    (tmp_path / "new").mkdir()
+    runs.claim(job, files_of(str(tmp_path / "new"), {"checkpoints": "/there", "export": "/model"}))
+    assert json.loads((tmp_path / "new/identity.json").read_text())["checkpoints"] == "/there"
+
+
 def test_the_seconds_of_earlier_processes_are_added(job, model_dir):
-    run = runs.open_run(job, str(model_dir), time.monotonic() - 100)
+    run = runs.open_run(job, files_of(str(model_dir)), time.monotonic() - 100)
     last = max(line["seconds"] for line in run.history.lines)
     assert last + 100 <= run.elapsed() <= last + 110
 
 
 def test_a_split_is_read_with_its_texts_if_wanted(job, model_dir):
-    run = runs.open_run(job, str(model_dir), time.monotonic())
+    run = runs.open_run(job, files_of(str(model_dir)), time.monotonic())
     columns = runs.read_split(run, "validation", with_text=True)
     assert len(columns) == len(columns.texts) == 30
     assert runs.read_split(run, "validation").texts is None
@@ -125,7 +174,7 @@ def test_a_split_is_read_with_its_texts_if_wanted(job, model_dir):
 
 
 def test_the_best_weights_give_the_result_again(job, model_dir):
-    run = runs.open_run(job, str(model_dir), time.monotonic())
+    run = runs.open_run(job, files_of(str(model_dir)), time.monotonic())
     before = [v.numpy() for v in job.model.variables]
     try:
         checkpoint.restore(run.bests)
@@ -156,7 +205,7 @@ def kept(job):
 
 @pytest.fixture
 def run(kept, model_dir):
-    return runs.open_run(kept, str(model_dir), time.monotonic())
+    return runs.open_run(kept, files_of(str(model_dir)), time.monotonic())
 
 
 def another_worker(run, *said: float) -> runs.Run:
@@ -184,7 +233,7 @@ def test_the_newest_checkpoint_is_restored_and_the_next_is_saved(run, model_dir)
 
 
 def test_a_new_run_restores_nothing(kept, tmp_path):
-    new = runs.open_run(kept, str(tmp_path / "new"), time.monotonic())
+    new = runs.open_run(kept, files_of(str(tmp_path / "new")), time.monotonic())
     assert runs.restore(new, new.checkpoints) is None
     assert runs.restore(new, new.bests) is None
     assert runs.restore(another_worker(new, -1), new.checkpoints) is None
@@ -197,7 +246,7 @@ def test_saves_go_on_in_the_background_if_the_configuration_says_so_and_never_un
 ):
     training = dataclasses.replace(kept.config.training, background_saves=asked)
     configured = dataclasses.replace(kept, config=dataclasses.replace(kept.config, training=training))
-    opened = runs.open_run(configured, str(model_dir), time.monotonic())
+    opened = runs.open_run(configured, files_of(str(model_dir)), time.monotonic())
     assert opened.checkpoints.background is expected
     assert opened.bests.background is False
 

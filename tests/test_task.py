@@ -62,6 +62,79 @@ def test_every_error_of_the_configuration_is_told_at_once_and_nothing_written(tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_key_of_the_configuration_is_a_flag_and_wrong_ones_are_told_as_those_of_set(tmp_path):
+    done = task("--optimizer.learning_rat=1", "--data.seq_length", "7.5", "--seed=x", f"--model_dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    for words in (
+        "optimizer.learning_rat: a known key was required; the nearest is optimizer.learning_rate.",
+        "data.seq_length: a valid integer was required. Received: '7.5'.",
+        "seed: a valid integer was required. Received: 'x'.",
+    ):
+        assert words in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+# --- What a cloud service sets ----------------------------------------------------------------------
+
+
+def of_vertex(folder, **more: str) -> dict[str, str]:
+    """The environment of a job on one machine whose base output directory is the folder."""
+    spec = {"cluster": {"workerpool0": ["training-workerpool0-ab-0:2222"]}, "task": {"type": "workerpool0", "index": 0}}
+    folders = {"AIP_MODEL_DIR": "model/", "AIP_CHECKPOINT_DIR": "checkpoints/", "AIP_TENSORBOARD_LOG_DIR": "logs/"}
+    named = {variable: f"{folder}/{name}" for variable, name in folders.items()}
+    return {**os.environ, "CLUSTER_SPEC": json.dumps(spec), **named, **more}
+
+
+def test_the_trials_of_a_tuning_job_do_not_share_a_model_dir(tmp_path):
+    done = task(f"--model_dir={tmp_path}", env=of_vertex(tmp_path / "7", CLOUD_ML_TRIAL_ID="7"))
+    assert done.returncode == 2
+    words = (
+        f"--model_dir must be the trial's own, {tmp_path / '7'}, which is also what it is when not given. Received: "
+    )
+    assert words in done.stderr
+
+
+def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
+    environment = {name: value for name, value in of_vertex("gs://gone").items() if name.startswith("AIP_")}
+    done = task(f"--model_dir={tmp_path / 'run'}", env=simulator.environment(**environment))
+    assert done.returncode == 2
+    for variable in environment:
+        assert f"{variable}: " in done.stderr
+    assert "gs://gone" in done.stderr
+
+
+def test_a_finished_trial_that_is_started_again_reports_its_metric_and_misses_its_export(flags, finished_run, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "7")
+    settings = [flag.removeprefix("--set=") for flag in flags]
+    done = task(
+        *(f"--{setting}" for setting in settings if "." in setting.partition("=")[0]),
+        *(flag for flag in flags if not flag.startswith("--set=")),
+        env=of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "metrics/file")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{folder} holds this run, finished: nothing to do." in done.stderr
+    assert f"warning: there is no export in {folder}/model: --mode=export writes one." in done.stderr
+    measured = json.loads((tmp_path / "metrics/file").read_text())
+    result = json.loads((folder / "result.json").read_text())
+    assert (measured["trial"], measured["global_step"]) == ("7", "100")
+    assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
+
+
+def test_ai_platform_s_form_of_the_flags_and_its_tf_config_of_one_machine_are_taken(flags, finished_run, tmp_path):
+    """Its flags go first, the job's directory last, name and value apart; `job` is what was submitted."""
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    described = {
+        "cluster": {"chief": ["127.0.0.1:2222"]},
+        "environment": "cloud",
+        "job": {"scale_tier": "BASIC", "python_module": "trainer.task", "job_dir": str(folder)},
+        "task": {"cloud": "w93a1503672d4dd09-ml", "type": "chief", "index": 0},
+    }
+    apart = [word for flag in flags for word in flag.split("=", 1)]
+    done = task(*apart, "--job-dir", folder, env={**os.environ, "TF_CONFIG": json.dumps(described)})
+    assert done.returncode == 0, done.stderr
+    assert f"{folder} holds this run, finished: nothing to do." in done.stderr
+
+
 def test_evaluate_takes_no_other_configuration(finished_run):
     done = task("--mode=evaluate", f"--model_dir={finished_run}", "--set=seed=1")
     assert done.returncode == 2

@@ -41,6 +41,8 @@ def read(environment: Mapping[str, str]) -> Cluster | None:
 
     https://www.tensorflow.org/guide/distributed_training#TF_CONFIG has the one format,
     https://cloud.google.com/vertex-ai/docs/training/distributed-training the other, whose workerpool0 is the chief.
+    Vertex sets CLUSTER_SPEC on every machine, TF_CONFIG beside it where there are several; AI Platform set TF_CONFIG
+    on every machine.
     Raises UsageError for one that cannot be read.
     """
     for name in ("TF_CONFIG", "CLUSTER_SPEC"):

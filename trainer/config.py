@@ -29,7 +29,16 @@ def _no_boolean(wanted: str) -> pydantic.BeforeValidator:
     return pydantic.BeforeValidator(check)
 
 
-Integer = Annotated[int, _no_boolean("a valid integer")]
+def _whole(value: Any) -> Any:
+    """The discrete values of a tuning job are floats: it may write a whole one as 16.0, or as 1e+06."""
+    try:
+        written = isinstance(value, str) and not value.strip().lstrip("+-").isdecimal()
+        return int(float(value)) if written and float(value).is_integer() else value
+    except ValueError:
+        return value
+
+
+Integer = Annotated[int, _no_boolean("a valid integer"), pydantic.BeforeValidator(_whole)]
 Number = Annotated[float, _no_boolean("a valid number"), Field(allow_inf_nan=False)]
 Positive = Annotated[Integer, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
@@ -164,18 +173,19 @@ def _parsed(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
+    """The mapping in a YAML file, empty if the file is. Raises UsageError, naming the flag, for any other."""
     try:
         with open(storage.local(path), encoding="utf-8") as file:
             loaded = _parsed(file.read())
     except OSError as error:
         why = error.strerror or error
-        raise UsageError(f"--config must name a YAML file. Received: {path} ({why}).") from None
+        raise UsageError(f"{flag} must name a YAML file. Received: {path} ({why}).") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config must name a YAML file. Received: {path}, which does not parse: {error}") from None
+        raise UsageError(f"{flag} must name a YAML file. Received: {path}, which does not parse: {error}") from None
     if not isinstance(loaded or {}, dict):
         raise UsageError(
-            f"--config must hold a mapping of keys to values. Received: {path}, which holds a {type(loaded).__name__}."
+            f"{flag} must hold a mapping of keys to values. Received: {path}, which holds a {type(loaded).__name__}."
         )
     return loaded or {}
 
@@ -218,7 +228,7 @@ def load(path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, An
     no boolean where a word is wanted). Raises UsageError with every error, and the nearest valid
     key for an unknown one.
     """
-    tree = _read_yaml(path) if path else {}
+    tree = read_yaml(path) if path else {}
     keys = {override.partition("=")[0].strip() for override in overrides}
     for key, rival in (("training.steps", "training.epochs"), ("training.epochs", "training.steps")):
         if key in keys and rival not in keys and isinstance(tree.get("training"), dict):

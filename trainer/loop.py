@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tqdm
 
-from trainer import checkpoint, data, environment, evaluation, metrics, report, runs, signals, steps, storage
+from trainer import checkpoint, data, environment, evaluation, metrics, report, runs, signals, steps, storage, trial
 from trainer.runs import Run
 
 # The longest stretch on the device between two looks at the signals, in seconds; it changes no result.
@@ -133,6 +133,7 @@ def evaluate_at(run: Run, step: int, validation: Any, request: signals.Request) 
         runs.save(run, run.bests, step)  # before the line: a run cut between the two evaluates again
     runs.write(run, {"step": step, "split": "validation", **summary, "seconds": round(run.elapsed(), 3)})
     if run.chief:
+        trial.report(run.history.of("validation"))
         tqdm.tqdm.write(
             f"step {step:,}: validation {metric} {summary[metric]:.4f}, loss {summary['loss']:.4f}", file=sys.stderr
         )
@@ -146,6 +147,8 @@ def close(run: Run, request: signals.Request) -> dict[str, Any]:
     job, history = run.job, run.history
     best = history.best(job.metric)
     assert best is not None  # the last step evaluates
+    if run.chief:
+        trial.report(history.of("validation"))  # again for a run cut before it, or gone on with on another machine
     runs.restore(run, run.bests)
     if not history.of("test"):  # it is there if the run was cut after it
         summary = metrics.summarise(runs.predict(run, runs.read_split(run, "test"), "test", request), job.manifest.kind)

@@ -22,21 +22,25 @@ def buckets_in(wanted: Mapping[str, tuple[str | None, bool]]) -> dict[str, tuple
 def check(wanted: Mapping[str, tuple[str | None, bool]], region: str | None = None) -> None:
     """Hold every bucket among the paths against what the run needs of it.
 
-    `wanted`: flag -> (path, whether it is written to); local paths are passed over. `region`: the accelerator's, such
-    as us-central1, where it is known; a bucket elsewhere is named on standard error, since it works, and costs. Raises
-    UsageError with every problem of every bucket.
+    `wanted`: flag, or variable in capitals -> (path, whether it is written to); local paths are passed over. `region`:
+    the accelerator's, such as us-central1, where it is known; a bucket elsewhere is named on standard error, since it
+    works, and costs. Raises UsageError with every problem of every bucket.
     """
     found = []
     for flag, (path, writes) in buckets_in(wanted).items():
         try:
-            _hold(flag, path, WRITE if writes else READ, region)
+            _hold(_name(flag), path, WRITE if writes else READ, region)
         except (OSError, ValueError) as error:
-            found.append(f"--{flag}: {error}")
+            found.append(f"{_name(flag)}: {error}")
     if found:
         raise UsageError("\n".join(dict.fromkeys(found)))
 
 
-def _hold(flag: str, path: str, needed: Sequence[str], region: str | None) -> None:
+def _name(flag: str) -> str:
+    return flag if flag.isupper() else f"--{flag}"
+
+
+def _hold(name: str, path: str, needed: Sequence[str], region: str | None) -> None:
     bucket = buckets.split(path)[0]
     options = {"retry": retries.for_google(min(WITHIN, retries.seconds())), "timeout": min(4.0, retries.timeout())}
     try:
@@ -44,17 +48,17 @@ def _hold(flag: str, path: str, needed: Sequence[str], region: str | None) -> No
             granted = buckets.client().bucket(bucket).test_iam_permissions(list(needed), **options)
     except FileNotFoundError:
         raise buckets.BucketError(buckets.no_bucket(path)) from None
-    missing = [name for name in needed if name not in granted]
+    missing = [permission for permission in needed if permission not in granted]
     if missing:
         raise buckets.BucketError(
             f"The account that this runs as must be allowed {', '.join(needed)} on gs://{bucket}. Received: no "
-            f"{', '.join(missing)}. Grant it roles/storage.objectAdmin there, or name another --{flag}."
+            f"{', '.join(missing)}. Grant it roles/storage.objectAdmin there, or name another {name}."
         )
     place = _region(bucket, path, options) if region else None
     # "US" and "EU" hold many regions; which of them are near is not said.
     if place and region and "-" in place and place.lower() != region:
         print(
-            f"warning: --{flag} is in {place.lower()}, the accelerator in {region}: every read crosses regions, which "
+            f"warning: {name} is in {place.lower()}, the accelerator in {region}: every read crosses regions, which "
             f"is slow and billed. A bucket in {region} avoids it.",
             file=sys.stderr,
         )

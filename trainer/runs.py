@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainer import (
     steps,
     storage,
     strategies,
+    trial,
 )
 from trainer import config as configs
 from trainer.config import Config
@@ -33,7 +35,7 @@ PARITY_TEXTS = 100
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The paths of a model_dir."""
+    """The paths of a run: all in its model_dir, unless the service names another folder for some."""
 
     root: str
     config: str
@@ -47,7 +49,8 @@ class Files:
     tensorboard: str
 
 
-def files_of(model_dir: str) -> Files:
+def files_of(model_dir: str, elsewhere: Mapping[str, str] | None = None) -> Files:
+    """`elsewhere`: the folders that are not in it, by their names here, as service.folders has them."""
     names = (
         "config.yaml",
         "identity.json",
@@ -59,7 +62,8 @@ def files_of(model_dir: str) -> Files:
         "export",
         "tensorboard",
     )
-    return Files(model_dir, *(storage.join(model_dir, name) for name in names))
+    files = Files(model_dir, *(storage.join(model_dir, name) for name in names))
+    return dataclasses.replace(files, **(elsewhere or {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +82,13 @@ class Run:
     elapsed: Callable[[], float]  # seconds of all the run's processes so far
 
 
-def finished(config: Config, model_dir: str) -> dict[str, Any] | None:
+def finished(config: Config, files: Files) -> dict[str, Any] | None:
     """result.json of a run that this configuration has finished in model_dir; None if there is none.
 
-    Raises ValueError, naming the keys, if another configuration has written in model_dir.
+    Raises ValueError, naming the keys, if another configuration has written in model_dir, and where the run's
+    checkpoints are, if that is not where these files have them.
     """
-    files = files_of(model_dir)
+    _check_checkpoints(files)
     if not storage.exists(files.config) or not (storage.exists(files.result) or checkpoint.listed(files.checkpoints)):
         return None
     there = configs.load(files.config)
@@ -92,26 +97,47 @@ def finished(config: Config, model_dir: str) -> dict[str, Any] | None:
     different = configs.differences(there, config)
     if different:
         raise ValueError(
-            f"--model_dir must be new, or one that this configuration has begun. Received: {model_dir}, begun with "
+            f"--model_dir must be new, or one that this configuration has begun. Received: {files.root}, begun with "
             f"another ({'; '.join(different)}). "
             "Choose another --model_dir, or the same values."
         )
     return json.loads(storage.read_text(files.result)) if storage.exists(files.result) else None
 
 
-def claim(job: build.Job, model_dir: str) -> None:
+def say_again(files: Files) -> None:
+    """What a service must have heard of a finished run: its metric, if it is a trial; on standard error, no export."""
+    trial.report(report.read_history(files.metrics, keep=False).of("validation"))
+    if not storage.exists(storage.join(files.export, "saved_model.pb")):
+        print(f"warning: there is no export in {files.export}: --mode=export writes one.", file=sys.stderr)
+
+
+def _check_checkpoints(files: Files) -> None:
+    """Raises ValueError if the run has left its checkpoints elsewhere: it would start again at step 0, unasked."""
+    ours = storage.join(files.root, "checkpoints")
+    begun = storage.exists(files.identity)
+    there = json.loads(storage.read_text(files.identity)).get("checkpoints", ours) if begun else ours
+    if there != files.checkpoints and checkpoint.listed(there if begun else files.checkpoints):
+        raise ValueError(
+            f"AIP_CHECKPOINT_DIR must hold the checkpoints of the run in --model_dir {files.root}. Received: "
+            f"{files.checkpoints}, {f'but they are in {there}' if begun else 'which has those of another run'}. "
+            f"Set AIP_CHECKPOINT_DIR={there}, or choose another --model_dir."
+        )
+
+
+def claim(job: build.Job, files: Files) -> None:
     """Write, as the chief, the resolved configuration and what it runs on.
 
     Raises ValueError for a model_dir begun with other data or weights.
     """
-    files = files_of(model_dir)
     identity = {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
+    if files.checkpoints != storage.join(files.root, "checkpoints"):
+        identity["checkpoints"] = files.checkpoints
     if storage.exists(files.identity) and checkpoint.listed(files.checkpoints):
         there = json.loads(storage.read_text(files.identity))
         for key, flag in (("data_fingerprint", "--data_dir"), ("encoder_sha256", "--encoder")):
             if there[key] != identity[key]:
                 raise ValueError(
-                    f"{flag} must be what --model_dir {model_dir} was begun with ({key} {there[key][:12]}). Received: "
+                    f"{flag} must be what --model_dir {files.root} was begun with ({key} {there[key][:12]}). Received: "
                     f"another ({identity[key][:12]})."
                 )
     if strategies.place(job.strategy)[0] != 0:
@@ -120,9 +146,9 @@ def claim(job: build.Job, model_dir: str) -> None:
     storage.write_text(files.identity, json.dumps(identity, indent=1) + "\n")
 
 
-def open_run(job: build.Job, model_dir: str, started: float) -> Run:
+def open_run(job: build.Job, files: Files, started: float) -> Run:
     """The run in model_dir, its parts built, nothing restored. `started`: time.monotonic() at the process's start."""
-    files, config = files_of(model_dir), job.config
+    config = job.config
     # Outside the strategy's scope: workers cannot exchange a string.
     fingerprint = tf.Variable(build.fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False)
     with job.strategy.scope():

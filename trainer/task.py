@@ -1,12 +1,14 @@
 """The entry point of a job: parse, build, run, close.
 
 python -m trainer.task --data_dir=data/mine --model_dir=runs/mine [--config=configs/X.yaml] [--set section.key=value]...
+    --section.key=value is the same as --set section.key=value
 python -m trainer.task --mode=evaluate --model_dir=runs/mine [--split=test] [--baseline]
 python -m trainer.task --mode=export --model_dir=runs/mine
 python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -18,12 +20,12 @@ STARTED = time.monotonic()
 
 from absl import flags  # noqa: E402
 
-from trainer import accelerators, environment, preflight  # noqa: E402
+from trainer import accelerators, environment, preflight, service  # noqa: E402
 from trainer.environment import STOPPED, UsageError  # noqa: E402
 
 if TYPE_CHECKING:  # what imports TensorFlow is imported where it is used, so that --help answers at once
     from trainer.config import Config
-    from trainer.runs import Run
+    from trainer.runs import Files, Run
     from trainer.strategies import Machine
 
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
@@ -45,7 +47,9 @@ CLUSTER_TIMEOUT = flags.DEFINE_float(
     "cluster_timeout", 240, "multi_worker: seconds to wait at the start for the workers of TF_CONFIG or CLUSTER_SPEC"
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set")
-MODEL_DIR = flags.DEFINE_string("model_dir", None, "where the run keeps everything")
+MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "where the run keeps everything; not given: the folder above AIP_MODEL_DIR"
+)
 flags.DEFINE_alias("job-dir", "model_dir")
 ENCODER = flags.DEFINE_string("encoder", None, "a name, a Hub handle or a folder")
 TASK = flags.DEFINE_string("task", None, "refused if the data set's is another")
@@ -57,22 +61,48 @@ PREDICTIONS = flags.DEFINE_string(
 )
 
 
+def settle_paths() -> None:
+    """Take /gcs/ for the gs:// that it is, and the service's folder for a --model_dir that is not given.
+
+    Raises UsageError for a --model_dir that the trials of a tuning job would share.
+    """
+    for flag in (CONFIG, MODEL_DIR, PREDICTIONS):
+        if flag.value:
+            flags.FLAGS[flag.name].value = service.address(flag.value)
+    own = service.model_dir(os.environ)
+    if not MODEL_DIR.value:
+        flags.FLAGS[MODEL_DIR.name].value = own
+    elif own and service.trial(os.environ) and MODEL_DIR.value.rstrip("/") != own:
+        raise UsageError(
+            f"--model_dir must be the trial's own, {own}, which is also what it is when not given. Received: "
+            f"{MODEL_DIR.value}, the same for every trial. Leave --model_dir (or --job-dir) out."
+        )
+
+
+def files() -> "Files":
+    from trainer import runs
+
+    return runs.files_of(MODEL_DIR.value, service.folders(os.environ))
+
+
 def read_config() -> "Config":
     """The flags' configuration; for evaluate and export, that of the model_dir, with the paths that flags change."""
     from trainer import config as configs
-    from trainer import runs, storage
+    from trainer import storage
 
     given = {"data_dir": DATA_DIR.value, "encoder": ENCODER.value, "task": TASK.value}
     path = CONFIG.value
     if MODE.value in ("evaluate", "export"):
-        path = runs.files_of(MODEL_DIR.value).config
+        path = files().config
         if not storage.exists(path):
             raise UsageError(f"--model_dir must hold a run. Received: {MODEL_DIR.value}, which has no config.yaml.")
         if CONFIG.value or SET.value:
             raise UsageError(
                 f"--mode={MODE.value} takes the configuration of --model_dir. Received: --config or --set beside it."
             )
-    return configs.load(path, SET.value, given)
+    config = configs.load(path, SET.value, given)
+    data_dir, encoder, preprocess = map(service.address, (config.data_dir, config.encoder, config.preprocess))
+    return dataclasses.replace(config, data_dir=data_dir, encoder=encoder, preprocess=preprocess)
 
 
 def machine() -> "Machine":
@@ -100,12 +130,14 @@ def machine() -> "Machine":
 def train(config: "Config") -> int:
     from trainer import build, cluster, report, runs, storage
 
-    there = machine()
+    there, paths = machine(), files()
     chief = not there.cluster or there.cluster.index == 0
     with storage.locked(MODEL_DIR.value) if chief else contextlib.nullcontext():
-        result = runs.finished(config, MODEL_DIR.value)
+        result = runs.finished(config, paths)
         if result is not None:
             print(f"{MODEL_DIR.value} holds this run, finished: nothing to do.", file=sys.stderr)
+            if chief:
+                runs.say_again(paths)
         else:
             if there.cluster and len(there.cluster.addresses) > 1:
                 cluster.meet(there.cluster, build.plans(config), CLUSTER_TIMEOUT.value)
@@ -124,8 +156,8 @@ def run_to_the_end(config: "Config", there: "Machine") -> dict[str, Any]:
     _, workers = strategies.place(chosen.strategy)
     try:
         job = build.job(config, chosen.strategy)
-        runs.claim(job, MODEL_DIR.value)
-        run = runs.open_run(job, MODEL_DIR.value, STARTED)
+        runs.claim(job, files())
+        run = runs.open_run(job, files(), STARTED)
         with signals.watched() as request, checkpoint.finished(run.checkpoints):
             return loop.train_and_evaluate(run, request)
     except strategies.LOST as error:
@@ -142,7 +174,7 @@ def restored(config: "Config") -> "Run":
     from trainer import build, checkpoint, runs, strategies
 
     chosen = strategies.build(STRATEGY.value, machine())
-    run = runs.open_run(build.job(config, chosen.strategy), MODEL_DIR.value, STARTED)
+    run = runs.open_run(build.job(config, chosen.strategy), files(), STARTED)
     if checkpoint.restore(run.bests) is None:
         raise ValueError(
             f"--model_dir must hold a run that has evaluated. Received: {MODEL_DIR.value}, which has no best "
@@ -176,18 +208,18 @@ def write_export(config: "Config") -> int:
 
     with storage.locked(MODEL_DIR.value), signals.watched() as request:
         difference = runs.write_export(restored(config), request)
-    print(f"{MODEL_DIR.value}/export written; its scores are within {difference:.1e} of the job's")
+    print(f"{files().export} written; its scores are within {difference:.1e} of the job's")
     return environment.DONE
 
 
 def inspect_batches(config: "Config") -> int:
     """Prints {"step", "ids"} for the next K global batches, from model_dir's newest checkpoint on."""
-    from trainer import build, checkpoint, data, runs
+    from trainer import build, checkpoint, data
 
     manifest = build.manifest_of(config)
     build.check_data(config, manifest)
     plan = build.plan(config, manifest.splits["train"].examples)
-    listed = checkpoint.steps(runs.files_of(MODEL_DIR.value).checkpoints) if MODEL_DIR.value else []
+    listed = checkpoint.steps(files().checkpoints) if MODEL_DIR.value else []
     first = listed[-1] if listed else 0
     batches = data.train_batches(
         config.data_dir, manifest, build.order(config), config.data.batch_size, first, plan.examples
@@ -206,16 +238,20 @@ def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> None:
 def main(argv: list[str]) -> int:
     environment.no_arguments(argv)
     environment.check()
+    settle_paths()
     if not MODEL_DIR.value and MODE.value != "inspect_batches":
         raise UsageError("--model_dir must name the run's folder. Received: none.")
     tpu = accelerators.named_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         accelerators.set_up_tpu(tpu)
+    writes = MODE.value in ("train", "export")
+    folders = service.folders(os.environ) if writes else {}
     look_at_buckets(
         {
             "config": (CONFIG.value, False),
             "predictions": (PREDICTIONS.value, True),
-            "model_dir": (MODEL_DIR.value, MODE.value in ("train", "export")),
+            "model_dir": (MODEL_DIR.value, writes),
+            **{service.VARIABLES[name]: (folder, True) for name, folder in folders.items()},
         }
     )
     config = read_config()
@@ -233,4 +269,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = service.settings(sys.argv[1:])
     environment.run(main, __doc__)

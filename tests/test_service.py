@@ -1,0 +1,138 @@
+"""What Vertex AI's and AI Platform's variables and flags mean, in the very words of their documentation."""
+
+import dataclasses
+import json
+
+import pytest
+
+from trainer import config, service
+from trainer.runs import Files, files_of
+
+BASE = {
+    "AIP_MODEL_DIR": "gs://bucket/base/model/",
+    "AIP_CHECKPOINT_DIR": "gs://bucket/base/checkpoints/",
+    "AIP_TENSORBOARD_LOG_DIR": "gs://bucket/base/logs/",
+}
+
+
+def test_a_base_output_directory_names_three_folders_and_the_one_above_them():
+    assert service.folders(BASE) == {
+        "export": "gs://bucket/base/model",
+        "checkpoints": "gs://bucket/base/checkpoints",
+        "tensorboard": "gs://bucket/base/logs",
+    }
+    assert service.model_dir(BASE) == "gs://bucket/base"
+
+
+def test_a_trial_has_folders_of_its_own():
+    trial = {name: value.replace("/base/", "/base/7/") for name, value in BASE.items()}
+    assert service.model_dir(trial) == "gs://bucket/base/7"
+
+
+def test_a_bucket_s_root_may_be_the_base():
+    assert service.model_dir({"AIP_MODEL_DIR": "gs://bucket/model/"}) == "gs://bucket"
+
+
+@pytest.mark.parametrize("environment", [{}, dict.fromkeys(BASE, ""), dict.fromkeys(BASE, " ")])
+def test_without_the_variables_nothing_is_elsewhere(environment):
+    assert service.folders(environment) == {}
+    assert service.model_dir(environment) is None
+
+
+@pytest.mark.parametrize(
+    ("left_out", "expected"),
+    [
+        (["AIP_MODEL_DIR"], "gs://bucket/c"),
+        (["AIP_MODEL_DIR", "AIP_CHECKPOINT_DIR"], "gs://bucket/t"),
+    ],
+)
+def test_the_first_variable_that_is_set_decides_where_the_model_dir_is(left_out, expected):
+    environment = {
+        "AIP_MODEL_DIR": "gs://bucket/m/model/",
+        "AIP_CHECKPOINT_DIR": "gs://bucket/c/checkpoints/",
+        "AIP_TENSORBOARD_LOG_DIR": "gs://bucket/t/logs/",
+    }
+    assert service.model_dir(environment) == "gs://bucket/m"
+    assert service.model_dir({k: v for k, v in environment.items() if k not in left_out}) == expected
+
+
+def test_a_run_writes_where_the_service_says_and_checkpoints_coincide_with_those_of_the_model_dir():
+    alone = files_of("gs://bucket/base")
+    files = files_of("gs://bucket/base", service.folders(BASE))
+    assert files.checkpoints == alone.checkpoints
+    assert (files.export, files.tensorboard) == ("gs://bucket/base/model", "gs://bucket/base/logs")
+    moved = {
+        field.name for field in dataclasses.fields(Files) if getattr(files, field.name) != getattr(alone, field.name)
+    }
+    assert moved == {"export", "tensorboard"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/gcs/bucket/data", "gs://bucket/data"),
+        ("/gcs/bucket", "gs://bucket"),
+        ("gs://bucket/data", "gs://bucket/data"),
+        ("/gcsfuse/data", "/gcsfuse/data"),
+        ("data/gcs/x", "data/gcs/x"),
+        ("", ""),
+    ],
+)
+def test_what_is_below_the_mount_of_buckets_is_taken_from_the_bucket(path, expected):
+    assert service.address(path) == expected
+
+
+# --- Trials -----------------------------------------------------------------------------------------
+
+
+def task(**values) -> str:
+    return json.dumps({"cluster": {"workerpool0": ["a:2222"]}, "environment": "cloud", "task": values})
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"CLOUD_ML_TRIAL_ID": "3"}, "3"),
+        ({"CLOUD_ML_TRIAL_ID": ""}, None),
+        ({"CLOUD_ML_TRIAL_ID": "0"}, None),
+        ({"CLUSTER_SPEC": task(type="workerpool0", index=0, trial="2")}, "2"),
+        ({"TF_CONFIG": task(type="chief", index=0, trial="4", cloud="id")}, "4"),
+        ({"CLUSTER_SPEC": task(type="workerpool0", index=0)}, None),
+        ({"CLUSTER_SPEC": task(type="workerpool0", index=0, trial="")}, None),
+        ({"CLUSTER_SPEC": "{", "TF_CONFIG": "[]"}, None),
+        ({"CLUSTER_SPEC": "null", "TF_CONFIG": '{"task": null}'}, None),
+    ],
+)
+def test_a_trial_is_known_by_its_number(environment, expected):
+    assert service.trial(environment) == expected
+
+
+# --- Flags ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--optimizer.learning_rate=3e-5"], ["--set=optimizer.learning_rate=3e-5"]),
+        (["--optimizer.learning_rate", "3e-5"], ["--set=optimizer.learning_rate=3e-5"]),
+        (["-optimizer.learning_rate=3e-5"], ["--set=optimizer.learning_rate=3e-5"]),
+        (["--data.batch_size=16.0", "--seed", "3"], ["--set=data.batch_size=16.0", "--set=seed=3"]),
+        (["--optimizer.learning-rate=1"], ["--set=optimizer.learning-rate=1"]),
+        (["--a.b=gs://x/y=z\n"], ["--set=a.b=gs://x/y=z\n"]),
+        (["--model.dropout"], ["--set=model.dropout"]),
+        (["--precision=auto", "--preprocess=x"], ["--set=precision=auto", "--set=preprocess=x"]),
+        (["--set", "seed=1", "--set=seed=2"], ["--set", "seed=1", "--set=seed=2"]),
+        (["--job-dir", "gs://b/a.b", "--data_dir=x.y"], ["--job-dir", "gs://b/a.b", "--data_dir=x.y"]),
+        (["--", "--seed=1"], ["--", "--seed=1"]),
+        ([], []),
+    ],
+)
+def test_a_trial_s_parameters_are_settings_in_the_order_in_which_they_come(arguments, expected):
+    assert service.settings(arguments) == expected
+
+
+def test_every_key_of_the_configuration_is_a_flag():
+    flags = {"task", "encoder", "data_dir"}  # of trainer.task
+    for key in set(config.KEYS) - flags:
+        assert service.settings([f"--{key}=1"]) == [f"--set={key}=1"]
