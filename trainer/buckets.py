@@ -1,6 +1,6 @@
 """What storage does where a path begins with gs://, through google-cloud-storage. No other module imports that.
 
-TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels, events). It
+TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels). It
 sees no difference between "not there" and "not allowed" in isdir and latest_checkpoint, checks no checksum of a plain
 file, keeps sizes in a cache, and makes folders in a bucket that is missing for ever. Here each read and each write is
 held against the object's CRC32C, and only a 404 means "not there".
@@ -45,6 +45,8 @@ def split(path: str) -> tuple[str, str]:
 @functools.cache
 def client() -> Any:
     """Google's client, with whatever credentials the environment gives it: it finds and keeps them, we never do."""
+    # Off Google's machines nothing answers there: two looks of 3 s at most, for Google's own three (12 s in all).
+    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "2")
     from google.cloud import storage
 
     return storage.Client(project="none")  # a project owns buckets; objects are reached without one
@@ -69,10 +71,11 @@ def said(path: str, doing: str) -> Iterator[None]:
             f"{path} must allow {doing}. Received: 403, {_short(error.message)} Grant the account that this runs as "
             "roles/storage.objectAdmin on the bucket, or name another path."
         ) from None
-    except DefaultCredentialsError:
+    except DefaultCredentialsError as error:
+        received = _short(error) if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else "none."
         raise BucketError(
-            f"{path} needs Google credentials. Received: none. Run `gcloud auth application-default login`, or set "
-            "GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
+            f"{path} needs Google credentials. Received: {received} Run `gcloud auth application-default login`, or "
+            "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
         ) from None
     except (exceptions.Unauthenticated, exceptions.Unauthorized):
         raise BucketError(f"{path} needs credentials that are accepted. Received: 401. Renew them.") from None
