@@ -109,8 +109,8 @@ def no_bucket(path: str) -> str:
     return f"The bucket of {path} must exist. Received: gs://{bucket}, which does not. Make it, or name another path."
 
 
-def _options() -> dict[str, Any]:
-    return {"retry": retries.for_google(), "timeout": retries.timeout()}
+def _options(within: float | None = None) -> dict[str, Any]:
+    return {"retry": retries.for_google(within), "timeout": retries.timeout()}
 
 
 def _blob(path: str) -> Any:
@@ -173,21 +173,21 @@ def write(path: str, data: bytes) -> None:
         _blob(path).upload_from_string(data, "application/octet-stream", checksum="crc32c", **_options())
 
 
-# --- Marks: small objects that one of several writers gets to write ------------------------------------
+# --- Marks: small objects that one of several writers gets to write; `within`: seconds, instead of the setting --
 
 
-def read_mark(path: str) -> tuple[int, dict[str, str]] | None:
+def read_mark(path: str, within: float | None = None) -> tuple[int, dict[str, str]] | None:
     """(the generation, what it says); None if it is not there."""
     blob = _blob(path)
     try:
         with said(path, "reading"):
-            blob.reload(**_options())
+            blob.reload(**_options(within))
     except FileNotFoundError:
         return None
     return int(blob.generation), dict(blob.metadata or {})
 
 
-def write_mark(path: str, says: Mapping[str, str], generation: int) -> int | None:
+def write_mark(path: str, says: Mapping[str, str], generation: int, within: float | None = None) -> int | None:
     """The new generation; None if the object had another generation than this (0: not there) when it was written.
 
     None may also mean that it was written and the reply lost: then read_mark gives what `says`.
@@ -198,7 +198,7 @@ def write_mark(path: str, says: Mapping[str, str], generation: int) -> int | Non
     blob.metadata = dict(says)
     try:
         with said(path, "writing"):
-            blob.upload_from_string("", if_generation_match=generation, **_options())
+            blob.upload_from_string("", if_generation_match=generation, **_options(within))
     except PreconditionFailed:
         return None
     return int(blob.generation)
