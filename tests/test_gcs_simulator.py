@@ -27,16 +27,7 @@ QUICK = {
 
 def said(simulator: gcs.Simulator, code: str) -> str:
     """What code prints that begins with both clients and gs://bucket."""
-    done = subprocess.run(
-        [sys.executable, "-c", BOTH + code],
-        cwd=ROOT,
-        env=simulator.environment(**QUICK),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.strip()
+    return simulator.python(BOTH + code, seconds=120, **QUICK)
 
 
 def test_what_one_client_writes_the_other_reads(simulator):

@@ -66,7 +66,7 @@ def settle_paths() -> None:
 
     Raises UsageError for a --model_dir that the trials of a tuning job would share.
     """
-    for flag in (CONFIG, MODEL_DIR, PREDICTIONS):
+    for flag in (CONFIG, MODEL_DIR, PREDICTIONS, DATA_DIR, ENCODER):
         if flag.value:
             flags.FLAGS[flag.name].value = service.address(flag.value)
     own = service.model_dir(os.environ)
@@ -93,7 +93,7 @@ def read_config() -> "Config":
     given = {"data_dir": DATA_DIR.value, "encoder": ENCODER.value, "task": TASK.value}
     path = CONFIG.value
     if MODE.value in ("evaluate", "export"):
-        path = files().config
+        path = storage.join(MODEL_DIR.value, configs.NAME)
         if not storage.exists(path):
             raise UsageError(f"--model_dir must hold a run. Received: {MODEL_DIR.value}, which has no config.yaml.")
         if CONFIG.value or SET.value:
@@ -229,10 +229,40 @@ def inspect_batches(config: "Config") -> int:
     return environment.DONE
 
 
-def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> None:
-    """Raises UsageError for every bucket among the paths that the run cannot use; `paths` as preflight has them."""
-    if preflight.buckets_in(paths):
-        preflight.check(paths, accelerators.region())
+def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> dict[str, str]:
+    """flag -> what is wrong with its bucket; `paths` as preflight has them."""
+    return preflight.problems(paths, accelerators.region()) if preflight.buckets_in(paths) else {}
+
+
+def checked_config() -> "Config":
+    """The configuration, and a look at every bucket that the run is to use.
+
+    Raises UsageError with everything that is wrong with the one and the others.
+    """
+    writes = MODE.value in ("train", "export")
+    flagged = {
+        "config": (CONFIG.value, False),
+        "model_dir": (MODEL_DIR.value, writes),
+        "predictions": (PREDICTIONS.value, True),
+        "data_dir": (DATA_DIR.value, False),
+        "encoder": (ENCODER.value, False),
+        **{service.VARIABLES[name]: (folder, writes) for name, folder in service.folders(os.environ).items()},
+    }
+    found = look_at_buckets(flagged)
+    config = None
+    if ("model_dir" if MODE.value in ("evaluate", "export") else "config") not in found:  # where it is read from
+        try:
+            config = read_config()
+        except UsageError as error:
+            found["configuration"] = str(error)
+    if config:
+        paths = {"data_dir": config.data_dir, "encoder": config.encoder, "set preprocess": config.preprocess}
+        found |= look_at_buckets(
+            {key: (path, False) for key, path in paths.items() if not flagged.get(key, (None,))[0]}
+        )
+    if found or not config:
+        raise UsageError(preflight.told(found))
+    return config
 
 
 def main(argv: list[str]) -> int:
@@ -244,18 +274,7 @@ def main(argv: list[str]) -> int:
     tpu = accelerators.named_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         accelerators.set_up_tpu(tpu)
-    writes = MODE.value in ("train", "export")
-    folders = service.folders(os.environ) if writes else {}
-    look_at_buckets(
-        {
-            "config": (CONFIG.value, False),
-            "predictions": (PREDICTIONS.value, True),
-            "model_dir": (MODEL_DIR.value, writes),
-            **{service.VARIABLES[name]: (folder, True) for name, folder in folders.items()},
-        }
-    )
-    config = read_config()
-    look_at_buckets({"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)})
+    config = checked_config()
     from trainer import signals
 
     mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[
