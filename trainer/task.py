@@ -79,6 +79,10 @@ def settle_paths() -> None:
         )
 
 
+def is_elsewhere(folder: str) -> bool:
+    return not folder.startswith(f"{MODEL_DIR.value}/")
+
+
 def files() -> "Files":
     from trainer import runs
 
@@ -245,7 +249,7 @@ def main(argv: list[str]) -> int:
     if tpu and STRATEGY.value in ("auto", "tpu"):
         accelerators.set_up_tpu(tpu)
     writes = MODE.value in ("train", "export")
-    folders = service.folders(os.environ) if writes else {}
+    folders = {name: folder for name, folder in service.folders(os.environ).items() if writes and is_elsewhere(folder)}
     look_at_buckets(
         {
             "config": (CONFIG.value, False),
