@@ -152,6 +152,12 @@ def test_several_gpus_are_mirrored(cloud):
     out, error = cloud.run([*replica.command, "--virtual_devices=2"], replica.environment)
     assert "strategy: 2 replicas" in error
     assert_finished(cloud.files("gpus"), out)
+    # On a laptop, without the variables: it is the same run, and an export can be had beside the others.
+    out, error = cloud.run([*replica.command, "--strategy=cpu", "--model_dir=gs://bucket/gpus"])
+    assert "gs://bucket/gpus holds this run, finished: nothing to do." in error
+    assert "warning: there is no export in gs://bucket/gpus/export" in error
+    out, _ = cloud.run(["python", "-m", "trainer.task", "--mode=export", "--model_dir=gs://bucket/gpus"])
+    assert "gs://bucket/gpus/export written" in out
 
 
 def test_a_trial_that_is_killed_and_started_again_is_judged_by_its_result(cloud, tmp_path):

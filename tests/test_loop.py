@@ -1,5 +1,6 @@
 """The cadences, and a run that is stopped and goes on. Kills and resumes by processes: test_end_to_end.py."""
 
+import dataclasses
 import json
 import time
 
@@ -127,3 +128,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_is_name
         "checkpoints/ckpt-100",
     ):
         assert words in str(raised.value)
+
+
+def test_of_a_trial_s_workers_the_chief_alone_reports(own_job, resumed, tmp_path, monkeypatch):
+    path = tmp_path / "metrics/file"
+    monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "1")
+    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(path))
+    run = runs.open_run(own_job, files_of(str(tmp_path / "run")), time.monotonic())
+    validation = runs.read_split(run, "validation")
+    history = dataclasses.replace(run.history, path=None)
+    loop.evaluate_at(dataclasses.replace(run, chief=False, history=history, events=None), 50, validation, Request())
+    assert not path.exists()
+    (tmp_path / "run").mkdir()
+    loop.evaluate_at(run, 50, validation, Request())
+    measured = json.loads(path.read_text())
+    assert (measured["global_step"], float(measured["validation/accuracy"])) == (
+        "50",
+        run.history.best("accuracy")["accuracy"],
+    )

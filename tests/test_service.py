@@ -121,6 +121,7 @@ def test_a_trial_is_known_by_its_number(environment, expected):
         (["--optimizer.learning-rate=1"], ["--set=optimizer.learning-rate=1"]),
         (["--a.b=gs://x/y=z\n"], ["--set=a.b=gs://x/y=z\n"]),
         (["--model.dropout"], ["--set=model.dropout"]),
+        (["--model.dropout", "--seed=1"], ["--set=model.dropout", "--set=seed=1"]),
         (["--precision=auto", "--preprocess=x"], ["--set=precision=auto", "--set=preprocess=x"]),
         (["--set", "seed=1", "--set=seed=2"], ["--set", "seed=1", "--set=seed=2"]),
         (["--job-dir", "gs://b/a.b", "--data_dir=x.y"], ["--job-dir", "gs://b/a.b", "--data_dir=x.y"]),

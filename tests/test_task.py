@@ -101,6 +101,10 @@ def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
     for variable in environment:
         assert f"{variable}: " in done.stderr
     assert "gs://gone" in done.stderr
+    done = task("--model_dir=/gcs/gone/run", env=simulator.environment())
+    assert "--model_dir: The bucket of gs://gone/run must exist. Received: gs://gone" in done.stderr
+    done = task(env=simulator.environment(**environment))
+    assert done.stderr.count("gs://gone must exist") == 1
 
 
 def test_a_finished_trial_that_is_started_again_reports_its_metric_and_misses_its_export(flags, finished_run, tmp_path):

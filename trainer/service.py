@@ -72,7 +72,7 @@ def settings(arguments: Sequence[str]) -> list[str]:
             return [*found, argument, *rest]
         if setting:
             key, value = setting.groups()
-            if value is None and rest:
+            if value is None and rest and not rest[0].startswith("--"):
                 value = rest.pop(0)
             argument = f"--set={key}" if value is None else f"--set={key}={value}"
         found.append(argument)

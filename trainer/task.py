@@ -79,6 +79,10 @@ def settle_paths() -> None:
         )
 
 
+def is_elsewhere(folder: str) -> bool:
+    return not folder.startswith(f"{MODEL_DIR.value}/")
+
+
 def files() -> "Files":
     from trainer import runs
 
@@ -240,13 +244,14 @@ def checked_config() -> "Config":
     Raises UsageError with everything that is wrong with the one and the others.
     """
     writes = MODE.value in ("train", "export")
+    folders = {name: folder for name, folder in service.folders(os.environ).items() if writes and is_elsewhere(folder)}
     flagged = {
         "config": (CONFIG.value, False),
         "model_dir": (MODEL_DIR.value, writes),
         "predictions": (PREDICTIONS.value, True),
         "data_dir": (DATA_DIR.value, False),
         "encoder": (ENCODER.value, False),
-        **{service.VARIABLES[name]: (folder, writes) for name, folder in service.folders(os.environ).items()},
+        **{service.VARIABLES[name]: (folder, True) for name, folder in folders.items()},
     }
     found = look_at_buckets(flagged)
     config = None
