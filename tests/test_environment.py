@@ -106,6 +106,17 @@ def test_a_command_ends_with_its_code_and_one_message(arguments, code, message):
     assert error == message or (message and error == message + "Try --help.\n")
 
 
+@pytest.mark.parametrize(("variable", "code"), [("", 75), ("134", 134)])
+def test_a_service_may_have_a_code_of_its_own_for_a_run_that_was_stopped(variable, code):
+    assert outcome(COMMAND, "--end=stopped", env={**os.environ, "STOPPED_CODE": variable})[0] == code
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "256"])
+def test_such_a_code_that_is_none_is_refused(monkeypatch, value):
+    monkeypatch.setenv("STOPPED_CODE", value)
+    assert environment.problems() == [f"STOPPED_CODE must be an exit code, 1 to 255. Received: {value!r}."]
+
+
 def test_a_defect_of_ours_keeps_its_traceback():
     code, _, error = outcome(COMMAND, "--end=defect")
     assert code == 1

@@ -15,7 +15,7 @@ def problems(machine, accelerator="", topology="", replicas=None, region="us-cen
     ("machine", "host", "replicas", "devices", "strategy"),
     [
         ("cpu", Host("n1-standard-8"), 1, 1, "cpu"),
-        ("gpu", Host("g2-standard-8", "NVIDIA_L4", 1), 1, 1, "one_device"),
+        ("gpu", Host("g2-standard-8", "NVIDIA_L4", 1), 1, 1, "mirrored"),
         ("gpus", Host("g2-standard-24", "NVIDIA_L4", 2), 1, 2, "mirrored"),
         ("workers", Host("g2-standard-8", "NVIDIA_L4", 1), 2, 1, "multi_worker"),
         ("tpu_v2", Host("cloud-tpu", "TPU_V2", 8), 1, 8, "tpu"),

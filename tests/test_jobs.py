@@ -80,19 +80,25 @@ def test_every_preset_on_every_machine_is_a_job_of_the_service(preset, machine):
         assert config.load(None, changes, paths) == config.load(preset, ["logging.progress=off"], paths)
 
 
-def test_a_job_for_a_tpu_has_what_tensorflow_needs_there():
-    def environment(machine):
-        container = job_of(order(machine=machine))["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
-        return {variable["name"]: variable["value"] for variable in container.get("env", [])}
+def environment_of(machine):
+    container = job_of(order(machine=machine))["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
+    return {variable["name"]: variable["value"] for variable in container["env"] if variable["name"] != "STOPPED_CODE"}
 
-    assert environment("tpu_v5e") == {
+
+def test_a_job_that_is_stopped_ends_with_a_code_after_which_vertex_starts_it_again():
+    container = job_of(order(machine="workers"))["jobSpec"]["workerPoolSpecs"][1]["containerSpec"]
+    assert {"name": "STOPPED_CODE", "value": "134"} in container["env"]
+
+
+def test_a_job_for_a_tpu_has_what_tensorflow_needs_there():
+    assert environment_of("tpu_v5e") == {
         "TPU_NAME": "local",
         "PJRT_DEVICE": "TPU",
         "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
         "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
     }
-    assert environment("tpu_v3") == {"TPU_NAME": "local"}
-    assert environment("gpus") == {}
+    assert environment_of("tpu_v3") == {"TPU_NAME": "local"}
+    assert environment_of("gpus") == {}
 
 
 def test_a_job_says_how_it_is_scheduled_and_as_whom():

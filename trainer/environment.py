@@ -24,7 +24,10 @@ REQUIRED = {
 # Distributions that hold the same package, for other hardware.
 INSTEAD = {"tensorflow": "tensorflow-tpu"}
 
-DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 75  # 75: sysexits.h's EX_TEMPFAIL, "run it again"
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+# "Run it again": sysexits.h's EX_TEMPFAIL, or what the variable says, for a service that goes by a code of its own.
+CODE = "STOPPED_CODE"
+STOPPED = int(os.environ[CODE]) if os.environ.get(CODE, "").isdecimal() else 75
 
 
 class UsageError(ValueError):
@@ -53,6 +56,9 @@ def problems() -> list[str]:
             "TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: "
             f"{os.environ.get('TF_USE_LEGACY_KERAS')!r}."
         )
+    code = os.environ.get(CODE)
+    if code and (not code.isdecimal() or not 0 < int(code) < 256):
+        found.append(f"{CODE} must be an exit code, 1 to 255. Received: {code!r}.")
     retrying = retries.problem()
     if retrying:
         found.append(retrying)

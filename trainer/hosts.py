@@ -53,12 +53,12 @@ def chosen(
 
 
 def strategy(host: Host, replicas: int) -> str:
-    """trainer.task's --strategy for `replicas` such hosts."""
+    """trainer.task's --strategy for `replicas` such hosts; for one GPU too it is one that does not do without."""
     if host.tpu:
         return "tpu"
     if replicas > 1:
         return "multi_worker"
-    return {0: "cpu", 1: "one_device"}.get(host.count, "mirrored")
+    return "mirrored" if host.count else "cpu"
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

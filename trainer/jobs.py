@@ -21,6 +21,9 @@ TPU_V5E = {
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
+# Vertex takes most codes for an error of the program, and ends the job; after this one it starts the worker again:
+# https://cloud.google.com/vertex-ai/docs/training/understanding-training-service
+STOPPED = {"STOPPED_CODE": "134"}
 
 
 def task_flags(config: Config, strategy: str) -> list[str]:
@@ -92,5 +95,5 @@ def machine_spec(host: Host) -> dict[str, Any]:
 
 
 def _environment(host: Host) -> dict[str, Any]:
-    variables = TPU_V5E if host.topology else TPU if host.tpu else {}
-    return {"env": [{"name": key, "value": value} for key, value in variables.items()]} if variables else {}
+    variables = STOPPED | (TPU_V5E if host.topology else TPU if host.tpu else {})
+    return {"env": [{"name": key, "value": value} for key, value in variables.items()]}
