@@ -7,9 +7,9 @@ from conftest import ROOT
 
 LAYERS = [
     "retries signals dropout tasks optim metrics accelerators machines tpu_compiler tpu_graph",
-    "environment google_calls",
-    "buckets image_builds",
-    "lease preflight project_setup",
+    "environment",
+    "buckets google_calls",
+    "lease preflight project_setup image_builds",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
     "sources convert model data steps baseline export inspection strategies jobs",
