@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from trainer import buckets, environment, image_builds, project_setup
+from trainer import buckets, environment, google_calls, image_builds, project_setup
 
 PROJECT = flags.DEFINE_string("project", None, "the project's id", required=True)
 REGION = flags.DEFINE_string("region", "us-central1", "of the bucket, the images and, later, the jobs")
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> None:
     if DRY_RUN.value:
         plan(project, region, bucket, images, marked, len(source))
         return
+    google_calls.check_installed()
     enabled = project_setup.enable_services(project)
     say(f"services: {'enabled ' + ', '.join(enabled) if enabled else 'all enabled already'}")
     made = project_setup.make_bucket(project, region, bucket)

@@ -7,9 +7,9 @@ from conftest import ROOT
 
 LAYERS = [
     "retries signals dropout tasks optim metrics accelerators machines service tpu_compiler tpu_graph",
-    "environment hosts ai_platform google_calls",
-    "buckets vertex trial image_builds",
-    "lease preflight follow project_setup",
+    "environment hosts ai_platform",
+    "buckets vertex trial google_calls",
+    "lease preflight follow project_setup image_builds",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering serving",
     "sources convert model data steps baseline export inspection strategies jobs orders tuning",

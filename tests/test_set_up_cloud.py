@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import json
 import subprocess
 import tarfile
 import time
@@ -246,6 +247,21 @@ def test_without_credentials_one_message_says_how_to_get_them(simulator, tmp_pat
     assert done.returncode == 1
     assert done.stderr.startswith("error: Google credentials are required")
     assert "gcloud auth application-default login" in done.stderr
+
+
+def test_credentials_that_cannot_be_renewed_are_said_at_once(simulator, tmp_path):
+    expired = {
+        "type": "authorized_user",
+        "client_id": "i",
+        "client_secret": "planted-secret",
+        "refresh_token": "planted",
+    }
+    (tmp_path / "user.json").write_text(json.dumps(expired))
+    with at(simulator, Cloud()), simulator.faults({"do": "status", "status": 400, "match": "/token", "times": -1}):
+        done = set_up(simulator, GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "user.json"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Renew the credentials: `gcloud auth application-default login`." in done.stderr
+    assert "planted" not in done.stderr
 
 
 def test_a_service_just_enabled_is_given_time_to_notice(simulator):

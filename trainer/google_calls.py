@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from trainer.environment import UsageError, installed
+
 # Seconds for one try, for all tries of a request, and for one that must not be tried again.
 TRY, WITHIN, ONCE = 4.0, 8.0, 30.0
 # Seconds in which a service that was just enabled may go on saying that it is not: Google speaks of minutes.
@@ -16,6 +18,11 @@ DISABLED = "SERVICE_DISABLED"
 # https://cloud.google.com/service-usage/docs/reference/rest/v1/ErrorReason
 BILLING = ("BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_FOUND")
 
+
+# gRPC's words for credentials that could not be renewed: the request has not left this machine.
+NOT_SENT = "metadata from plugin"
+# The distributions of the clients, all in hubtune's extra `cloud`.
+CLIENTS = ("google-cloud-artifact-registry", "google-cloud-build", "google-cloud-service-usage")
 
 Errors = tuple[type[Exception], ...]
 
@@ -35,6 +42,16 @@ def credentials() -> Any:
 
     with said("any of this", "project"):
         return google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
+
+
+def check_installed() -> None:
+    """Raises UsageError unless the clients are there."""
+    missing = [name for name in CLIENTS if installed(name) is None]
+    if missing:
+        raise UsageError(
+            f"hubtune's extra `cloud` is required. Received: no {', '.join(missing)}. Install it: pip install -r "
+            "requirements.lock"
+        )
 
 
 def reason(error: Any) -> str:
@@ -62,7 +79,8 @@ def asked(
     lost = (exceptions.ServiceUnavailable, exceptions.GatewayTimeout, exceptions.InternalServerError)
 
     def again(error: Exception) -> bool:
-        return (isinstance(error, lost) and not once) or (fresh and reason(error) == DISABLED)
+        unsure = isinstance(error, lost) and not _rejected(error)
+        return (unsure and not once) or (fresh and reason(error) == DISABLED)
 
     tries = retry.Retry(again, initial=0.5, maximum=10.0, timeout=FRESH if fresh else WITHIN)
     with said(doing, project, but):
@@ -103,12 +121,20 @@ def said(doing: str, project: str, but: Errors = ()) -> Iterator[None]:
 def _lost(error: Any) -> bool:
     from google.api_core import exceptions
 
-    return not isinstance(error, exceptions.ClientError)
+    return not isinstance(error, exceptions.ClientError) and not _rejected(error)
+
+
+def _rejected(error: Any) -> bool:
+    """Whether it is the credentials that are at fault."""
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    ours = isinstance(error, GoogleAuthError) and not isinstance(error, TransportError)
+    return ours or isinstance(error, exceptions.Unauthorized) or NOT_SENT in str(error)
 
 
 def _advice(error: Any, project: str) -> str:
     from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError
 
     if reason(error) in BILLING or "billing" in str(error).lower():
         return (
@@ -118,7 +144,7 @@ def _advice(error: Any, project: str) -> str:
     if reason(error) == DISABLED:
         service = (getattr(error, "metadata", None) or {}).get("service", "that it names")
         return f"Enable the service: `gcloud services enable {service} --project={project}`, then run this again."
-    if isinstance(error, GoogleAuthError | exceptions.Unauthorized):
+    if _rejected(error):
         return "Renew the credentials: `gcloud auth application-default login`."
     if isinstance(error, exceptions.Forbidden):
         return (
