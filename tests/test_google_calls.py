@@ -1,6 +1,7 @@
 """What a user is told of an answer of Google's, by the answer."""
 
 import pytest
+from google.api import error_reason_pb2
 from google.api_core import exceptions
 from google.auth.exceptions import RefreshError, TransportError
 
@@ -38,6 +39,10 @@ def test_a_message_has_the_status_the_words_and_what_to_do(error, kind, status, 
     assert type(caught.value) is kind
     assert str(caught.value).startswith(f"a look must be allowed. Received: {status}")
     assert advice in str(caught.value)
+
+
+def test_the_reasons_are_google_s():
+    assert {google_calls.DISABLED, google_calls.BILLING} <= set(error_reason_pb2.ErrorReason.keys())
 
 
 def test_what_the_caller_makes_something_of_comes_through():

@@ -14,11 +14,8 @@ from trainer.environment import UsageError, installed
 TRY, WITHIN, ONCE = 4.0, 8.0, 30.0
 # Seconds in which a service that was just enabled may go on saying that it is not: Google speaks of minutes.
 FRESH = 300.0
-DISABLED = "SERVICE_DISABLED"
-# https://cloud.google.com/service-usage/docs/reference/rest/v1/ErrorReason
-BILLING = ("BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_FOUND")
-
-
+# https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
+DISABLED, BILLING = "SERVICE_DISABLED", "BILLING_DISABLED"
 # gRPC's words for credentials that could not be renewed: the request has not left this machine.
 NOT_SENT = "metadata from plugin"
 # The distributions of the clients, all in hubtune's extra `cloud`.
@@ -136,7 +133,7 @@ def _rejected(error: Any) -> bool:
 def _advice(error: Any, project: str) -> str:
     from google.api_core import exceptions
 
-    if reason(error) in BILLING or "billing" in str(error).lower():
+    if reason(error) == BILLING or "billing" in str(error).lower():
         return (
             "The project needs a billing account: link one at "
             f"https://console.cloud.google.com/billing/linkedaccount?project={project}, then run this again."
