@@ -85,8 +85,12 @@ def upload_model(*, parent: str, name: str, model: str, image: str) -> Request:
     container = {
         "imageUri": image,
         "command": ["/usr/bin/tensorflow_model_server"],
-        # Vertex copies the artifacts, and puts the copy's address into AIP_STORAGE_URI.
-        "args": [f"--rest_api_port={PORT}", f"--model_name={NAME}", "--model_base_path=$(AIP_STORAGE_URI)"],
+        "args": [
+            f"--rest_api_port={PORT}",
+            f"--model_name={NAME}",
+            "--model_base_path=$(AIP_STORAGE_URI)",  # where Vertex has copied the artifacts to, gs://...
+            "--file_system_poll_wait_seconds=0",  # look for versions once, not every second, which is billed
+        ],
         "ports": [{"containerPort": PORT}],
         "predictRoute": f"{health}:predict",
         "healthRoute": health,
