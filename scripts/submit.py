@@ -23,7 +23,19 @@ import yaml
 from absl import flags
 
 import trainer
-from trainer import ai_platform, environment, follow, hosts, jobs, orders, preflight, serving, storage, vertex
+from trainer import (
+    ai_platform,
+    buckets,
+    environment,
+    follow,
+    hosts,
+    jobs,
+    orders,
+    preflight,
+    serving,
+    storage,
+    vertex,
+)
 from trainer import config as configs
 from trainer.environment import UsageError
 from trainer.orders import Order
@@ -63,7 +75,7 @@ MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "serve: machines under
 LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
 
 # Flags that AI Platform had no counterpart for.
-VERTEX_ALONE = (IMAGE, SPOT, NETWORK, TOPOLOGY)
+VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY)
 
 
 def read_order() -> Order:
@@ -96,12 +108,12 @@ def read_order() -> Order:
 def look(order: Order) -> None:
     """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
     config = order.config
-    paths = {
-        "base_output_directory": (order.base_output_directory, True),
-        "data_dir": (config.data_dir, False),
-        "encoder": (config.encoder, False),
-    }
-    preflight.check(paths, order.region)
+    paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
+    paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
+    once = {
+        buckets.split(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
+    }  # the last: it writes
+    preflight.check({flag: paths[flag] for flag in once.values()}, order.region)
     manifest = storage.join(config.data_dir, "dataset.json")
     if not storage.exists(manifest):
         raise UsageError(
@@ -153,7 +165,7 @@ def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
 
 
 def to_ai_platform(order: Order) -> int:
-    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.value]
+    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.present]
     if given:
         raise UsageError(f"{', '.join(given)} must be left out with --target=ai_platform. Take --target=vertex.")
     command = ai_platform.command(
@@ -200,6 +212,8 @@ def serve() -> int:
         return environment.DONE
     preflight.check({"model": (model, True)}, REGION.value)
     serving.check(model)
+    for request in wanted:
+        serving.message(request)  # what is wrong with one, or missing here, is said before anything is written
     serving.publish(model)
     endpoint = serving.submit(wanted, str(REGION.value))
     print(f"{endpoint}\n{serving.predict_command(endpoint, str(REGION.value))}")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import grpc_services
-from conftest import ROOT, python
+from conftest import ROOT, outcome, python
 from grpc_services import Method, Refusal
 
 NAME = "projects/p/locations/us-central1/customJobs/17"
@@ -79,10 +79,12 @@ def test_lines_come_in_order_and_once_and_a_failed_job_ends_with_its_words(simul
     ]
     down = Refusal(grpc.StatusCode.UNAVAILABLE, "a moment")
     states = [
+        job("QUEUED"),
         job("PENDING"),
         job("RUNNING"),
         down,
         job("RUNNING"),
+        *[job("FAILED")] * 5,  # the words come later than the state
         job("FAILED", "The replica workerpool0-0 exited with 1."),
     ]
     with grpc_services.serving(simulator, HOSTS, methods(states, log(arrivals))) as server:
@@ -98,6 +100,7 @@ def test_lines_come_in_order_and_once_and_a_failed_job_ends_with_its_words(simul
         "01:07:04 service the last words",
     ]
     assert done.stderr.splitlines() == [
+        "17: queued: Vertex AI waits for machines, or for quota",
         "17: pending",
         "17: running",
         "17: failed",
@@ -127,6 +130,24 @@ def test_a_job_that_is_not_there_is_said(simulator):
     assert (done.returncode, done.stdout) == (1, "")
     assert "Received: NOT_FOUND, The CustomJob does not exist." in done.stderr
     assert "--follow_job" in done.stderr
+
+
+def test_a_service_that_does_not_answer_is_waited_for_within_a_bound(simulator):
+    code = """
+import sys
+from trainer import follow, vertex
+follow.PATIENCE = 0.5
+try:
+    follow.follow(vertex.parsed(sys.argv[1]), 0.1)
+except vertex.Refused as refused:
+    print(refused)
+"""
+    down = Refusal(grpc.StatusCode.UNAVAILABLE, "down for now")
+    with grpc_services.serving(simulator, HOSTS, methods([down], log([]))) as server:
+        _, out, error = outcome(code, NAME, env=simulator.environment())
+    assert "The job may go on. To follow it: python scripts/submit.py --follow_job=" in out, error
+    assert "down for now" in out
+    assert len(server.requests("GetCustomJob")) > 2
 
 
 def test_ctrl_c_stops_following_and_not_the_job(simulator):

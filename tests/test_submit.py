@@ -104,9 +104,12 @@ def test_nothing_is_submitted_for_data_that_are_not_there_or_too_few(simulator):
         empty = python(*ARGUMENTS, env=simulator.environment())
         fill(simulator, examples=3)
         few = python(*ARGUMENTS, "--replicas=4", env=simulator.environment())
+        missing = python(*ARGUMENTS, "--bucket=missing", env=simulator.environment())
     assert (empty.returncode, empty.stdout) == (few.returncode, few.stdout) == (2, "")
     assert "--data_dir must hold a data set" in empty.stderr
     assert "is in europe-west4, the accelerator in us-central1" in empty.stderr
+    assert missing.returncode == 2
+    assert missing.stderr.count("The bucket of gs://missing/runs/") == missing.stderr.count("error: --bucket: ") == 1
     assert "the training examples must be at least as many as the replicas, 4. Received: 3." in few.stderr
 
 
@@ -138,6 +141,6 @@ def test_ai_platform_s_command_is_run_where_gcloud_is(tmp_path):
 
 
 def test_a_flag_that_ai_platform_did_not_have_is_refused():
-    done = python(*AI_PLATFORM, "--spot", "--dry_run", env=NOWHERE)
+    done = python(*AI_PLATFORM, "--spot", "--timeout_hours=5", "--dry_run", env=NOWHERE)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--spot must be left out with --target=ai_platform" in done.stderr
+    assert "--spot, --timeout_hours must be left out with --target=ai_platform" in done.stderr

@@ -63,6 +63,22 @@ def test_what_arrives_is_the_job_with_a_label_of_its_own(simulator):
     assert server.requests("CreateCustomJob")[0].parent == "projects/p/locations/us-central1"
 
 
+def test_google_s_clients_are_named_where_they_are_not_installed():
+    code = """
+import sys
+from trainer import vertex
+from trainer.environment import UsageError
+sys.modules["google.cloud.aiplatform_v1"] = None
+try:
+    vertex.submit({}, "p", "us-central1")
+except UsageError as refused:
+    print(refused)
+"""
+    _, out, error = outcome(code)
+    assert out.startswith("--target=vertex needs google-cloud-aiplatform"), error
+    assert "pip install -r requirements.lock" in out
+
+
 REFUSALS = {
     "RESOURCE_EXHAUSTED": "change --machine, --replicas or --region",
     "PERMISSION_DENIED": "Change --project, or have roles/aiplatform.user",

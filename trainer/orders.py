@@ -143,7 +143,7 @@ def in_the_cloud(config: Config, preset: str, bucket: str) -> tuple[Config, list
         encoder = f"gs://{bucket}/encoders/{encoder}"
         notes.append(f"--encoder={encoder}, a copy of encoders/{config.encoder}.")
     else:
-        near = hosts.nearest(encoder, encoders.ENCODERS) if not encoder.startswith(("/", ".", "encoders/")) else ""
+        near = hosts.nearest(encoder, encoders.ENCODERS, "")
         found.append(
             "--encoder must be gs://..., a Hub or Kaggle URL or name, or the name of a folder in gs://BUCKET/encoders. "
             f"Received: {encoder}{near}."

@@ -201,8 +201,9 @@ def default_image(project: str, region: str, *, gpu: bool = False) -> str:
 
 def message(request: Request) -> Any:
     """The request as google-cloud-aiplatform's own message. Raises ParseError for a field that it does not know."""
-    from google.cloud import aiplatform_v1
-    from google.protobuf import json_format
+    with vertex.needed():
+        from google.cloud import aiplatform_v1
+        from google.protobuf import json_format
 
     kind = getattr(aiplatform_v1, f"{request['method']}Request")
     return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
@@ -210,7 +211,8 @@ def message(request: Request) -> Any:
 
 def clients(region: str) -> tuple[Any, Any]:
     """Google's clients of models and of endpoints, with whatever credentials the environment gives them."""
-    from google.cloud.aiplatform_v1.services import endpoint_service, model_service
+    with vertex.needed():
+        from google.cloud.aiplatform_v1.services import endpoint_service, model_service
 
     options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"}
     with vertex.said(f"a connection to {region}"):
