@@ -130,16 +130,6 @@ def _nearest(key: str) -> str:
     return f"; the nearest is {near[0]}" if near else f"; there are {', '.join(KEYS)}"
 
 
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.split(".")
-    for section in sections:
-        child = tree.setdefault(section, {})
-        if not isinstance(child, dict):
-            child = tree[section] = {}
-        tree = child
-    tree[name] = value
-
-
 def _parsed(text: str) -> Any:
     """What YAML holds: plain values alone. Raises YAMLError with every key that is given twice, and every other tag."""
     found, seen, left = [], set(), [yaml.compose(text, yaml.SafeLoader)]
@@ -162,6 +152,16 @@ def _parsed(text: str) -> Any:
     if found:
         raise yaml.YAMLError("; ".join(f"line {line} has {what}" for line, what in sorted(found)))
     return yaml.safe_load(text)
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        child = tree.setdefault(section, {})
+        if not isinstance(child, dict):
+            child = tree[section] = {}
+        tree = child
+    tree[name] = value
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
