@@ -42,13 +42,8 @@ def operators(folder: str) -> set[str]:
             "saved_model.pb."
         )
     graphs = [meta.graph_def for meta in saved_model_pb2.SavedModel.FromString(storage.read_bytes(path)).meta_graphs]
-    nodes = [
-        node
-        for graph in graphs
-        for part in (graph.node, *(f.node_def for f in graph.library.function))
-        for node in part
-    ]
-    return {node.op for node in nodes}
+    bodies = [body for graph in graphs for body in (graph.node, *(f.node_def for f in graph.library.function))]
+    return {node.op for body in bodies for node in body}
 
 
 def check(folder: str) -> None:
@@ -209,19 +204,6 @@ def message(request: Request) -> Any:
     return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
 
 
-def clients(region: str) -> tuple[Any, Any]:
-    """Google's clients of models and of endpoints, with whatever credentials the environment gives them."""
-    with vertex.needed():
-        from google.cloud.aiplatform_v1.services import endpoint_service, model_service
-
-    options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"}
-    with vertex.said(f"a connection to {region}"):
-        return (
-            model_service.ModelServiceClient(client_options=options),
-            endpoint_service.EndpointServiceClient(client_options=options),
-        )
-
-
 def submit(wanted: list[Request], region: str) -> str:
     """Send the requests in order, each when the one before it is done; returns the endpoint's name.
 
@@ -230,7 +212,12 @@ def submit(wanted: list[Request], region: str) -> str:
     """
     from concurrent.futures import TimeoutError as Late
 
-    models, endpoints = clients(region)
+    with vertex.needed():
+        from google.cloud.aiplatform_v1.services import endpoint_service, model_service
+    options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"}
+    with vertex.said(f"a connection to {region}"):
+        models = model_service.ModelServiceClient(client_options=options)
+        endpoints = endpoint_service.EndpointServiceClient(client_options=options)
     steps = {  # the call, and what it names
         "UploadModel": (models.upload_model, lambda sent, reply: reply.model),
         "CreateEndpoint": (endpoints.create_endpoint, lambda sent, reply: reply.name),
