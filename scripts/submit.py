@@ -221,6 +221,8 @@ def serve() -> int:
         return environment.DONE
     preflight.check({"model": (model, True)}, REGION.value)
     serving.check(model)
+    for request in wanted:
+        serving.message(request)  # what is wrong with one, or missing here, is said before anything is written
     serving.publish(model)
     endpoint = serving.submit(wanted, str(REGION.value))
     print(f"{endpoint}\n{serving.predict_command(endpoint, str(REGION.value))}")

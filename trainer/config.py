@@ -141,16 +141,6 @@ def _nearest(key: str) -> str:
     return f"; the nearest is {near[0]}" if near else f"; there are {', '.join(KEYS)}"
 
 
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.split(".")
-    for section in sections:
-        child = tree.setdefault(section, {})
-        if not isinstance(child, dict):
-            child = tree[section] = {}
-        tree = child
-    tree[name] = value
-
-
 def _parsed(text: str) -> Any:
     """What YAML holds: plain values alone. Raises YAMLError with every key that is given twice, and every other tag."""
     found, seen, left = [], set(), [yaml.compose(text, yaml.SafeLoader)]
@@ -190,6 +180,16 @@ def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
             f"{flag} must hold a mapping of keys to values. Received: {path}, which holds a {type(loaded).__name__}."
         )
     return loaded or {}
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        child = tree.setdefault(section, {})
+        if not isinstance(child, dict):
+            child = tree[section] = {}
+        tree = child
+    tree[name] = value
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

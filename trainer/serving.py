@@ -42,13 +42,8 @@ def operators(folder: str) -> set[str]:
             "saved_model.pb."
         )
     graphs = [meta.graph_def for meta in saved_model_pb2.SavedModel.FromString(storage.read_bytes(path)).meta_graphs]
-    nodes = [
-        node
-        for graph in graphs
-        for part in (graph.node, *(f.node_def for f in graph.library.function))
-        for node in part
-    ]
-    return {node.op for node in nodes}
+    bodies = [body for graph in graphs for body in (graph.node, *(f.node_def for f in graph.library.function))]
+    return {node.op for body in bodies for node in body}
 
 
 def check(folder: str) -> None:
@@ -85,8 +80,12 @@ def upload_model(*, parent: str, name: str, model: str, image: str) -> Request:
     container = {
         "imageUri": image,
         "command": ["/usr/bin/tensorflow_model_server"],
-        # Vertex copies the artifacts, and puts the copy's address into AIP_STORAGE_URI.
-        "args": [f"--rest_api_port={PORT}", f"--model_name={NAME}", "--model_base_path=$(AIP_STORAGE_URI)"],
+        "args": [
+            f"--rest_api_port={PORT}",
+            f"--model_name={NAME}",
+            "--model_base_path=$(AIP_STORAGE_URI)",  # where Vertex has copied the artifacts to, gs://...
+            "--file_system_poll_wait_seconds=0",  # look for versions once, not every second, which is billed
+        ],
         "ports": [{"containerPort": PORT}],
         "predictRoute": f"{health}:predict",
         "healthRoute": health,
@@ -197,23 +196,12 @@ def default_image(project: str, region: str, *, gpu: bool = False) -> str:
 
 def message(request: Request) -> Any:
     """The request as google-cloud-aiplatform's own message. Raises ParseError for a field that it does not know."""
-    from google.cloud import aiplatform_v1
-    from google.protobuf import json_format
+    with vertex.needed():
+        from google.cloud import aiplatform_v1
+        from google.protobuf import json_format
 
     kind = getattr(aiplatform_v1, f"{request['method']}Request")
     return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
-
-
-def clients(region: str) -> tuple[Any, Any]:
-    """Google's clients of models and of endpoints, with whatever credentials the environment gives them."""
-    from google.cloud.aiplatform_v1.services import endpoint_service, model_service
-
-    options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"}
-    with vertex.said(f"a connection to {region}"):
-        return (
-            model_service.ModelServiceClient(client_options=options),
-            endpoint_service.EndpointServiceClient(client_options=options),
-        )
 
 
 def submit(wanted: list[Request], region: str) -> str:
@@ -224,7 +212,12 @@ def submit(wanted: list[Request], region: str) -> str:
     """
     from concurrent.futures import TimeoutError as Late
 
-    models, endpoints = clients(region)
+    with vertex.needed():
+        from google.cloud.aiplatform_v1.services import endpoint_service, model_service
+    options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"}
+    with vertex.said(f"a connection to {region}"):
+        models = model_service.ModelServiceClient(client_options=options)
+        endpoints = endpoint_service.EndpointServiceClient(client_options=options)
     steps = {  # the call, and what it names
         "UploadModel": (models.upload_model, lambda sent, reply: reply.model),
         "CreateEndpoint": (endpoints.create_endpoint, lambda sent, reply: reply.name),
