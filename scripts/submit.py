@@ -2,7 +2,6 @@
 
   python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
   the same without --dry_run, with --follow     looks at the buckets, submits, prints the job's log until it ends
-  the same with --tune=configs/tune_imdb.yaml   submits or prints a tuning job, whose trials run that job
   python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
 
 --machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
@@ -16,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from absl import flags
 
 import trainer
-from trainer import ai_platform, environment, follow, jobs, orders, preflight, storage, tuning, vertex
+from trainer import ai_platform, buckets, environment, follow, jobs, orders, preflight, storage, vertex
 from trainer import config as configs
 from trainer.environment import UsageError
 from trainer.orders import Order
@@ -30,7 +30,6 @@ from trainer.orders import Order
 TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
-TUNE = flags.DEFINE_string("tune", None, "a YAML file of what to tune, see configs/tune_imdb.yaml: submit a tuning job")
 PROJECT = flags.DEFINE_string("project", None, "the Google Cloud project that runs the job, and pays")
 REGION = flags.DEFINE_string("region", None, "where it runs, such as us-central1")
 BUCKET = flags.DEFINE_string("bucket", None, "of that region, for the paths that are not given")
@@ -59,7 +58,7 @@ FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "follow this job, by the na
 LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
 
 # Flags that AI Platform had no counterpart for.
-VERTEX_ALONE = (IMAGE, SPOT, NETWORK, TOPOLOGY, TUNE)
+VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY)
 
 
 def read_order() -> Order:
@@ -89,17 +88,15 @@ def read_order() -> Order:
     return order
 
 
-def look(order: Order) -> dict[str, Any]:
-    """The data set's manifest. Raises UsageError or ValueError unless the buckets hold what the run needs, and take
-    what it writes.
-    """
+def look(order: Order) -> None:
+    """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
     config = order.config
-    paths = {
-        "base_output_directory": (order.base_output_directory, True),
-        "data_dir": (config.data_dir, False),
-        "encoder": (config.encoder, False),
-    }
-    preflight.check(paths, order.region)
+    paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
+    paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
+    once = {
+        buckets.split(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
+    }  # the last: it writes
+    preflight.check({flag: paths[flag] for flag in once.values()}, order.region)
     manifest = storage.join(config.data_dir, "dataset.json")
     if not storage.exists(manifest):
         raise UsageError(
@@ -111,14 +108,19 @@ def look(order: Order) -> dict[str, Any]:
             f"--encoder must be there. Received: {config.encoder}, which is not. Copy it, such as: gcloud storage cp "
             f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
         )
-    described: dict[str, Any] = json.loads(storage.read_text(manifest))
-    examples = described["splits"]["train"]["examples"]
+    try:
+        examples = int(json.loads(storage.read_text(manifest))["splits"]["train"]["examples"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
     configs.check_replicas(config, order.host.devices * order.replicas, examples)
-    return described
 
 
 def to_vertex(order: Order) -> int:
-    job = jobs.custom_job(
+    return submit(order, custom_job(order), "customJobs")
+
+
+def custom_job(order: Order) -> dict[str, Any]:
+    return jobs.custom_job(
         name=order.name,
         host=order.host,
         replicas=order.replicas,
@@ -132,23 +134,21 @@ def to_vertex(order: Order) -> int:
         network=NETWORK.value,
         labels=order.labels,
     )
-    collection, study = "customJobs", tuning.read(TUNE.value) if TUNE.value else None
-    if study:
-        replicas = order.host.devices * order.replicas
-        job, collection = tuning.job(study, job, replicas), "hyperparameterTuningJobs"
+
+
+def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
+    """Print the job, or submit it, to the collection of its kind, once the buckets have been looked at."""
     if DRY_RUN.value:
         print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
         return environment.DONE
-    manifest = look(order)
-    if study:
-        tuning.check_metric(study, manifest["kind"])
+    look(order)
     name = vertex.submit(job, order.project, order.region, collection)
     print(f"{name.full}\n{name.console}", flush=True)
     return follow.follow(name, LOOK_EVERY.value) if FOLLOW.value else environment.DONE
 
 
 def to_ai_platform(order: Order) -> int:
-    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.value]
+    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.present]
     if given:
         raise UsageError(f"{', '.join(given)} must be left out with --target=ai_platform. Take --target=vertex.")
     command = ai_platform.command(

@@ -43,6 +43,10 @@ def test_an_accelerator_may_be_written_in_several_ways(given):
     [
         (dict(machine="n1-standrd-8"), "Received: n1-standrd-8; the nearest is n1-standard-8."),
         (dict(machine="gpuz"), "the nearest is gpu."),
+        (
+            dict(machine="banana"),
+            "Received: banana; take cpu, gpu, gpus, workers, tpu_v2, tpu_v3, tpu_v5e, or a type of",
+        ),
         (dict(machine="ct6e-standard-4t"), "from TPU v6e on, Vertex AI has no TensorFlow. Take tpu_v5e"),
         (dict(machine="tpu7x-standard-4t"), "from TPU v6e on"),
         (dict(machine="n1-standard-8", accelerator="NVIDIA_TESLA_T3"), "the nearest is NVIDIA_TESLA_T4."),

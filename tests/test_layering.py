@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "retries signals dropout tasks optim metrics accelerators machines vertex service tpu_compiler tpu_graph",
+    "retries signals dropout tasks optim metrics accelerators machines tpu_compiler tpu_graph",
     "environment hosts ai_platform",
-    "buckets follow trial",
-    "lease preflight",
+    "buckets vertex service",
+    "lease preflight follow trial",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering",
     "sources convert model data steps baseline export inspection strategies jobs orders tuning",

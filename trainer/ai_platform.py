@@ -11,9 +11,10 @@ from trainer.machines import ATTACHED, GPU_TYPES, Host
 
 ENDED = (
     "Google ended AI Platform Training on 2025-01-31: https://cloud.google.com/ai-platform/training/docs/deprecations. "
-    "Vertex AI takes its place: change --target=ai_platform to --target=vertex."
+    "Vertex AI takes its place: change --target=ai_platform to --target=vertex. (Its runtimes had Python 3.7; this "
+    "package needs 3.11.)"
 )
-# The newest that the service had: https://cloud.google.com/ai-platform/training/docs/runtime-version-list
+# From 2.1 on with Python 3.7 alone: https://cloud.google.com/ai-platform/training/docs/tensorflow-2
 RUNTIME, PYTHON = "2.11", "3.7"
 # What the names of a short --machine stand for there; the service had no L4 and no v5e.
 SHORT = {

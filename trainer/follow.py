@@ -16,8 +16,11 @@ from trainer.environment import DONE, FAILED, STOPPED
 
 # Seconds by which an entry may come late and still be seen; and without an answer until following is given up.
 LATE, PATIENCE = 120.0, 300.0
-# Looks for lines after the job has ended, as long as they find some.
-LAST_LOOKS = 3
+# Seconds after a failure within which the service says why: it takes about a minute.
+# https://cloud.google.com/vertex-ai/docs/training/understanding-training-service, which also says what it restarts
+WHY = 90.0
+# Looks for lines after the job has ended, until two have found none.
+LAST_LOOKS = 10
 
 # The states that a job ends in. After STOPPED the same command goes on from the last checkpoint.
 ENDS = {
@@ -27,6 +30,8 @@ ENDS = {
     "JOB_STATE_CANCELLED": STOPPED,
     "JOB_STATE_EXPIRED": STOPPED,
 }
+# Said beside the state.
+MORE = {"JOB_STATE_QUEUED": ": Vertex AI waits for machines, or for quota"}
 
 
 @dataclasses.dataclass
@@ -65,18 +70,17 @@ def _follow(name: vertex.Name, every: float) -> int:
         job = _look(name, jobs, every)
         if job.state.name != state:
             state = job.state.name
-            print(f"{name.id}: {state.removeprefix('JOB_STATE_').lower()}", file=sys.stderr, flush=True)
+            word = state.removeprefix("JOB_STATE_").lower()
+            print(f"{name.id}: {word}{MORE.get(state, '')}", file=sys.stderr, flush=True)
         if state in ENDS:
             break
         _print(log, _read(log))
         time.sleep(every)
-    for _ in range(LAST_LOOKS):
-        fresh = _read(log)
-        _print(log, fresh)
-        if not fresh:
-            break
+    _print_rest(log, every)
+    ended = time.monotonic()
+    while ENDS[state] == FAILED and not job.error.message and time.monotonic() - ended < WHY:
         time.sleep(every)
-    _print(log, [])
+        job = _look(name, jobs, every)
     if job.error.message:
         print(f"error: {job.error.message}", file=sys.stderr)
     if ENDS[state] == STOPPED:
@@ -104,8 +108,8 @@ def _look(name: vertex.Name, jobs: Any, every: float) -> Any:
 
 
 def _open(name: vertex.Name) -> Log:
-    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
-
+    with vertex.needed():
+        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
     with vertex.said("a connection to Cloud Logging"):
         return Log(name, LoggingServiceV2Client())
 
@@ -151,6 +155,18 @@ def _print(log: Log, fresh: list[Any]) -> None:
     for entry in entries[: len(entries) - len(log.held)]:
         print(line(entry), flush=True)
     log.newest = max((entry.timestamp for entry in entries), default=log.newest)
+
+
+def _print_rest(log: Log, every: float) -> None:
+    silent = 0
+    for _ in range(LAST_LOOKS):
+        fresh = _read(log)
+        _print(log, fresh)
+        silent = 0 if fresh else silent + 1
+        if silent == 2:
+            break
+        time.sleep(every)
+    _print(log, [])
 
 
 def line(entry: Any) -> str:

@@ -18,6 +18,8 @@ from trainer.machines import (
     Host,
 )
 
+PAGE = "https://cloud.google.com/vertex-ai/docs/training/configure-compute"
+
 
 def listed(accelerator: str) -> str:
     """As REGIONS has it."""
@@ -59,11 +61,13 @@ def strategy(host: Host, replicas: int) -> str:
     return {0: "cpu", 1: "one_device"}.get(host.count, "mirrored")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """For the end of a message."""
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """For the end of a message: the nearest that is known, or all of them, or `otherwise`."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; the nearest is {near[0]}" if near else f"; there are {', '.join(names)}"
+    if near:
+        return f"; the nearest is {near[0]}"
+    return f"; there are {', '.join(names)}" if otherwise is None else otherwise
 
 
 def check(host: Host, replicas: int, region: str) -> list[str]:
@@ -75,8 +79,8 @@ def check(host: Host, replicas: int, region: str) -> list[str]:
             f"{host.type}; from TPU v6e on, Vertex AI has no TensorFlow. Take tpu_v5e, tpu_v3 or tpu_v2, or a GPU."
         ]
     elif host.type not in TYPES:
-        names = [*SHORT, *TYPES]
-        found = [f"--machine must be a machine type of Vertex AI. Received: {host.type}{nearest(host.type, names)}."]
+        near = nearest(host.type, [*SHORT, *TYPES], f"; take {', '.join(SHORT)}, or a type of {PAGE}")
+        found = [f"--machine must be a machine type of Vertex AI. Received: {host.type}{near}."]
     if replicas < 1:
         found.append(f"--replicas must be at least 1. Received: {replicas}.")
     if host.topology and host.type not in V5E:

@@ -83,16 +83,17 @@ def take(
 
     base = base_output_directory or f"gs://{bucket}/runs/{name}"
     try:
-        # A progress bar would fill the log; that one can be asked for all the same.
+        # A progress bar would fill the log; one can be asked for all the same.
         read = configs.load(config, ["logging.progress=off", *overrides], {"data_dir": data_dir, "encoder": encoder})
-        preset = re.sub(r"\.ya?ml$", "", config.rsplit("/", 1)[-1]) if config else ""
-        read, assumed, problems = in_the_cloud(read, preset, bucket)
-        notes += assumed
-        found += problems
         if not wrong:
             configs.check_replicas(read, host.devices * count)
     except UsageError as error:
         found.append(str(error))
+        read = Config(data_dir=data_dir or "", encoder=encoder or Config.encoder)
+    preset = re.sub(r"\.ya?ml$", "", config.rsplit("/", 1)[-1]) if config else ""
+    read, assumed, problems = in_the_cloud(read, preset, bucket)
+    notes += assumed
+    found += problems
     if not base_output_directory:
         notes.append(f"--base_output_directory={base}.")
     if not base.startswith("gs://"):
@@ -142,7 +143,7 @@ def in_the_cloud(config: Config, preset: str, bucket: str) -> tuple[Config, list
         encoder = f"gs://{bucket}/encoders/{encoder}"
         notes.append(f"--encoder={encoder}, a copy of encoders/{config.encoder}.")
     else:
-        near = hosts.nearest(encoder, encoders.ENCODERS) if not encoder.startswith(("/", ".", "encoders/")) else ""
+        near = hosts.nearest(encoder, encoders.ENCODERS, "")
         found.append(
             "--encoder must be gs://..., a Hub or Kaggle URL or name, or the name of a folder in gs://BUCKET/encoders. "
             f"Received: {encoder}{near}."

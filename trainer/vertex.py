@@ -11,10 +11,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer.environment import UsageError
+
 # Seconds for one request.
 WITHIN = 30.0
 # A reply that is lost: looks for the job, the seconds before each, and how often it is sent in all.
 LOOKS, PAUSE, SENT = 3, 2.0, 3
+RENEW = "Renew them: gcloud auth application-default login."
+# gRPC's words for credentials that could not be renewed: the request has not left this machine.
+NOT_SENT = "metadata from plugin"
 # On every job, so that a lost reply does not make two of it.
 LABEL = "hubtune_submission"
 
@@ -49,20 +54,32 @@ class Name:
 
 
 def parsed(name: str) -> Name:
-    """Raises ValueError for what is no job's name."""
+    """Raises UsageError for what is no job's name."""
     parts = name.strip().split("/")
     if len(parts) != 6 or parts[0] != "projects" or parts[2] != "locations" or parts[4] not in KINDS or "" in parts:
-        raise ValueError(
+        raise UsageError(
             "A job's name must be projects/PROJECT/locations/REGION/customJobs/ID, as it was printed when the job was "
             f"submitted. Received: {name}."
         )
     return Name(parts[1], parts[3], parts[4], parts[5])
 
 
+@contextlib.contextmanager
+def needed() -> Iterator[None]:
+    """Around the import of Google's clients: a plain message where they are not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            "--target=vertex needs google-cloud-aiplatform and google-cloud-logging, hubtune's extra `cloud`. "
+            f"Received: {error}. Install them: pip install -r requirements.lock."
+        ) from None
+
+
 def client(region: str) -> Any:
     """Google's client, with whatever credentials the environment gives it."""
-    from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
-
+    with needed():
+        from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
     with said(f"a connection to {region}"):
         return JobServiceClient(client_options={"api_endpoint": f"{region}-aiplatform.googleapis.com"})
 
@@ -82,7 +99,7 @@ def said(doing: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         exceptions.InvalidArgument: "Change the flag that the words above are of: --machine, --accelerator, --region, "
         "--image, --labels, --service_account or --network.",
         exceptions.FailedPrecondition: "Change --region, --service_account or --network, or what they refer to.",
-        exceptions.Unauthenticated: "Renew the credentials: gcloud auth application-default login.",
+        exceptions.Unauthenticated: RENEW,
     }
     try:
         yield
@@ -94,7 +111,7 @@ def said(doing: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
             "login`, or set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
         ) from None
     except GoogleAuthError as error:
-        raise Refused(f"Vertex AI needs credentials that are accepted. Received: {_short(error)}") from None
+        raise Refused(f"Vertex AI needs credentials that are accepted. Received: {_short(error)} {RENEW}") from None
     except exceptions.GoogleAPICallError as error:
         status = error.grpc_status_code.name if error.grpc_status_code else str(error.code)
         more = next((words for kind, words in advice.items() if isinstance(error, kind)), "Run the same command again.")
@@ -112,9 +129,10 @@ def submit(job: Mapping[str, Any], project: str, region: str, collection: str = 
 
     Raises Refused with the flag to change.
     """
-    from google.api_core import exceptions
-    from google.cloud import aiplatform_v1
-    from google.protobuf import json_format
+    with needed():
+        from google.api_core import exceptions
+        from google.cloud import aiplatform_v1
+        from google.protobuf import json_format
 
     kind, parent = KINDS[collection], f"projects/{project}/locations/{region}"
     mark = uuid.uuid4().hex
@@ -133,6 +151,8 @@ def submit(job: Mapping[str, Any], project: str, region: str, collection: str = 
                 return parsed(create(parent=parent, **{kind: message}, timeout=WITHIN, retry=None).name)
         except lost as error:
             why = _short(error)
+            if NOT_SENT in why:
+                raise Refused(f"Vertex AI needs credentials that are accepted. Received: {why} {RENEW}") from None
             print(f"no reply to the submission ({why[:200]}). Looking for the job.", file=sys.stderr)
         answered, found = _look(listing, parent, mark)
         if found:
@@ -155,8 +175,8 @@ def _look(listing: Any, parent: str, mark: str) -> tuple[bool, str | None]:
         time.sleep(PAUSE)
         with contextlib.suppress(exceptions.GoogleAPIError):
             request = {"parent": parent, "filter": f'labels.{LABEL}="{mark}"'}
-            for job in listing(request=request, timeout=WITHIN, retry=None):
-                return True, str(job.name)
+            for found in listing(request=request, timeout=WITHIN, retry=None):
+                return True, str(found.name)
             answered = True
     return answered, None
 
