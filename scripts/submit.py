@@ -2,6 +2,7 @@
 
   python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
   the same without --dry_run, with --follow     looks at the buckets, submits, prints the job's log until it ends
+  the same with --tune=configs/tune_imdb.yaml   submits or prints a tuning job, whose trials run that job
   python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
 
 --machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
@@ -22,7 +23,7 @@ import yaml
 from absl import flags
 
 import trainer
-from trainer import ai_platform, buckets, environment, follow, jobs, orders, preflight, storage, vertex
+from trainer import ai_platform, buckets, environment, follow, jobs, orders, preflight, storage, tuning, vertex
 from trainer import config as configs
 from trainer.environment import UsageError
 from trainer.orders import Order
@@ -30,6 +31,7 @@ from trainer.orders import Order
 TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
+TUNE = flags.DEFINE_string("tune", None, "a YAML file of what to tune, see configs/tune_imdb.yaml: submit a tuning job")
 PROJECT = flags.DEFINE_string("project", None, "the Google Cloud project that runs the job, and pays")
 REGION = flags.DEFINE_string("region", None, "where it runs, such as us-central1")
 BUCKET = flags.DEFINE_string("bucket", None, "of that region, for the paths that are not given")
@@ -58,7 +60,7 @@ FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "follow this job, by the na
 LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
 
 # Flags that AI Platform had no counterpart for.
-VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY)
+VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY, TUNE)
 
 
 def read_order() -> Order:
@@ -109,14 +111,21 @@ def look(order: Order) -> None:
             f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
         )
     try:
-        examples = int(json.loads(storage.read_text(manifest))["splits"]["train"]["examples"])
+        described = json.loads(storage.read_text(manifest))
+        examples = int(described["splits"]["train"]["examples"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
     configs.check_replicas(config, order.host.devices * order.replicas, examples)
+    if TUNE.value:
+        tuning.check_metric(tuning.read(TUNE.value), described["kind"])
 
 
 def to_vertex(order: Order) -> int:
-    return submit(order, custom_job(order), "customJobs")
+    job = custom_job(order)
+    if not TUNE.value:
+        return submit(order, job, "customJobs")
+    tuned = tuning.job(tuning.read(TUNE.value), job, order.host.devices * order.replicas)
+    return submit(order, tuned, "hyperparameterTuningJobs")
 
 
 def custom_job(order: Order) -> dict[str, Any]:

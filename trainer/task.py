@@ -61,28 +61,6 @@ PREDICTIONS = flags.DEFINE_string(
 )
 
 
-def settle_paths() -> None:
-    """Take /gcs/ for the gs:// that it is, and the service's folder for a --model_dir that is not given.
-
-    Raises UsageError for a --model_dir that the trials of a tuning job would share.
-    """
-    for flag in (CONFIG, MODEL_DIR, PREDICTIONS):
-        if flag.value:
-            flags.FLAGS[flag.name].value = service.address(flag.value)
-    own = service.model_dir(os.environ)
-    if not MODEL_DIR.value:
-        flags.FLAGS[MODEL_DIR.name].value = own
-    elif own and service.trial(os.environ) and MODEL_DIR.value.rstrip("/") != own:
-        raise UsageError(
-            f"--model_dir must be the trial's own, {own}, which is also what it is when not given. Received: "
-            f"{MODEL_DIR.value}, the same for every trial. Leave --model_dir (or --job-dir) out."
-        )
-
-
-def is_elsewhere(folder: str) -> bool:
-    return not folder.startswith(f"{MODEL_DIR.value}/")
-
-
 def files() -> "Files":
     from trainer import runs
 
@@ -242,20 +220,22 @@ def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> None:
 def main(argv: list[str]) -> int:
     environment.no_arguments(argv)
     environment.check()
-    settle_paths()
+    for flag in (CONFIG, PREDICTIONS):
+        flags.FLAGS[flag.name].value = service.address(flag.value) if flag.value else None
+    flags.FLAGS[MODEL_DIR.name].value = service.model_dir(MODEL_DIR.value, os.environ)
     if not MODEL_DIR.value and MODE.value != "inspect_batches":
         raise UsageError("--model_dir must name the run's folder. Received: none.")
     tpu = accelerators.named_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         accelerators.set_up_tpu(tpu)
     writes = MODE.value in ("train", "export")
-    folders = {name: folder for name, folder in service.folders(os.environ).items() if writes and is_elsewhere(folder)}
+    outside = service.outside(MODEL_DIR.value, os.environ) if writes else {}
     look_at_buckets(
         {
             "config": (CONFIG.value, False),
             "predictions": (PREDICTIONS.value, True),
             "model_dir": (MODEL_DIR.value, writes),
-            **{service.VARIABLES[name]: (folder, True) for name, folder in folders.items()},
+            **{variable: (folder, True) for variable, folder in outside.items()},
         }
     )
     config = read_config()
