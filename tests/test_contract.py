@@ -8,6 +8,7 @@ are the simulator's; `python` is the tests' own.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,6 +129,10 @@ def submitted(cloud: Cloud, base: str, machine: str, *more: str) -> dict:
 def assert_finished(files: dict[str, str], out: str) -> dict:
     """The whole of a run is where Vertex and we have said; its result."""
     assert "finished: 8 steps" in out
+    assert re.search(
+        r"^results    gs://bucket/(\S+)/result\.json, metrics.jsonl, history.png, logs/$", out, re.MULTILINE
+    )
+    assert re.search(r"^model      gs://bucket/(\S+)/model$", out, re.MULTILINE)
     for name in (
         *("model/saved_model.pb", "model/variables/variables.index", "checkpoints/checkpoint", "best/checkpoint"),
         *("config.yaml", "identity.json", "metrics.jsonl", "history.png"),

@@ -125,7 +125,7 @@ def train(config: "Config") -> int:
                 cluster.meet(there.cluster, build.plans(config), CLUSTER_TIMEOUT.value)
             result = run_to_the_end(config, there)
         if chief:
-            print(report.summary(result, MODEL_DIR.value))
+            print(report.summary(result, MODEL_DIR.value, paths.export, paths.tensorboard))
     return environment.DONE
 
 
