@@ -5,6 +5,8 @@
 --source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
 --source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
                          tiny_albert, tiny_talking_heads, bert_base, bert_large
+
+DIR, and --output, may be in a bucket: gs://BUCKET/FOLDER.
 """
 
 import tempfile
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from trainer import environment
+from trainer import environment, preflight, storage
 
 SOURCE = flags.DEFINE_string("source", None, "minilm, hf:DIR, checkpoint:DIR or random:PRESET", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "the folder to write", required=True)
@@ -22,9 +24,10 @@ OUTPUT = flags.DEFINE_string("output", None, "the folder to write", required=Tru
 def main(argv: list[str]) -> None:
     environment.no_arguments(argv)
     environment.check()
+    kind, _, rest = SOURCE.value.partition(":")
+    preflight.check({"source": (rest, False), "output": (OUTPUT.value, True)})
     from trainer import convert, downloads, random_encoders  # import TensorFlow
 
-    kind, _, rest = SOURCE.value.partition(":")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if SOURCE.value == "minilm":
@@ -35,15 +38,15 @@ def main(argv: list[str]) -> None:
         elif kind == "random":
             source = random_encoders.build(rest, folder)
         elif kind in ("hf", "checkpoint") and rest:
-            path = Path(rest)
-            if not path.is_dir():
+            if not storage.is_folder(rest):
                 raise ValueError(f"--source={kind}:DIR must name a folder. Received: {rest}, which is not there.")
-            source = {"hf": convert.hugging_face, "checkpoint": convert.checkpoint}[kind](path)
+            read = {"hf": convert.hugging_face, "checkpoint": convert.checkpoint}[kind]
+            source = read(Path(storage.local(rest)))
         else:
             raise ValueError(
                 f"--source must be minilm, hf:DIR, checkpoint:DIR or random:PRESET. Received: {SOURCE.value!r}."
             )
-        convert.write(source, Path(OUTPUT.value))
+        convert.write(source, OUTPUT.value)
     print(f"{OUTPUT.value}: encoder/ and preprocess/ written from {SOURCE.value}")
 
 

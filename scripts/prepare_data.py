@@ -99,6 +99,8 @@ def main(argv: list[str]) -> None:
     missing = [f"--{name}" for name, flag in (("task", TASK), ("output", OUTPUT)) if not flag.value]
     if missing:
         raise UsageError(f"{' and '.join(missing)} must be given. Received: none. See --help.")
+    if storage.in_bucket(DOWNLOADS.value):
+        raise UsageError(f"--downloads must be a folder of this machine. Received: {DOWNLOADS.value}.")
     if TASK.value == "csv" and not SOURCE.value:
         raise UsageError("--task=csv needs --source=FILE.csv, .tsv or .jsonl. Received: none.")
 

@@ -126,6 +126,12 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 1 << 16)
         self.close_connection = False
 
+    def handle_expect_100(self) -> bool:
+        """Say "go on" at once: libcurl waits a second for it before each upload."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def body(self) -> bytes:
         if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))

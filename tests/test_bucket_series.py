@@ -62,17 +62,49 @@ def test_a_save_outlives_faults_and_keeps_the_newest(simulator):
     assert out == "(4, 4.0) [2, 3, 4]"
 
 
-def test_a_save_without_permission_says_so_and_leaves_what_is_there(simulator):
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            {"do": "deny", "permission": "storage.objects.create"},
+            "PermissionDeniedError, Error executing an HTTP request: HTTP response code 403 with body",
+        ),
+        (
+            {"do": "status", "status": 503, "times": -1},
+            "AbortedError, All 5 retry attempts failed. The last failure: Error executing an HTTP request: HTTP "
+            "response code 503",
+        ),
+    ],
+)
+def test_a_save_that_is_refused_says_so_and_leaves_what_is_there(simulator, fault, words):
     python(simulator, f"{SERIES}save(1)")
     code = """
 try:
     save(2)
-except tf.errors.OpError as error:
-    print(type(error).__name__)
+except OSError as error:
+    print(error)
 """
-    with simulator.faults({"do": "deny", "permission": "storage.objects.create", "match": "ckpt-2"}):
-        assert python(simulator, SERIES + code)[0] == "PermissionDeniedError"
+    with simulator.faults({**fault, "match": "POST .*ckpt-2"}):
+        out, _ = python(simulator, SERIES + code)
+    assert out.startswith(f"gs://bucket/run/ckpt-2 could not be written. Received: {words}")
+    assert out.endswith("Run the same command again to go on from the checkpoint before it.")
     assert python(simulator, f"{SERIES}print(restore(), checkpoint.steps(folder))")[0] == "(1, 1.0) [1]"
+
+
+def test_events_are_uploaded_when_they_are_published_and_not_for_every_line(simulator):
+    code = """
+from trainer import report
+events = report.open_events(folder)
+for step in range(1, 7):
+    events.add({"step": step, "split": "train", "loss": step / 2})
+    if step % 3 == 0:
+        events.publish()
+(name,) = tf.io.gfile.glob(f"{folder}/train/*")
+read = [event.step for event in tf.compat.v1.train.summary_iterator(name) if event.summary.value]
+print(read)
+"""
+    assert python(simulator, code)[0] == "[1, 2, 3, 4, 5, 6]"
+    assert len([line for line in simulator.log() if "tfevents" in line.get("wrote", "")]) == 2
 
 
 SHARD = """

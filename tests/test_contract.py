@@ -45,8 +45,7 @@ class Cloud:
     def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
         """A machine: an empty folder to be in, the package installed, `python` in its path."""
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-        # gRPC would take the simulator's proxy to the other machine, too.
-        changes = {**environment, "PATH": path, "PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1"}
+        changes = {**environment, "PATH": path, "PYTHONPATH": str(ROOT)}
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.folder}
         return subprocess.Popen(command, env=self.simulator.environment(**changes), **options)
 

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 import tensorflow_hub as hub
+from conftest import python
 
 from trainer import convert, random_encoders, text
 
@@ -183,7 +184,7 @@ def test_what_is_exported_has_the_outputs_of_the_source_and_its_casing(hugging_f
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     words = "The the Movie movie Was was GREAT great".split()  # noqa: SIM905
     write_vocabulary(folder, [*PIECES[:5], *words, *"ABCDEFGHabcdefgh", "."])
-    convert.write(convert.hugging_face(folder), tmp_path / "made" / "out")
+    convert.write(convert.hugging_face(folder), f"{tmp_path}/made/out")
     assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["out"]
     assert sorted(p.name for p in (tmp_path / "made" / "out").iterdir()) == ["encoder", "preprocess"]
     assert_outputs(hub.load(str(tmp_path / "made" / "out" / "encoder")), exact)
@@ -323,7 +324,7 @@ def test_an_export_that_fails_leaves_what_was_there_and_nothing_else(hugging_fac
     (output / "encoder").mkdir(parents=True)
     (output / "encoder" / "saved_model.pb").write_text("before")
     with pytest.raises(Exception, match=r"no-vocab\.txt"):
-        convert.write(dataclasses.replace(source, vocabulary_file=tmp_path / "no-vocab.txt"), output)
+        convert.write(dataclasses.replace(source, vocabulary_file=tmp_path / "no-vocab.txt"), str(output))
     assert [p.relative_to(output).as_posix() for p in sorted(output.rglob("*"))] == [
         "encoder",
         "encoder/saved_model.pb",
@@ -331,10 +332,28 @@ def test_an_export_that_fails_leaves_what_was_there_and_nothing_else(hugging_fac
     assert [p.name for p in output.parent.iterdir()] == ["out"]
 
 
+def test_an_encoder_is_imported_from_a_bucket_into_a_bucket(hugging_face, simulator):
+    simulator.python(f'from trainer import storage; storage.copy_folder("{hugging_face()}", "gs://bucket/hf")')
+    arguments = ["--source=hf:gs://bucket/hf", "--output=gs://bucket/made/out"]
+    done = python("scripts/import_encoder.py", *arguments, env=simulator.environment())
+    assert done.stdout == f"gs://bucket/made/out: encoder/ and preprocess/ written from {arguments[0][9:]}\n", (
+        done.stderr
+    )
+    code = """
+from trainer import encoders
+folders = encoders.resolve("gs://bucket/made/out")
+encoder = encoders.load(folders.encoder)
+print(len(encoder.trainable_variables), encoders.is_saved_model(folders.preprocess))
+"""
+    assert simulator.python(code) == "39 True"
+    made = [line["wrote"] for line in simulator.log() if line.get("wrote", "").startswith("made/")]
+    assert made[-2:] == ["made/out/encoder/saved_model.pb", "made/out/preprocess/saved_model.pb"]
+
+
 def test_an_export_takes_nothing_away_that_is_no_encoder(hugging_face, tmp_path):
     source = convert.hugging_face(hugging_face())
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "thesis.txt").write_text("three years")
     with contextlib.suppress(ValueError):
-        convert.write(source, tmp_path / "documents")
+        convert.write(source, f"{tmp_path}/documents")
     assert (tmp_path / "documents" / "thesis.txt").read_text() == "three years"

@@ -126,7 +126,8 @@ def logged(model_dir: Path, split: str) -> int:
 
 
 # name -> (what changes at that instant, the longest wait after the change in seconds); SIGKILL, but where it says so.
-INSTANTS: dict[str, tuple[Callable[[Path], object], float]] = {
+Instants = dict[str, tuple[Callable[[Path], object], float]]
+INSTANTS: Instants = {
     "start-up": (lambda model_dir: None, 8.0),
     "training": (newest, 0.5),  # after a commit
     "SIGTERM": (newest, 0.5),
@@ -148,9 +149,9 @@ def schedule(seed: int, kills: int) -> list[str]:
     return [*chosen, *late] if kills > len(late) else rng.sample([*early, *late], kills)
 
 
-def send_at(running: Running, instant: str, rng: random.Random) -> bool:
+def send_at(running: Running, instant: str, rng: random.Random, instants: Instants = INSTANTS) -> bool:
     """Wait for the instant, then send the signal to one process, chosen by `rng`. False if the job ended before it."""
-    look, longest = INSTANTS[instant]
+    look, longest = instants[instant]
     before = look(running.model_dir)
     waited = instant == "start-up"
     while not waited:

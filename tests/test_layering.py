@@ -90,6 +90,16 @@ def test_google_s_clients_stay_behind_their_doors():
     }
 
 
+def test_no_other_client_of_buckets_is_used():
+    """gcsfs stalls for a minute and more where a bucket's type cannot be told."""
+    others = {name.split(".")[0] for tree in TREES.values() for name in imported(tree)} & {
+        "gcsfs",
+        "fsspec",
+        "smart_open",
+    }
+    assert not others
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -5,9 +5,11 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from conftest import start
-from test_buckets import RETRY, python
+from test_buckets import python
 
+RETRY = "4"  # seconds: of a lease, 8
 HOLD = """
 import sys, time
 from trainer import storage
@@ -43,7 +45,7 @@ def test_a_holder_that_is_killed_gives_the_folder_back_at_once(simulator):
     first.communicate()
     began = time.monotonic()
     assert hold(simulator, 0).communicate(timeout=60)[0] == "held\ngiven back\n"
-    assert time.monotonic() - began < float(RETRY)
+    assert time.monotonic() - began < 2 * float(RETRY)
 
 
 def test_a_holder_whose_machine_is_gone_is_taken_over_after_a_lease(simulator):
@@ -72,14 +74,15 @@ while buckets.write_mark(path, {"host": "other", "pid": "1", "token": "new"}, bu
     assert '"host": "other"' in error
 
 
-def test_a_holder_out_of_reach_ends_before_another_takes_its_place(simulator):
+@pytest.mark.parametrize("fault", [{"do": "reset"}, {"do": "hang", "seconds": 30}])
+def test_a_holder_out_of_reach_ends_before_another_takes_its_place(simulator, fault):
     first = hold(simulator, 60)
     assert first.stdout.readline() == "held\n"
     began = time.monotonic()
-    with simulator.faults({"do": "reset", "match": "lock|ifGenerationMatch", "times": -1}):
+    with simulator.faults({**fault, "match": "lock|ifGenerationMatch", "times": -1}):
         assert first.wait(60) == -signal.SIGKILL
     assert time.monotonic() - began < 2 * float(RETRY)
-    assert "could not be written for 8 s" in first.communicate()[1]
+    assert "could not be written for 5 s" in first.communicate()[1]
 
 
 def test_a_lost_reply_is_not_taken_for_another_holder(simulator):

@@ -82,7 +82,7 @@ def test_the_picture_shows_curves_though_a_loss_is_not_finite(tmp_path, metric):
 
 
 def test_events_are_what_the_lines_say(tmp_path):
-    events = report.Events(str(tmp_path))
+    events = report.open_events(str(tmp_path))
     for step in (1, 2):
         for split in ("train", "validation"):
             events.add(line(step, split, accuracy=0.5))

@@ -11,6 +11,10 @@ import urllib.request
 # Seconds for the look. Importing TensorFlow takes 3 to 10 of them.
 LOOK = 25
 
+# The metadata server's address; its name, metadata.google.internal, may take 20 s not to be found.
+# https://cloud.google.com/compute/docs/metadata/querying-metadata
+METADATA = "169.254.169.254"
+
 # What a v5e host needs before TensorFlow is imported; older generations ignore it.
 # https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm
 _SETTINGS = {
@@ -55,7 +59,7 @@ def region() -> str | None:
     """The region of the Google machine that this runs on, such as us-central1; None if it is none, within a second."""
     if os.environ.get("NO_GCE_CHECK", "").lower() == "true":
         return None
-    host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+    host = os.environ.get("GCE_METADATA_HOST", METADATA)
     asked = urllib.request.Request(
         f"http://{host}/computeMetadata/v1/instance/zone", headers={"Metadata-Flavor": "Google"}
     )

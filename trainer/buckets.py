@@ -1,6 +1,6 @@
 """What storage does where a path begins with gs://, through google-cloud-storage. No other module imports that.
 
-TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels, events). It
+TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels). It
 sees no difference between "not there" and "not allowed" in isdir and latest_checkpoint, checks no checksum of a plain
 file, keeps sizes in a cache, and makes folders in a bucket that is missing for ever. Here each read and each write is
 held against the object's CRC32C, and only a 404 means "not there".
@@ -45,6 +45,8 @@ def split(path: str) -> tuple[str, str]:
 @functools.cache
 def client() -> Any:
     """Google's client, with whatever credentials the environment gives it: it finds and keeps them, we never do."""
+    # Off Google's machines nothing answers there: two looks of 3 s at most, for Google's own three (12 s in all).
+    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "2")
     from google.cloud import storage
 
     return storage.Client(project="none")  # a project owns buckets; objects are reached without one
@@ -69,10 +71,11 @@ def said(path: str, doing: str) -> Iterator[None]:
             f"{path} must allow {doing}. Received: 403, {_short(error.message)} Grant the account that this runs as "
             "roles/storage.objectAdmin on the bucket, or name another path."
         ) from None
-    except DefaultCredentialsError:
+    except DefaultCredentialsError as error:
+        received = _short(error) if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else "none."
         raise BucketError(
-            f"{path} needs Google credentials. Received: none. Run `gcloud auth application-default login`, or set "
-            "GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
+            f"{path} needs Google credentials. Received: {received} Run `gcloud auth application-default login`, or "
+            "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
         ) from None
     except (exceptions.Unauthenticated, exceptions.Unauthorized):
         raise BucketError(f"{path} needs credentials that are accepted. Received: 401. Renew them.") from None
@@ -106,8 +109,8 @@ def no_bucket(path: str) -> str:
     return f"The bucket of {path} must exist. Received: gs://{bucket}, which does not. Make it, or name another path."
 
 
-def _options() -> dict[str, Any]:
-    return {"retry": retries.for_google(), "timeout": retries.timeout()}
+def _options(within: float | None = None) -> dict[str, Any]:
+    return {"retry": retries.for_google(within), "timeout": retries.timeout()}
 
 
 def _blob(path: str) -> Any:
@@ -170,21 +173,21 @@ def write(path: str, data: bytes) -> None:
         _blob(path).upload_from_string(data, "application/octet-stream", checksum="crc32c", **_options())
 
 
-# --- Marks: small objects that one of several writers gets to write ------------------------------------
+# --- Marks: small objects that one of several writers gets to write; `within`: seconds, instead of the setting --
 
 
-def read_mark(path: str) -> tuple[int, dict[str, str]] | None:
+def read_mark(path: str, within: float | None = None) -> tuple[int, dict[str, str]] | None:
     """(the generation, what it says); None if it is not there."""
     blob = _blob(path)
     try:
         with said(path, "reading"):
-            blob.reload(**_options())
+            blob.reload(**_options(within))
     except FileNotFoundError:
         return None
     return int(blob.generation), dict(blob.metadata or {})
 
 
-def write_mark(path: str, says: Mapping[str, str], generation: int) -> int | None:
+def write_mark(path: str, says: Mapping[str, str], generation: int, within: float | None = None) -> int | None:
     """The new generation; None if the object had another generation than this (0: not there) when it was written.
 
     None may also mean that it was written and the reply lost: then read_mark gives what `says`.
@@ -195,7 +198,7 @@ def write_mark(path: str, says: Mapping[str, str], generation: int) -> int | Non
     blob.metadata = dict(says)
     try:
         with said(path, "writing"):
-            blob.upload_from_string("", if_generation_match=generation, **_options())
+            blob.upload_from_string("", if_generation_match=generation, **_options(within))
     except PreconditionFailed:
         return None
     return int(blob.generation)

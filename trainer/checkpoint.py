@@ -77,8 +77,9 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
     """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`.
 
     With `wait` off and series.background, the caller only waits for a copy of the variables (and for the save before
-    this one, if that is still being written). Raises what writing raises. A save that failed in the background is
-    named on standard error by the next, and no other is made there: the next raises, if it fails too.
+    this one, if that is still being written). Raises what writing raises, OSError for storage out of reach. A save
+    that failed in the background is named on standard error by the next, and no other is made there: the next raises,
+    if it fails too.
     """
     series.checkpoint.sync()
     storage.make_folder(series.folder)
@@ -100,7 +101,15 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
     options = tf.train.CheckpointOptions(
         experimental_enable_async_checkpoint=background, experimental_write_callbacks=[commit]
     )
-    series.checkpoint.write(storage.join(series.folder, f"{PREFIX}{step}"), options)
+    path = storage.join(series.folder, f"{PREFIX}{step}")
+    try:
+        series.checkpoint.write(path, options)
+    except UNREACHABLE as error:  # one of them would be taken for another worker's end
+        why = str(error).splitlines()[0].split("}} ", 1)[-1][:250]
+        raise OSError(
+            f"{path} could not be written. Received: {type(error).__name__}, {why}. Run the same command again to go "
+            "on from the checkpoint before it."
+        ) from None
 
 
 def saved(series: Series, step: int) -> bool:

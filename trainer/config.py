@@ -15,6 +15,8 @@ from pydantic import Field
 from trainer import storage
 from trainer.environment import UsageError
 
+NAME = "config.yaml"  # in a model_dir
+
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from official.nlp.configs import encoders as encoder_configs
 from official.nlp.modeling import networks
 from official.nlp.tools import export_tfhub_lib
 
-from trainer import native
+from trainer import native, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,12 +220,13 @@ def checkpoint(folder: Path) -> Source:
 # --- Out ------------------------------------------------------------------------------------------
 
 
-def write(source: Source, output: Path) -> None:
-    """Export `source` as output/encoder and output/preprocess; `output` appears only when whole.
+def write(source: Source, output: str) -> None:
+    """Export `source` as output/encoder and output/preprocess; a local `output` appears only when whole, and one in a
+    bucket has its saved_model.pb last.
 
     Raises ValueError if `output` holds anything that is not an encoder's.
     """
-    foreign = sorted(set(os.listdir(output)) - {"encoder", "preprocess"}) if output.is_dir() else []
+    foreign = sorted(set(storage.names(output)) - {"encoder", "preprocess"}) if storage.is_folder(output) else []
     if foreign:
         raise ValueError(
             "--output must name a new folder, or that of an encoder to replace. "
@@ -240,8 +240,10 @@ def write(source: Source, output: Path) -> None:
     config.any = Built()
     key = "sp_model_file" if source.vocabulary_file.suffix == ".model" else "vocab_file"
     vocabulary_flag = {key: str(source.vocabulary_file)}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
+    beside = None if storage.in_bucket(output) else os.path.dirname(os.path.abspath(output))
+    if beside:
+        storage.make_folder(beside)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".encoder-") as temporary:
         whole = os.path.join(temporary, "whole")
         # The exporter restores a checkpoint into the encoder; it asserts on the counter that save(), not write(), adds.
         values = tf.train.Checkpoint(encoder=source.encoder, model=source.encoder).save(
@@ -262,5 +264,4 @@ def write(source: Source, output: Path) -> None:
             default_seq_length=128,
             **vocabulary_flag,
         )
-        shutil.rmtree(output, ignore_errors=True)
-        os.rename(whole, output)
+        storage.replace_folder(whole, output)

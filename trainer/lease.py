@@ -111,12 +111,13 @@ def keep(path: str, generation: int, me: dict[str, Any], parent: int) -> None:
     """Write the object anew until standard input ends, then remove it. Kills `parent` if the folder is not ours."""
     # From the beginning of the last request that was answered well: the object's generation is no older.
     known = time.monotonic()
-    wait = seconds() / 12
+    # As short as the beat: a request that were tried for longer might end only when the lease is over.
+    wait = beat = seconds() / 12
     while not select.select([sys.stdin], [], [], wait)[0]:
-        began, wait = time.monotonic(), seconds() / 12
+        began, wait = time.monotonic(), beat
         try:
-            written = buckets.write_mark(path, me, generation)
-            there = None if written is not None else buckets.read_mark(path)
+            written = buckets.write_mark(path, me, generation, beat)
+            there = None if written is not None else buckets.read_mark(path, beat)
         except OSError as error:
             if time.monotonic() - known > seconds() * 2 / 3:
                 _end(parent, f"{path} could not be written for {seconds() * 2 / 3:.0f} s: {error}")

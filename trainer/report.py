@@ -57,20 +57,32 @@ def metrics_of(line: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-    """TensorBoard's events: a folder a split, so that it draws their curves over one another."""
+    """TensorBoard's events: a folder a split, so that it draws their curves over one another.
+
+    TensorFlow writes them `here`: to a bucket, it would upload a file whole again for every line.
+    """
 
     folder: str
+    here: str
     writers: dict[str, tf.summary.SummaryWriter] = dataclasses.field(default_factory=dict)
 
     def add(self, line: Line) -> None:
         split = line["split"]
         if split not in self.writers:
-            storage.make_folder(self.folder)  # TensorFlow would try for ever to make it in a bucket that is gone
-            self.writers[split] = tf.summary.create_file_writer(storage.join(self.folder, split))
+            self.writers[split] = tf.summary.create_file_writer(storage.join(self.here, split))
         with self.writers[split].as_default(step=line["step"]):
             for name, value in metrics_of(line).items():
                 tf.summary.scalar(name, value)
         self.writers[split].flush()
+
+    def publish(self) -> None:
+        """Bring the folder up to date, where it is in a bucket. Raises what writing there raises."""
+        if self.here != self.folder:
+            storage.copy_folder(self.here, self.folder)
+
+
+def open_events(folder: str) -> Events:
+    return Events(folder, storage.scratch(folder))
 
 
 def write_picture(history: History, metric: str, path: str, title: str) -> None:

@@ -16,7 +16,7 @@ SECONDS = 60.0
 LEAST = 2.0  # below this not even a healthy connection's first reply is waited for
 # TensorFlow's attempts at one request, after the first. Each may hang for a twelfth of the setting and waits longer
 # than the one before: 1, 2, 4, 8, 8 eightieths of it, and up to a second at random. By the default that is 56 s where
-# every attempt hangs, and 20 s where each is refused.
+# every attempt hangs, and 20 s where each is refused; of a setting of a few seconds, a hang takes some 10 s more.
 ATTEMPTS = 5
 # A file open for reading keeps a block of this many megabytes, TensorFlow's own 64 of them being 1 GB for 16 shards.
 BLOCK_MB = 8

@@ -52,7 +52,7 @@ class Files:
 def files_of(model_dir: str, elsewhere: Mapping[str, str] | None = None) -> Files:
     """`elsewhere`: the folders that are not in it, by their names here, as service.folders has them."""
     names = (
-        "config.yaml",
+        configs.NAME,
         "identity.json",
         "metrics.jsonl",
         "result.json",
@@ -176,7 +176,7 @@ def open_run(job: build.Job, files: Files, started: float) -> Run:
         agree=strategies.agreement(job.strategy),
         chief=chief,
         history=history,
-        events=report.Events(files.tensorboard) if config.logging.tensorboard and chief else None,
+        events=report.open_events(files.tensorboard) if config.logging.tensorboard and chief else None,
         elapsed=lambda: earlier + time.monotonic() - started,
     )
 
@@ -203,6 +203,8 @@ def restore(run: Run, series: checkpoint.Series) -> int | None:
 
 def save(run: Run, series: checkpoint.Series, step: int, *, wait: bool = True) -> None:
     """Save on the chief. Its state is every worker's."""
+    if run.events:
+        run.events.publish()  # before: a run that goes on from this checkpoint writes none of its events again
     if run.chief:
         checkpoint.save(series, step, wait=wait)
 
@@ -214,10 +216,12 @@ def stop_if_asked(run: Run, request: signals.Request) -> None:
 
 
 def write(run: Run, line: report.Line) -> None:
-    """Log a line to metrics.jsonl and TensorBoard."""
-    run.history.add(line)
+    """Log a line to TensorBoard, then to metrics.jsonl: what is there is not written again."""
     if run.events:
         run.events.add(line)
+        if line["split"] != "train":  # the other lines have a checkpoint after them
+            run.events.publish()
+    run.history.add(line)
 
 
 def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Columns:

@@ -106,9 +106,7 @@ def local(path: str, only: Sequence[str] | None = None) -> str:
     """
     if not in_bucket(path):
         return path
-    held = tempfile.TemporaryDirectory(prefix="hubtune-")
-    _COPIES.append(held)
-    copied = join(held.name, os.path.basename(path.rstrip("/")))
+    copied = join(scratch(path), os.path.basename(path.rstrip("/")))
     if only is not None:
         for name in only:
             buckets.copy(join(path, name), join(copied, name))
@@ -117,6 +115,15 @@ def local(path: str, only: Sequence[str] | None = None) -> str:
     else:
         buckets.copy(path, copied)
     return copied
+
+
+def scratch(path: str) -> str:
+    """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
+    if not in_bucket(path):
+        return path
+    held = tempfile.TemporaryDirectory(prefix="hubtune-")
+    _COPIES.append(held)
+    return held.name
 
 
 _COPIES: list[tempfile.TemporaryDirectory[str]] = []  # each is removed when the process ends

@@ -75,7 +75,7 @@ def read_config() -> "Config":
     given = {"data_dir": DATA_DIR.value, "encoder": ENCODER.value, "task": TASK.value}
     path = CONFIG.value
     if MODE.value in ("evaluate", "export"):
-        path = files().config
+        path = storage.join(MODEL_DIR.value, configs.NAME)
         if not storage.exists(path):
             raise UsageError(f"--model_dir must hold a run. Received: {MODEL_DIR.value}, which has no config.yaml.")
         if CONFIG.value or SET.value:
@@ -211,16 +211,47 @@ def inspect_batches(config: "Config") -> int:
     return environment.DONE
 
 
-def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> None:
-    """Raises UsageError for every bucket among the paths that the run cannot use; `paths` as preflight has them."""
-    if preflight.buckets_in(paths):
-        preflight.check(paths, accelerators.region())
+def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> dict[str, str]:
+    """flag -> what is wrong with its bucket; `paths` as preflight has them."""
+    return preflight.problems(paths, accelerators.region()) if preflight.buckets_in(paths) else {}
+
+
+def checked_config() -> "Config":
+    """The configuration, and a look at every bucket that the run is to use.
+
+    Raises UsageError with everything that is wrong with the one and the others.
+    """
+    writes = MODE.value in ("train", "export")
+    outside = service.outside(MODEL_DIR.value, os.environ) if writes else {}
+    flagged = {
+        "config": (CONFIG.value, False),
+        "model_dir": (MODEL_DIR.value, writes),
+        **{variable: (folder, True) for variable, folder in outside.items()},
+        "predictions": (PREDICTIONS.value, True),
+        "data_dir": (DATA_DIR.value, False),
+        "encoder": (ENCODER.value, False),
+    }
+    found = look_at_buckets(flagged)
+    config = None
+    if ("model_dir" if MODE.value in ("evaluate", "export") else "config") not in found:  # where it is read from
+        try:
+            config = read_config()
+        except UsageError as error:
+            found["configuration"] = str(error)
+    if config:
+        paths = {"data_dir": config.data_dir, "encoder": config.encoder, "set preprocess": config.preprocess}
+        found |= look_at_buckets(
+            {key: (path, False) for key, path in paths.items() if not flagged.get(key, (None,))[0]}
+        )
+    if found or not config:
+        raise UsageError(preflight.told(found))
+    return config
 
 
 def main(argv: list[str]) -> int:
     environment.no_arguments(argv)
     environment.check()
-    for flag in (CONFIG, PREDICTIONS):
+    for flag in (CONFIG, DATA_DIR, ENCODER, PREDICTIONS):
         flags.FLAGS[flag.name].value = service.address(flag.value) if flag.value else None
     flags.FLAGS[MODEL_DIR.name].value = service.model_dir(MODEL_DIR.value, os.environ)
     if not MODEL_DIR.value and MODE.value != "inspect_batches":
@@ -228,18 +259,7 @@ def main(argv: list[str]) -> int:
     tpu = accelerators.named_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         accelerators.set_up_tpu(tpu)
-    writes = MODE.value in ("train", "export")
-    outside = service.outside(MODEL_DIR.value, os.environ) if writes else {}
-    look_at_buckets(
-        {
-            "config": (CONFIG.value, False),
-            "predictions": (PREDICTIONS.value, True),
-            "model_dir": (MODEL_DIR.value, writes),
-            **{variable: (folder, True) for variable, folder in outside.items()},
-        }
-    )
-    config = read_config()
-    look_at_buckets({"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)})
+    config = checked_config()
     from trainer import signals
 
     mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[
