@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -107,10 +108,8 @@ def read_order() -> Order:
     return order
 
 
-def look(order: Order) -> dict[str, Any]:
-    """The data set's manifest. Raises UsageError or ValueError unless the buckets hold what the run needs, and take
-    what it writes.
-    """
+def look(order: Order) -> None:
+    """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
     config = order.config
     paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
     paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
@@ -130,12 +129,21 @@ def look(order: Order) -> dict[str, Any]:
             f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
         )
     try:
-        described: dict[str, Any] = json.loads(storage.read_text(manifest))
+        described = json.loads(storage.read_text(manifest))
         examples = int(described["splits"]["train"]["examples"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
     configs.check_replicas(config, order.host.devices * order.replicas, examples)
-    return described
+    if TUNE.value:
+        tuning.check_metric(tuning.read(TUNE.value), described["kind"])
+
+
+def to_vertex(order: Order) -> int:
+    job = custom_job(order)
+    if not TUNE.value:
+        return submit(order, job, "customJobs")
+    tuned = tuning.job(tuning.read(TUNE.value), job, order.host.devices * order.replicas)
+    return submit(order, tuned, "hyperparameterTuningJobs")
 
 
 def custom_job(order: Order) -> dict[str, Any]:
@@ -155,19 +163,12 @@ def custom_job(order: Order) -> dict[str, Any]:
     )
 
 
-def to_vertex(order: Order) -> int:
-    """Print the job, or submit it once the buckets have been looked at."""
-    job, collection = custom_job(order), "customJobs"
-    study = tuning.read(TUNE.value) if TUNE.value else None
-    if study:
-        job = tuning.job(study, job, order.host.devices * order.replicas)
-        collection = "hyperparameterTuningJobs"
+def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
+    """Print the job, or submit it, to the collection of its kind, once the buckets have been looked at."""
     if DRY_RUN.value:
         print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
         return environment.DONE
-    manifest = look(order)
-    if study:
-        tuning.check_metric(study, manifest["kind"])
+    look(order)
     name = vertex.submit(job, order.project, order.region, collection)
     print(f"{name.full}\n{name.console}", flush=True)
     return follow.follow(name, LOOK_EVERY.value) if FOLLOW.value else environment.DONE

@@ -107,9 +107,9 @@ class Simulator:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Simulator]:
-    """A simulator for as long as the block lasts."""
-    command = [sys.executable, str(Path(__file__).with_name("gcs_simulator.py")), str(folder)]
+def running(folder: Path, *faults: Path) -> Iterator[Simulator]:
+    """A simulator for as long as the block lasts; `faults`: a file of them."""
+    command = [sys.executable, str(Path(__file__).with_name("gcs_simulator.py")), str(folder), *map(str, faults)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         simulator = Simulator(folder, json.loads(child.stdout.readline())["port"])
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from trainer import buckets, lease, retries
 
-RETRY = "6"
+RETRY = "4"
 
 
 def python(simulator, code, *arguments, seconds=60, setting=RETRY, **changes):

@@ -37,6 +37,15 @@ def test_a_switch_is_one_however_yaml_reads_it(preset, written, value):
 
 
 @pytest.mark.parametrize(
+    ("written", "value"),
+    [("16", 16), ("16.0", 16), (" 16.0 ", 16), ("1e+06", 1_000_000), ("9007199254740993", 9007199254740993)],
+)
+def test_a_whole_number_is_one_however_a_tuning_job_writes_it(written, value):
+    loaded = config.load(None, [f"data.shuffle_examples={written}"]).data.shuffle_examples
+    assert (loaded, type(loaded)) == (value, int)
+
+
+@pytest.mark.parametrize(
     ("key", "written", "message"),
     [
         ("data.truncation", "off", "data.truncation: 'head', 'tail' or 'head_tail' was required. Received: False."),

@@ -8,6 +8,7 @@ are the simulator's; `python` is the tests' own.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import grpc_services
 import pytest
 import vertex_replicas
+import yaml
 from conftest import ROOT
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
@@ -43,8 +45,7 @@ class Cloud:
     def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
         """A machine: an empty folder to be in, the package installed, `python` in its path."""
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-        # gRPC would take the simulator's proxy to the other machine, too.
-        changes = {**environment, "PATH": path, "PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1"}
+        changes = {**environment, "PATH": path, "PYTHONPATH": str(ROOT)}
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.folder}
         return subprocess.Popen(command, env=self.simulator.environment(**changes), **options)
 
@@ -90,31 +91,47 @@ def cloud(simulator_process, tiny, prepared, tmp_path_factory) -> Iterator[Cloud
     return cloud
 
 
-def submitted(cloud: Cloud, base: str, machine: str, *more: str) -> dict:
-    """The job that arrives at the service, in the JSON mapping of its proto: scripts/submit.py's, with this machine."""
+def submission(base: str, machine: str, *more: str) -> list[str]:
+    script = ["python", str(ROOT / "scripts/submit.py"), "--project=p", "--region=us-central1", f"--machine={machine}"]
     paths = [
         "--data_dir=gs://bucket/data",
         "--encoder=gs://bucket/encoder",
         f"--base_output_directory=gs://bucket/{base}",
     ]
-    where = ["--project=p", "--region=us-central1", f"--machine={machine}"]
+    return [*script, "--name=contract", *paths, *(f"--set={key}" for key in KEYS), *more]
+
+
+def submitted(cloud: Cloud, base: str, machine: str, *more: str) -> dict:
+    """The job that arrives at the service, in the JSON mapping of its proto: scripts/submit.py's, with this machine.
+
+    It is what --dry_run prints, but for the label that each submission has of its own.
+    """
+    command = submission(base, machine, *more)
     kind = "HyperparameterTuningJob" if more else "CustomJob"
     name = f"projects/1/locations/us-central1/{kind[0].lower()}{kind[1:]}s/17"
     created = getattr(aiplatform_v1, kind)(name=name, state=aiplatform_v1.JobState.JOB_STATE_PENDING)
     method = Method(getattr(aiplatform_v1, f"Create{kind}Request"), [created])
     table = {f"/google.cloud.aiplatform.v1.JobService/Create{kind}": method}
     with grpc_services.serving(cloud.simulator, ["us-central1-aiplatform.googleapis.com"], table) as server:
-        script = ["python", str(ROOT / "scripts/submit.py")]
-        out, _ = cloud.run([*script, *where, *paths, *(f"--set={key}" for key in KEYS), *more])
+        out, _ = cloud.run(command)
     assert out.splitlines()[0] == name
     (request,) = server.requests(f"Create{kind}")
     message = request.hyperparameter_tuning_job if more else request.custom_job
-    return json_format.MessageToDict(type(message).pb(message))
+    del message.labels["hubtune_submission"]
+    printed = json_format.ParseDict(
+        yaml.safe_load(cloud.run([*command, "--dry_run"])[0]), type(message).pb(type(message)())
+    )
+    assert type(message).pb(message) == printed
+    return json_format.MessageToDict(printed)
 
 
 def assert_finished(files: dict[str, str], out: str) -> dict:
     """The whole of a run is where Vertex and we have said; its result."""
     assert "finished: 8 steps" in out
+    assert re.search(
+        r"^results    gs://bucket/(\S+)/result\.json, metrics.jsonl, history.png, logs/$", out, re.MULTILINE
+    )
+    assert re.search(r"^model      gs://bucket/(\S+)/model$", out, re.MULTILINE)
     for name in (
         *("model/saved_model.pb", "model/variables/variables.index", "checkpoints/checkpoint", "best/checkpoint"),
         *("config.yaml", "identity.json", "metrics.jsonl", "history.png"),
@@ -195,6 +212,15 @@ parameters:
     assert values[-1] == max(values) == result["validation"]["accuracy"]
     there = config.load(None, [flag.removeprefix("--") for flag in parameters])
     assert there.data.batch_size == 8
+
+
+def test_a_study_that_awaits_another_metric_than_the_data_have_is_not_submitted(cloud, tmp_path):
+    study = tmp_path / "study.yaml"
+    study.write_text("{metric: validation/pearson, max_trials: 2, parameters: {seed: {type: integer, min: 0, max: 9}}}")
+    with cloud.start(submission("tuned", "cpu", f"--tune={study}"), LAPTOP) as child:
+        out, error = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, "")
+    assert "metric: validation/accuracy was required for a classification. Received: validation/pearson." in error
 
 
 def wait_for(happened: Callable[[], bool], child: subprocess.Popen) -> None:

@@ -1,14 +1,11 @@
 """The simulator against both of its clients, each in a process of its own, and its fault language."""
 
 import json
-import subprocess
-import sys
 import time
 
 import gcs
 import gcs_simulator
 import pytest
-from conftest import ROOT
 
 BOTH = """
 import tensorflow as tf
@@ -167,10 +164,13 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
 
 def test_a_schedule_may_come_from_a_file(tmp_path):
     (tmp_path / "faults.json").write_text('[{"do": "status", "status": 500, "match": "/o/a", "times": -1}]')
-    command = [sys.executable, str(ROOT / "tests/gcs_simulator.py"), str(tmp_path), str(tmp_path / "faults.json")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        simulator = gcs.Simulator(tmp_path, json.loads(child.stdout.readline())["port"])
+    with gcs.running(tmp_path, tmp_path / "faults.json") as simulator:
         simulator.bucket("bucket")
-        code = "try:\n bucket.blob('a').reload(retry=None)\nexcept Exception as error:\n print(type(error).__name__)"
-        assert said(simulator, code) == "InternalServerError"
-        child.stdin.close()
+        code = """
+from google.cloud import storage
+try:
+    storage.Client().bucket("bucket").blob("a").reload(retry=None)
+except Exception as error:
+    print(type(error).__name__)
+"""
+        assert simulator.python(code) == "InternalServerError"

@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    "retries signals dropout tasks optim metrics accelerators machines service tpu_compiler tpu_graph",
+    "retries signals dropout tasks optim metrics accelerators machines tpu_compiler tpu_graph",
     "environment hosts ai_platform",
-    "buckets vertex trial google_calls",
-    "lease preflight follow project_setup image_builds",
+    "buckets vertex google_calls service",
+    "lease preflight follow trial project_setup image_builds",
     "storage",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering serving",
     "sources convert model data steps baseline export inspection strategies jobs orders tuning",

@@ -133,7 +133,7 @@ def test_the_summary_says_what_was_reached_and_what_to_do_next():
         "validation": metrics,
         "test": metrics | {"accuracy": 0.625},
     }
-    words = report.summary(result, "runs/mine")
+    words = report.summary(result, "runs/mine", "runs/mine/export", "runs/mine/tensorboard")
     for expected in ("1,200 steps in 1 min 15 s", "best at step 30", "0.7500", "0.6250", "runs/mine/result.json"):
         assert expected in words
     assert "scripts/predict.py --model=runs/mine/export" in words

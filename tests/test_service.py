@@ -6,6 +6,7 @@ import json
 import pytest
 
 from trainer import config, service
+from trainer.environment import UsageError
 from trainer.runs import Files, files_of
 
 BASE = {
@@ -21,22 +22,32 @@ def test_a_base_output_directory_names_three_folders_and_the_one_above_them():
         "checkpoints": "gs://bucket/base/checkpoints",
         "tensorboard": "gs://bucket/base/logs",
     }
-    assert service.model_dir(BASE) == "gs://bucket/base"
+    assert service.model_dir(None, BASE) == "gs://bucket/base"
 
 
 def test_a_trial_has_folders_of_its_own():
     trial = {name: value.replace("/base/", "/base/7/") for name, value in BASE.items()}
-    assert service.model_dir(trial) == "gs://bucket/base/7"
+    assert service.model_dir(None, trial) == "gs://bucket/base/7"
+
+
+def test_a_model_dir_that_is_given_is_taken_unless_trials_would_share_it():
+    assert service.model_dir("/gcs/bucket/mine", BASE) == "gs://bucket/mine"
+    assert service.outside("gs://bucket/mine", BASE) == {name: value.rstrip("/") for name, value in BASE.items()}
+    assert service.outside("gs://bucket/base", BASE) == {}
+    trial = {**BASE, "CLOUD_ML_TRIAL_ID": "7"}
+    assert service.model_dir("gs://bucket/base/", trial) == "gs://bucket/base/"
+    with pytest.raises(UsageError, match=r"must be the trial's own, gs://bucket/base, .* Received: gs://b/x"):
+        service.model_dir("gs://b/x", trial)
 
 
 def test_a_bucket_s_root_may_be_the_base():
-    assert service.model_dir({"AIP_MODEL_DIR": "gs://bucket/model/"}) == "gs://bucket"
+    assert service.model_dir(None, {"AIP_MODEL_DIR": "gs://bucket/model/"}) == "gs://bucket"
 
 
 @pytest.mark.parametrize("environment", [{}, dict.fromkeys(BASE, ""), dict.fromkeys(BASE, " ")])
 def test_without_the_variables_nothing_is_elsewhere(environment):
     assert service.folders(environment) == {}
-    assert service.model_dir(environment) is None
+    assert service.model_dir(None, environment) is None
 
 
 @pytest.mark.parametrize(
@@ -52,8 +63,8 @@ def test_the_first_variable_that_is_set_decides_where_the_model_dir_is(left_out,
         "AIP_CHECKPOINT_DIR": "gs://bucket/c/checkpoints/",
         "AIP_TENSORBOARD_LOG_DIR": "gs://bucket/t/logs/",
     }
-    assert service.model_dir(environment) == "gs://bucket/m"
-    assert service.model_dir({k: v for k, v in environment.items() if k not in left_out}) == expected
+    assert service.model_dir(None, environment) == "gs://bucket/m"
+    assert service.model_dir(None, {k: v for k, v in environment.items() if k not in left_out}) == expected
 
 
 def test_a_run_writes_where_the_service_says_and_checkpoints_coincide_with_those_of_the_model_dir():

@@ -157,15 +157,16 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def summary(result: Mapping[str, Any], model_dir: str) -> str:
-    """The closing words of a run, from its result.json."""
+def summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str) -> str:
+    """The closing words of a run, from its result.json; `export` and `tensorboard` are folders."""
+    events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
     lines = [
         "",
         f"finished: {result['steps']:,} steps in {duration(result['seconds'])}; best at step {result['best_step']:,} "
         "by validation",
         table([(split, result[split]) for split in ("validation", "test")]),
-        f"results    {model_dir}/result.json, metrics.jsonl, history.png, tensorboard/",
-        f"model      {model_dir}/export",
-        f'try it     python scripts/predict.py --model={model_dir}/export "this is such an amazing movie!"',
+        f"results    {model_dir}/result.json, metrics.jsonl, history.png, {events}",
+        f"model      {export}",
+        f'try it     python scripts/predict.py --model={export} "this is such an amazing movie!"',
     ]
     return "\n".join(lines)

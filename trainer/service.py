@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from trainer.environment import UsageError
+
 # What a run writes there, by its name in runs.Files. The order is that in which a model_dir is looked for.
 VARIABLES = {"export": "AIP_MODEL_DIR", "checkpoints": "AIP_CHECKPOINT_DIR", "tensorboard": "AIP_TENSORBOARD_LOG_DIR"}
 
@@ -32,9 +34,26 @@ def folders(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: address(path).rstrip("/") for name, path in named.items() if path}
 
 
-def model_dir(environment: Mapping[str, str]) -> str | None:
-    """The folder that holds those, the first that is named deciding; None if none is."""
-    return next((folder.rpartition("/")[0] or "." for folder in folders(environment).values()), None)
+def model_dir(given: str | None, environment: Mapping[str, str]) -> str | None:
+    """Where the run is kept: as given, or the folder that holds those that the service names, the first one deciding.
+
+    Raises UsageError for one that the trials of a tuning job would share.
+    """
+    own = next((folder.rpartition("/")[0] or "." for folder in folders(environment).values()), None)
+    if not given:
+        return own
+    if own and trial(environment) and address(given).rstrip("/") != own:
+        raise UsageError(
+            f"--model_dir must be the trial's own, {own}, which is also what it is when not given. Received: {given}, "
+            "the same for every trial. Leave --model_dir (or --job-dir) out."
+        )
+    return address(given)
+
+
+def outside(model_dir: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Variable -> folder, of those that are not in model_dir: their buckets have to be looked at, too."""
+    named = {VARIABLES[name]: folder for name, folder in folders(environment).items()}
+    return {variable: folder for variable, folder in named.items() if not folder.startswith(f"{model_dir}/")}
 
 
 def trial(environment: Mapping[str, str]) -> str | None:

@@ -142,8 +142,7 @@ def check(name: str, machine: Machine, model_dir: str | None) -> list[str]:
         why = "with a TPU"
     elif machine.cluster and len(machine.cluster.hosts) > 1 and name in ("auto", "multi_worker"):
         why = f"on {len(machine.cluster.hosts)} hosts"
-    # /gcs/ is where Vertex mounts its buckets.
-    if why and model_dir and "://" not in model_dir and not model_dir.startswith("/gcs/"):
+    if why and model_dir and "://" not in model_dir:
         found.append(
             f"--model_dir must be on shared storage, gs://..., for a run {why}. Received: {model_dir}, a local path."
         )

@@ -61,28 +61,6 @@ PREDICTIONS = flags.DEFINE_string(
 )
 
 
-def settle_paths() -> None:
-    """Take /gcs/ for the gs:// that it is, and the service's folder for a --model_dir that is not given.
-
-    Raises UsageError for a --model_dir that the trials of a tuning job would share.
-    """
-    for flag in (CONFIG, MODEL_DIR, PREDICTIONS, DATA_DIR, ENCODER):
-        if flag.value:
-            flags.FLAGS[flag.name].value = service.address(flag.value)
-    own = service.model_dir(os.environ)
-    if not MODEL_DIR.value:
-        flags.FLAGS[MODEL_DIR.name].value = own
-    elif own and service.trial(os.environ) and MODEL_DIR.value.rstrip("/") != own:
-        raise UsageError(
-            f"--model_dir must be the trial's own, {own}, which is also what it is when not given. Received: "
-            f"{MODEL_DIR.value}, the same for every trial. Leave --model_dir (or --job-dir) out."
-        )
-
-
-def is_elsewhere(folder: str) -> bool:
-    return not folder.startswith(f"{MODEL_DIR.value}/")
-
-
 def files() -> "Files":
     from trainer import runs
 
@@ -147,7 +125,7 @@ def train(config: "Config") -> int:
                 cluster.meet(there.cluster, build.plans(config), CLUSTER_TIMEOUT.value)
             result = run_to_the_end(config, there)
         if chief:
-            print(report.summary(result, MODEL_DIR.value))
+            print(report.summary(result, MODEL_DIR.value, paths.export, paths.tensorboard))
     return environment.DONE
 
 
@@ -244,14 +222,14 @@ def checked_config() -> "Config":
     Raises UsageError with everything that is wrong with the one and the others.
     """
     writes = MODE.value in ("train", "export")
-    folders = {name: folder for name, folder in service.folders(os.environ).items() if writes and is_elsewhere(folder)}
+    outside = service.outside(MODEL_DIR.value, os.environ) if writes else {}
     flagged = {
         "config": (CONFIG.value, False),
         "model_dir": (MODEL_DIR.value, writes),
+        **{variable: (folder, True) for variable, folder in outside.items()},
         "predictions": (PREDICTIONS.value, True),
         "data_dir": (DATA_DIR.value, False),
         "encoder": (ENCODER.value, False),
-        **{service.VARIABLES[name]: (folder, True) for name, folder in folders.items()},
     }
     found = look_at_buckets(flagged)
     config = None
@@ -273,7 +251,9 @@ def checked_config() -> "Config":
 def main(argv: list[str]) -> int:
     environment.no_arguments(argv)
     environment.check()
-    settle_paths()
+    for flag in (CONFIG, DATA_DIR, ENCODER, PREDICTIONS):
+        flags.FLAGS[flag.name].value = service.address(flag.value) if flag.value else None
+    flags.FLAGS[MODEL_DIR.name].value = service.model_dir(MODEL_DIR.value, os.environ)
     if not MODEL_DIR.value and MODE.value != "inspect_batches":
         raise UsageError("--model_dir must name the run's folder. Received: none.")
     tpu = accelerators.named_tpu(TPU.value)
