@@ -154,27 +154,6 @@ def test_a_preset_that_is_no_mapping_is_refused(preset, text, message):
         config.load(preset(text))
 
 
-def test_what_yaml_should_not_hold_is_told_in_one_message(preset, tmp_path):
-    made = tmp_path / "made"
-    text = (
-        f"seed: 1\ndata: {{batch_size: 2, batch_size: 4}}\nencoder: !!python/object/apply:os.mkdir [{made}]\nseed: 2\n"
-    )
-    with pytest.raises(
-        UsageError, match="which does not parse: line 2 has the key 'batch_size' a second time"
-    ) as caught:
-        config.load(preset(text))
-    message = str(caught.value)
-    assert "line 3 has the tag 'tag:yaml.org,2002:python/object/apply:os.mkdir'" in message
-    assert "line 4 has the key 'seed' a second time" in message
-    assert not made.exists()
-
-
-def test_anchors_and_merged_mappings_are_read(preset):
-    assert config.load(preset("data: &a {batch_size: 2}\n")).data.batch_size == 2
-    loaded = config.load(preset("data: {batch_size: 2, <<: {batch_size: 3, seq_length: 8}}\n"))
-    assert (loaded.data.batch_size, loaded.data.seq_length) == (2, 8)
-
-
 def test_a_preset_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "model.yaml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UsageError, match="which does not parse"):

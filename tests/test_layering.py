@@ -11,6 +11,7 @@ LAYERS = [
     "buckets vertex google_calls service",
     "lease preflight follow trial project_setup image_builds",
     "storage",
+    "strict_yaml",
     "config cluster records downloads text native encoders predict report checkpoint tpu_check tpu_lowering serving",
     "sources convert model data steps baseline export inspection strategies jobs orders tuning",
     "prepare random_encoders evaluation",

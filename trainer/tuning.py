@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from trainer import config as configs
-from trainer import service, tasks, trial
+from trainer import service, strict_yaml, tasks, trial
 from trainer.config import Integer, Number, Positive
 from trainer.environment import UsageError
 
@@ -88,7 +88,7 @@ _TYPES = ("double", "integer", "discrete", "categorical")
 def read(path: str) -> Study:
     """The study in a YAML file. Raises UsageError with every value in it that is none."""
     try:
-        return _ADAPTER.validate_python(configs.read_yaml(path, "--tune"))
+        return _ADAPTER.validate_python(strict_yaml.read(path, "--tune"))
     except pydantic.ValidationError as invalid:
         found = []
         for error in invalid.errors():
