@@ -21,7 +21,7 @@ def test_what_yaml_should_not_hold_is_told_in_one_message(read, tmp_path):
         f"seed: 1\ndata: {{batch_size: 2, batch_size: 4}}\nencoder: !!python/object/apply:os.mkdir [{made}]\nseed: 2\n"
     )
     with pytest.raises(
-        UsageError, match="^--tune .* does not parse: line 2 has the key 'batch_size' a second time"
+        UsageError, match=r"^--tune .* does not parse: line 2 has the key 'batch_size' a second time"
     ) as caught:
         read(text)
     message = str(caught.value)
