@@ -72,7 +72,6 @@ class Simulator:
         proxy = f"http://127.0.0.1:{self.port}"
         return {
             **ours,
-            "no_proxy": "127.0.0.1",  # gRPC too would go through the proxy, from worker to worker
             "https_proxy": proxy,
             "HTTPS_PROXY": proxy,
             "CURL_CA_BUNDLE": str(self.folder / "ca.pem"),

@@ -62,6 +62,13 @@ def test_a_save_outlives_faults_and_keeps_the_newest(simulator):
     assert out == "(4, 4.0) [2, 3, 4]"
 
 
+def test_a_save_whose_parts_come_back_damaged_is_made_again(simulator):
+    with simulator.faults({"do": "flip", "match": "GET .*_temp.*index", "times": 1}):
+        out, _ = python(simulator, f"{SERIES}save(1)\nprint(restore(), checkpoint.steps(folder))")
+    assert out == "(1, 1.0) [1]"
+    assert [line for line in simulator.log() if "flip" in str(line["outcome"])]
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [

@@ -34,6 +34,11 @@ def called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
+def owner(node: ast.Call) -> str:
+    """The module of module.function(...)."""
+    return getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
+
+
 def is_environ(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "environ"
 
@@ -50,12 +55,9 @@ def wrong(name: str, source: str) -> list[str]:
             if {part.split(".")[0] for part in names} & UNPACKING:
                 what = "unpickling"
         elif isinstance(node, ast.Call):
-            module = (
-                node.func.value.id if isinstance(node.func, ast.Attribute) and hasattr(node.func.value, "id") else ""
-            )
             if called(node) in RUNNING:
                 what = called(node)
-            elif (module, called(node)) == ("yaml", "load"):
+            elif (owner(node), called(node)) == ("yaml", "load"):
                 what = "yaml.load"
             elif called(node) in ("extract", "extractall") and (name, called(node)) not in EXTRACTING:
                 what = called(node)
@@ -63,7 +65,7 @@ def wrong(name: str, source: str) -> list[str]:
                 what = "shell or allow_pickle"
         elif is_environ(node):
             parent = above[node]
-            handed = isinstance(parent, ast.Call) and node in parent.args and called(parent) == "read"  # cluster.read
+            handed = isinstance(parent, ast.Call) and node in parent.args and owner(parent) in ("cluster", "service")
             if not (isinstance(parent, ast.Attribute | ast.Subscript | ast.Dict) or handed):
                 what = "the whole environment"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -72,7 +72,7 @@ def said(path: str, doing: str) -> Iterator[None]:
             "roles/storage.objectAdmin on the bucket, or name another path."
         ) from None
     except DefaultCredentialsError as error:
-        received = _short(error) if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else "none."
+        received = "none." if "credentials were not found" in str(error) else _short(error)
         raise BucketError(
             f"{path} needs Google credentials. Received: {received} Run `gcloud auth application-default login`, or "
             "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."

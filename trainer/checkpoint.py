@@ -18,6 +18,8 @@ from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 from trainer import storage
 
 PREFIX = "ckpt-"
+# How often a checkpoint is written whose parts, which TensorFlow reads again to join them, come back damaged.
+WRITES = 3
 
 
 @dataclasses.dataclass
@@ -110,7 +112,13 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
     )
     path = storage.join(series.folder, f"{PREFIX}{step}")
     try:
-        series.checkpoint.write(path, options)
+        for left in reversed(range(WRITES)):
+            try:
+                series.checkpoint.write(path, options)
+                break
+            except tf.errors.DataLossError:
+                if not left:
+                    raise
     except UNREACHABLE as error:  # one of them would be taken for another worker's end
         why = str(error).splitlines()[0].split("}} ", 1)[-1][:250]
         raise OSError(

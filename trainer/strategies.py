@@ -71,6 +71,9 @@ def _multi_worker(machine: Machine) -> Chosen:
             "--strategy=multi_worker needs the workers' addresses in TF_CONFIG or CLUSTER_SPEC. Received: neither. "
             f"{working_here()}."
         )
+    # From worker to worker, too, gRPC would take the proxy that the environment names for the world outside.
+    hosts = [address.rpartition(":")[0].strip("[]") for address in cluster.addresses]
+    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the small letters alone
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
         task_type="worker",
