@@ -116,7 +116,7 @@ def save(series: Series, step: int, *, wait: bool = True) -> None:
             try:
                 series.checkpoint.write(path, options)
                 break
-            except tf.errors.DataLossError:
+            except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
                 if not left:
                     raise
     except UNREACHABLE as error:  # one of them would be taken for another worker's end
