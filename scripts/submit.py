@@ -12,6 +12,7 @@ GPU each), tpu_v2, tpu_v3, tpu_v5e. --dry_run prints a CustomJob as YAML on stan
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -49,7 +50,9 @@ TUNE = flags.DEFINE_string("tune", None, "a YAML file of what to tune, see confi
 PROJECT = flags.DEFINE_string("project", None, "the Google Cloud project that runs the job, and pays")
 REGION = flags.DEFINE_string("region", None, "where it runs, such as us-central1")
 BUCKET = flags.DEFINE_string("bucket", None, "of that region, for the paths that are not given")
-NAME = flags.DEFINE_string("name", None, "of the run; the same again goes on with it; default: the preset and the time")
+NAME = flags.DEFINE_string(
+    "name", None, "of the run; the same again goes on with it, but for --tune; default: the preset and the time"
+)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set; default: gs://BUCKET/data/PRESET")
 ENCODER = flags.DEFINE_string(
     "encoder", None, "gs://..., a Hub handle or name; a folder's name: gs://BUCKET/encoders/NAME"
@@ -62,7 +65,7 @@ REPLICAS = flags.DEFINE_integer("replicas", None, "how many such machines; the f
 IMAGE = flags.DEFINE_string("image", None, "the container; default: hubtune's of REGION-docker.pkg.dev/PROJECT/hubtune")
 SPOT = flags.DEFINE_bool("spot", False, "machines that may be taken away, for less")
 RESTARTS = flags.DEFINE_bool("restarts", True, "all machines start again when one had to; the run goes on")
-HOURS = flags.DEFINE_float("timeout_hours", 168, "the longest that the job may run", lower_bound=0.1)
+HOURS = flags.DEFINE_float("timeout_hours", 168, "the longest that the job may run", 0.1, 8760)
 ACCOUNT = flags.DEFINE_string("service_account", "", "that the job runs as; default: Vertex AI's own")
 NETWORK = flags.DEFINE_string("network", "", "peered with: projects/NUMBER/global/networks/NAME")
 LABELS = flags.DEFINE_list("labels", [], "key=value,...")
@@ -83,7 +86,7 @@ VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY, TUNE)
 
 def read_order() -> Order:
     """The flags' order; its assumptions are said on standard error."""
-    preset = os.path.splitext(os.path.basename(CONFIG.value or "hubtune"))[0]
+    preset = re.sub(r"\W", "_", os.path.splitext(os.path.basename(CONFIG.value or "hubtune"))[0])
     order = orders.take(
         target=TARGET.value,
         config=CONFIG.value,
@@ -130,12 +133,17 @@ def look(order: Order) -> None:
         )
     try:
         described = json.loads(storage.read_text(manifest))
-        examples = int(described["splits"]["train"]["examples"])
+        examples, kind = int(described["splits"]["train"]["examples"]), str(described["kind"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
     configs.check_replicas(config, order.host.devices * order.replicas, examples)
     if TUNE.value:
-        tuning.check_metric(tuning.read(TUNE.value), described["kind"])
+        tuning.check_metric(tuning.read(TUNE.value), kind)
+        if storage.is_folder(storage.join(order.base_output_directory, "1")):
+            raise UsageError(
+                "--name (or --base_output_directory) must be new with --tune: a study's trials begin at 1. Received: "
+                f"{order.base_output_directory}, which has the trials of another."
+            )
 
 
 def to_vertex(order: Order) -> int:
@@ -198,7 +206,10 @@ def to_ai_platform(order: Order) -> int:
             "--target=ai_platform runs gcloud, which must be on the PATH. Received: none. Install Google Cloud's "
             "command line, print the command with --dry_run, or take --target=vertex, which needs none."
         )
-    done = subprocess.run([*command[:6], *(["--stream-logs"] if FOLLOW.value else []), *command[6:]])
+    done = subprocess.run(
+        [*command[:6], *(["--stream-logs"] if FOLLOW.value else []), *command[6:]],
+        cwd=storage.join(os.path.dirname(__file__), os.pardir),
+    )
     return environment.FAILED if done.returncode else environment.DONE
 
 

@@ -317,6 +317,15 @@ def test_a_checkpoint_of_other_objects_is_refused(tmp_path):
         convert.checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_or_a_link_in_the_place_of_the_output_stays(tmp_path, link):
+    output = tmp_path / "notes.txt"
+    output.symlink_to(tmp_path) if link else output.write_text("notes")
+    with pytest.raises(ValueError, match=r"--output must name a new folder.*notes\.txt, which is none"):
+        convert.write(None, str(output))
+    assert output.is_symlink() if link else output.read_text() == "notes"
+
+
 def test_a_folder_must_hold_one_checkpoint(tmp_path):
     with pytest.raises(ValueError, match=r"--source must name a folder with bert_config.json. Received: "):
         convert.checkpoint(tmp_path)

@@ -24,7 +24,7 @@ def run(*arguments, code=0, limit=""):
         command = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     output = done.stdout + done.stderr
-    assert done.returncode == code, output[-3000:]
+    assert done.returncode == code, f"{output[:3000]}\n...\n{output[-3000:]}"
     assert "Traceback" not in output, output[-3000:]
     return output
 

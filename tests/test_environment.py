@@ -117,6 +117,30 @@ def test_such_a_code_that_is_none_is_refused(monkeypatch, value):
     assert environment.problems() == [f"STOPPED_CODE must be an exit code, 1 to 255. Received: {value!r}."]
 
 
+def test_what_we_say_while_tensorflow_reads_is_the_message():
+    code = """
+import sys
+import trainer
+from trainer import environment
+
+def main(argv):
+    import tensorflow as tf
+
+    def batches():
+        yield 1
+        raise ValueError("shard 3 must have 5 rows. Received: 4.")
+
+    step = tf.function(lambda data: [number + 1 for number in [next(data)]])
+    data = iter(tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec([], tf.int32)))
+    for _ in range(2):
+        step(data)
+
+environment.run(main, "Reads.")
+"""
+    found, _, error = outcome(code)
+    assert (found, error.splitlines()[-1]) == (1, "error: shard 3 must have 5 rows. Received: 4.")
+
+
 def test_a_defect_of_ours_keeps_its_traceback():
     code, _, error = outcome(COMMAND, "--end=defect")
     assert code == 1

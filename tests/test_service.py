@@ -148,3 +148,22 @@ def test_every_key_of_the_configuration_is_a_flag():
     flags = {"task", "encoder", "data_dir"}  # of trainer.task
     for key in set(config.KEYS) - flags:
         assert service.settings([f"--{key}=1"]) == [f"--set={key}=1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("gs://b/run/model/", {"AIP_MODEL_DIR": "gs://b/run/model/", "AIP_CHECKPOINT_DIR": "gs://b/run/checkpoints/"}),
+        ("/gcs/b/run/model/mine", {"AIP_MODEL_DIR": "gs://b/run/model/"}),
+        (None, {"AIP_MODEL_DIR": "/run/model/", "AIP_CHECKPOINT_DIR": "/run/model/checkpoints"}),
+        (None, {"AIP_MODEL_DIR": "gs://b/", "AIP_CHECKPOINT_DIR": "gs://b/checkpoints/"}),
+    ],
+)
+def test_the_folder_that_an_export_replaces_holds_nothing_else(given, named):
+    with pytest.raises(UsageError, match="must lie outside AIP_MODEL_DIR"):
+        service.model_dir(given, named)
+
+
+def test_a_whole_bucket_is_no_folder():
+    with pytest.raises(UsageError, match=r"AIP_MODEL_DIR must be a folder of a bucket.*Received: gs://b"):
+        service.model_dir("gs://other/run", {"AIP_MODEL_DIR": "gs://b/"})

@@ -213,7 +213,7 @@ print(json.dumps(signature(text=tf.constant(json.load(sys.stdin)))["scores"].num
 def test_the_requests_are_ones_that_the_service_knows():
     wanted = serving.requests(**WANTED, machine=MACHINE, replicas=(1, 3), service_account="me@x")
     upload, endpoint, deploy = (serving.message(request) for request in wanted)
-    assert upload.model.artifact_uri == "gs://bucket/run/serving"
+    assert upload.model.artifact_uri == "gs://bucket/run/model-serving"
     assert upload.model.container_spec.predict_route == "/v1/models/model:predict"
     assert upload.model.container_spec.ports[0].container_port == 8080
     assert "--rest_api_port=8080" in upload.model.container_spec.args
@@ -246,7 +246,7 @@ def test_the_document_s_commands_print_what_would_be_done(tmp_path):
 def test_a_field_that_the_service_does_not_know_fails():
     request = serving.create_endpoint(parent="projects/p/locations/r", name="n")
     request["request"]["endpoint"]["displayNam"] = "n"
-    with pytest.raises(json_format.ParseError, match="displayNam"):
+    with pytest.raises(UsageError, match="displayNam"):
         serving.message(request)
 
 
@@ -280,13 +280,13 @@ def test_a_gpu_takes_the_image_for_gpus():
 
 def test_the_export_is_put_where_tensorflow_serving_looks(finished_run, tmp_path):
     model = shutil.copytree(finished_run / "export", tmp_path / "run/model")
-    (tmp_path / "run/serving/1").mkdir(parents=True)
-    (tmp_path / "run/serving/1/old").touch()
+    (tmp_path / "run/model-serving/1").mkdir(parents=True)
+    (tmp_path / "run/model-serving/1/old").touch()
     serving.publish(str(model))
-    assert serving.versioned(f"{model}/") == str(tmp_path / "run/serving/1")
+    assert serving.versioned(f"{model}/") == str(tmp_path / "run/model-serving/1")
     there, here = (
         {path.relative_to(folder).as_posix() for path in folder.glob("**/*")}
-        for folder in (tmp_path / "run/serving/1", model)
+        for folder in (tmp_path / "run/model-serving/1", model)
     )
     assert there == here
 
@@ -345,8 +345,8 @@ def test_what_is_deployed_is_what_is_printed(simulator, finished_run):
         came = [server.requests(name)[0] for name in ("UploadModel", "CreateEndpoint", "DeployModel")]
     assert run.returncode == 0, run.stderr
     assert came == expected
-    assert objects(simulator, "run/serving/1/") == objects(simulator, "run/model/")
-    assert expected[0].model.artifact_uri == "gs://bucket/run/serving"
+    assert objects(simulator, "run/model-serving/1/") == objects(simulator, "run/model/")
+    assert expected[0].model.artifact_uri == "gs://bucket/run/model-serving"
     endpoint, command = run.stdout.splitlines()
     assert endpoint == ENDPOINT
     assert command == serving.predict_command(ENDPOINT, "europe-west4")

@@ -41,7 +41,11 @@ def put(simulator: gcs.Simulator, name: str, content: bytes) -> None:
 
 def fill(simulator: gcs.Simulator, examples: int = 100) -> None:
     """What a job of the smoke preset needs: a manifest, and an encoder."""
-    put(simulator, "data/smoke/dataset.json", json.dumps({"splits": {"train": {"examples": examples}}}).encode())
+    put(
+        simulator,
+        "data/smoke/dataset.json",
+        json.dumps({"kind": "classification", "splits": {"train": {"examples": examples}}}).encode(),
+    )
     put(simulator, "encoders/tiny/encoder/saved_model.pb", b"1")
 
 

@@ -224,8 +224,12 @@ def write(source: Source, output: str) -> None:
     """Export `source` as output/encoder and output/preprocess; a local `output` appears only when whole, and one in a
     bucket has its saved_model.pb last.
 
-    Raises ValueError if `output` holds anything that is not an encoder's.
+    Raises ValueError if `output` is a file or a link, or holds anything that is not an encoder's.
     """
+    if os.path.islink(output) or os.path.isfile(output):
+        raise ValueError(
+            f"--output must name a new folder, or that of an encoder to replace. Received: {output}, which is none."
+        )
     foreign = sorted(set(storage.names(output)) - {"encoder", "preprocess"}) if storage.is_folder(output) else []
     if foreign:
         raise ValueError(

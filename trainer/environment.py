@@ -5,6 +5,7 @@ Imports nothing heavy, so that --help answers at once.
 
 import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -97,8 +98,12 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
         except Exception as error:
             if type(error).__module__ != "tensorflow.python.framework.errors_impl":
                 raise  # a defect of ours, with its traceback
-            # TensorFlow's own failures: a full disk, a file that cannot be read or written.
-            print(f"error: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+            # TensorFlow's own failures: a full disk, a file that cannot be read or written; or ours, in its words.
+            ours = re.search(
+                r"^\s*(?:BucketError|FileNotFoundError|OSError|ValueError): (.+)$", str(error), re.MULTILINE
+            )
+            what = ours[1] if ours else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            print(f"error: {what}", file=sys.stderr)
             return FAILED
 
     def parse(argv: list[str]) -> list[str]:

@@ -83,8 +83,10 @@ def _follow(name: vertex.Name, every: float) -> int:
         job = _look(name, jobs, every)
     if job.error.message:
         print(f"error: {job.error.message}", file=sys.stderr)
-    if ENDS[state] == STOPPED:
+    if ENDS[state] == STOPPED and name.collection == "customJobs":
         print("The same command, with the same --name, goes on from the last checkpoint.", file=sys.stderr)
+    elif ENDS[state] == STOPPED:
+        print("A study starts anew: submit it with another --name.", file=sys.stderr)
     return ENDS[state]
 
 

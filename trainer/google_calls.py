@@ -140,7 +140,11 @@ def _advice(error: Any, project: str) -> str:
         )
     if reason(error) == DISABLED:
         service = (getattr(error, "metadata", None) or {}).get("service", "that it names")
-        return f"Enable the service: `gcloud services enable {service} --project={project}`, then run this again."
+        return (
+            f"Enable the service: `gcloud services enable {service} --project={project}`, then run this again. If "
+            "these words name another project, it is the credentials' own: `gcloud auth application-default "
+            f"set-quota-project {project}`."
+        )
     if _rejected(error):
         return "Renew the credentials: `gcloud auth application-default login`."
     if isinstance(error, exceptions.Forbidden):

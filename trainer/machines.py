@@ -60,7 +60,7 @@ V5E = {
     "ct5lp-hightpu-4t": {"2x2": 1, "2x4": 2, "4x4": 4, "4x8": 8, "8x8": 16, "8x16": 32, "16x16": 64},
     "ct5lp-hightpu-8t": {"2x4": 1},
 }
-NO_TENSORFLOW = ("ct6e", "tpu7x")  # v6e and what came after
+NO_TENSORFLOW = ("ct6e", "tpu7x", "tpu_v6e", "tpu_v7", "tpu-v6e", "v6e")  # v6e and what came after
 
 ACCELERATORS = (*ATTACHED, *dict.fromkeys(name for name, _ in GPU_TYPES.values()), "TPU_V2", "TPU_V3")
 TYPES = (*CPU_TYPES, *GPU_TYPES, *V5E, CLOUD_TPU)

@@ -13,6 +13,8 @@ from trainer.machines import SHORT, Host
 MACHINE = "gpu"  # whose one L4 fine-tunes any of the tutorials' encoders
 # The images, by what they are for.
 IMAGES = {"cpu": "hubtune", "gpu": "hubtune-gpu", "tpu": "hubtune-tpu"}
+IN_A_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
+NOWHERE = "gs:///"  # where a default would be in --bucket, and none is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,8 @@ def take(
     wrong = hosts.check(host, count, region) if region else []
     wrong += ai_platform.check(name, host) if target == "ai_platform" else []
     found += wrong
+    if wrong and target == "ai_platform":
+        found.append(ai_platform.ENDED)
 
     base = base_output_directory or f"gs://{bucket}/runs/{name}"
     try:
@@ -96,10 +100,10 @@ def take(
     found += problems
     if not base_output_directory:
         notes.append(f"--base_output_directory={base}.")
-    if not base.startswith("gs://"):
-        found.append(f"--base_output_directory must be gs://BUCKET/NAME. Received: {base}.")
-    elif not bucket and not base_output_directory:
+    if not bucket and any(path.startswith(NOWHERE) for path in (base, read.data_dir, read.encoder)):
         found.append("--bucket must be given, or --base_output_directory, --data_dir and --encoder. Received: none.")
+    elif not IN_A_BUCKET.match(base):
+        found.append(f"--base_output_directory must be gs://BUCKET/NAME. Received: {base}.")
     pairs = {key: value for key, _, value in (label.partition("=") for label in labels)}
     for key, value in pairs.items():
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
@@ -132,12 +136,12 @@ def in_the_cloud(config: Config, preset: str, bucket: str) -> tuple[Config, list
     if not data_dir and preset:
         data_dir = f"gs://{bucket}/data/{preset}"
         notes.append(f"--data_dir={data_dir}.")
-    if not data_dir.startswith("gs://"):
+    if not data_dir.startswith(NOWHERE) and not IN_A_BUCKET.match(data_dir):
         found.append(
             "--data_dir must be gs://..., where scripts/prepare_data.py --output=gs://... wrote it. Received: "
             f"{data_dir or 'none'}."
         )
-    if encoder.startswith(("gs://", "https://", "http://")) or encoder in encoders.ENCODERS:
+    if IN_A_BUCKET.match(encoder) or encoder.startswith(("https://", "http://")) or encoder in encoders.ENCODERS:
         pass
     elif "/" not in encoder:
         encoder = f"gs://{bucket}/encoders/{encoder}"
@@ -148,6 +152,7 @@ def in_the_cloud(config: Config, preset: str, bucket: str) -> tuple[Config, list
             "--encoder must be gs://..., a Hub or Kaggle URL or name, or the name of a folder in gs://BUCKET/encoders. "
             f"Received: {encoder}{near}."
         )
-    if config.preprocess and not config.preprocess.startswith(("gs://", "https://", "http://")):
+    reached = IN_A_BUCKET.match(config.preprocess) or config.preprocess.startswith(("https://", "http://"))
+    if config.preprocess and not reached:
         found.append(f"preprocess must be gs://... or a URL. Received: {config.preprocess}. Change it with --set.")
     return dataclasses.replace(config, data_dir=data_dir, encoder=encoder), notes, found

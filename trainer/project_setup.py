@@ -6,8 +6,11 @@ from trainer import buckets, retries
 from trainer.environment import UsageError
 from trainer.google_calls import WITHIN, Refused, asked, credentials, finished, said
 
+# Compute Engine's own account is what a project's first build runs as:
+# https://cloud.google.com/build/docs/cloud-build-service-account
 SERVICES = tuple(
-    f"{name}.googleapis.com" for name in ("aiplatform", "artifactregistry", "cloudbuild", "logging", "storage")
+    f"{name}.googleapis.com"
+    for name in ("aiplatform", "artifactregistry", "cloudbuild", "compute", "logging", "storage")
 )
 REPOSITORY = "hubtune"
 # Seconds that Google may take to enable services, or to make a repository.

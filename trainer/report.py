@@ -15,19 +15,22 @@ Line = dict[str, Any]  # {"step", "split", "examples", "loss", metric...}
 
 @dataclasses.dataclass
 class History:
-    """metrics.jsonl. It is small, and is written whole for every line: it is never cut."""
+    """metrics.jsonl. It is small, and written whole: it is never cut."""
 
     path: str | None  # None: only in memory
     lines: list[Line]
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
-        self._write()
+        # An object takes one write a second (https://cloud.google.com/storage/quotas): train's lines go with the next
+        # checkpoint, before which a run that was cut does them again.
+        if line["split"] != "train" or not (self.path and storage.in_bucket(self.path)):
+            self.publish()
 
     def drop_after(self, step: int) -> None:
         """Forget what was logged beyond a checkpoint's step: the run does it again."""
         self.lines = [line for line in self.lines if line["step"] <= step]
-        self._write()
+        self.publish()
 
     def of(self, split: str) -> list[Line]:
         return [line for line in self.lines if line["split"] == split]
@@ -39,7 +42,8 @@ class History:
         """The validation line with the highest metric, the earliest of equals."""
         return max(self.of("validation"), key=lambda line: (line[metric], -line["step"]), default=None)
 
-    def _write(self) -> None:
+    def publish(self) -> None:
+        """Write the file as the lines are."""
         if self.path:
             storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 

@@ -203,8 +203,10 @@ def restore(run: Run, series: checkpoint.Series) -> int | None:
 
 def save(run: Run, series: checkpoint.Series, step: int, *, wait: bool = True) -> None:
     """Save on the chief. Its state is every worker's."""
+    # Before: a run that goes on from this checkpoint writes none of its lines and events again.
+    run.history.publish()
     if run.events:
-        run.events.publish()  # before: a run that goes on from this checkpoint writes none of its events again
+        run.events.publish()
     if run.chief:
         checkpoint.save(series, step, wait=wait)
 

@@ -37,9 +37,22 @@ def folders(environment: Mapping[str, str]) -> dict[str, str]:
 def model_dir(given: str | None, environment: Mapping[str, str]) -> str | None:
     """Where the run is kept: as given, or the folder that holds those that the service names, the first one deciding.
 
-    Raises UsageError for one that the trials of a tuning job would share.
+    Raises UsageError for one that the trials of a tuning job would share, and for an export's folder that holds
+    anything else of the run: an export replaces its folder.
     """
-    own = next((folder.rpartition("/")[0] or "." for folder in folders(environment).values()), None)
+    named = folders(environment)
+    own = next((folder.rpartition("/")[0] or "." for folder in named.values()), None)
+    root = address(given).rstrip("/") if given else own
+    others = {"--model_dir": root, **{VARIABLES[name]: path for name, path in named.items() if name != "export"}}
+    for flag, path in others.items():
+        if "export" in named and f"{path}/".startswith(f"{named['export']}/"):
+            raise UsageError(
+                f"{flag} must lie outside AIP_MODEL_DIR, {named['export']}, which the export replaces. Received: "
+                f"{path}. Leave --model_dir (or --job-dir) out, or name the folder above."
+            )
+    for name, path in named.items():
+        if path.startswith("gs:") and "/" not in path.removeprefix("gs://"):
+            raise UsageError(f"{VARIABLES[name]} must be a folder of a bucket, gs://BUCKET/NAME. Received: {path}.")
     if not given:
         return own
     if own and trial(environment) and address(given).rstrip("/") != own:

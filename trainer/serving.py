@@ -6,6 +6,7 @@ what it answers.
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -57,12 +58,12 @@ def check(folder: str) -> None:
 
 
 def versioned(model: str) -> str:
-    """Where `publish` puts the export for TensorFlow Serving: beside it, in a folder named by a version, serving/1.
+    """Where `publish` puts the export for TensorFlow Serving: beside it, a version: model-serving/1.
 
     TensorFlow Serving loads no SavedModel that is not in a folder whose name is a number
     (https://www.tensorflow.org/tfx/serving/serving_config).
     """
-    return storage.join(os.path.dirname(model.rstrip("/")), "serving", "1")
+    return storage.join(f"{model.rstrip('/')}-serving", "1")
 
 
 def publish(model: str) -> None:
@@ -156,7 +157,7 @@ def requests(
         for flag, value in (("project", project), ("region", region))
         if not value
     ]
-    if not storage.in_bucket(model):
+    if not re.match("gs://[^/]+/[^/]", model):
         found.append(f"--model must be in a bucket, gs://..., where Vertex can read it. Received: {model or 'none'}.")
     if "tpuTopology" in machine or str(machine["machineType"]).startswith(("ct", "cloud-tpu")):
         found.append(
@@ -195,13 +196,16 @@ def default_image(project: str, region: str, *, gpu: bool = False) -> str:
 
 
 def message(request: Request) -> Any:
-    """The request as google-cloud-aiplatform's own message. Raises ParseError for a field that it does not know."""
+    """The request as google-cloud-aiplatform's own message. Raises UsageError for what that does not know."""
     with vertex.needed():
         from google.cloud import aiplatform_v1
         from google.protobuf import json_format
 
     kind = getattr(aiplatform_v1, f"{request['method']}Request")
-    return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
+    try:
+        return kind(json_format.ParseDict(request["request"], kind.pb(kind())))
+    except json_format.ParseError as error:
+        raise UsageError(f"The flags must make a {request['method']} of Vertex AI. Received: {error}.") from None
 
 
 def submit(wanted: list[Request], region: str) -> str:
