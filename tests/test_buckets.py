@@ -1,7 +1,7 @@
 """Paths in a bucket: each fault and each trap that gs:// has, and what a user is told. Every client is the real one.
 
 The code under test runs in a process of its own, as TensorFlow reads its settings once. STORAGE_RETRY_SECONDS is small,
-so that giving up takes seconds; `make chaos` times the default.
+so that giving up takes seconds; test_retries times it.
 """
 
 import json
@@ -263,63 +263,6 @@ except ValueError as error:
         out = python(simulator, code)[0].splitlines()
     assert "Received: 403" in out[0]
     assert "Received: gs://bucket/export, which has no saved_model.pb." in out[1]
-
-
-# --- The setting ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", ["", "soon", "1", "inf", "nan"])
-def test_a_setting_that_is_no_number_of_seconds_is_refused(monkeypatch, value):
-    monkeypatch.setenv(retries.VARIABLE, value)
-    assert retries.problem() == f"STORAGE_RETRY_SECONDS must be a number of seconds, at least 2. Received: {value!r}."
-    assert retries.seconds() == 60
-
-
-TIMED = """
-began = time.monotonic()
-try:
-    ASK(folder)
-except (OSError, tf.errors.OpError) as error:
-    print(time.monotonic() - began, type(error).__name__)
-"""
-GIVING_UP = [{"do": "status", "status": 503}, {"do": "hang", "seconds": 100}, {"do": "reset"}]
-
-
-@pytest.mark.parametrize("fault", GIVING_UP[:2])
-def test_giving_up_takes_no_longer_than_the_setting(simulator, fault):
-    with simulator.faults({**fault, "match": "GET .*/o/", "times": -1}):
-        ours, _ = python(simulator, TIMED.replace("ASK", "storage.size"))
-        tensorflows, _ = python(simulator, TIMED.replace("ASK", "tf.io.gfile.stat"))
-    assert ours.split()[1] == "BucketError"
-    assert float(ours.split()[0]) < float(RETRY) + 1
-    assert tensorflows.split()[1] == "AbortedError"
-    # TensorFlow's second is two for each try that hangs, and it waits up to one more, at random, before the next.
-    assert float(tensorflows.split()[0]) < float(RETRY) + 3 * (retries.ATTEMPTS + 1)
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize("fault", GIVING_UP)
-def test_giving_up_takes_no_longer_than_the_default_setting(simulator, fault, capsys):
-    with simulator.faults({**fault, "match": "GET .*/o/", "times": -1}):
-        said = [
-            python(simulator, TIMED.replace("ASK", ask), seconds=100, setting=str(retries.SECONDS))[0].split()
-            for ask in ("storage.size", "tf.io.gfile.stat")
-        ]
-    with capsys.disabled():
-        print(f"\n{fault}: {', '.join(f'{name} after {float(took):.0f} s' for took, name in said)}")
-    assert [name for _, name in said] == ["BucketError", "AbortedError"]
-    assert max(float(took) for took, _ in said) < retries.SECONDS
-
-
-def test_shards_that_stream_take_blocks_of_the_size_that_is_set(simulator):
-    code = """
-storage.write_bytes("gs://bucket/big", b"1" * 20_000_000)
-print(len(tf.io.gfile.GFile("gs://bucket/big", "rb").read(100)))
-"""
-    python(simulator, code)
-    ranges = [line["range"] for line in simulator.log() if line["range"]]
-    assert ranges
-    assert {int(r.split("-")[1]) - int(r.split("=")[1].split("-")[0]) + 1 for r in ranges} == {retries.BLOCK_MB << 20}
 
 
 def test_paths_are_split_and_a_lease_outlasts_what_is_retried():

@@ -92,7 +92,7 @@ def test_a_file_runs_nothing_that_it_was_given_and_names_no_credential(path):
         *("archive.extractall(x)", "archive.extract(x, y)", "print(os.environ)", "f'{os.environ}'"),
         *("json.dumps(dict(os.environ))", "tarfile.open(x).extractall(y)"),
         *("os.environ['HF_TOKEN']", "os.environ.get('KAGGLE_KEY')", "os.getenv('GOOGLE_APPLICATION_CREDENTIALS')"),
-        *("open('~/.config/gcloud/application_default_credentials.json')", "open('/root/.netrc')"),
+        *("open('~/.config/gcloud/application_default_credentials.json')", "open('~/.netrc')"),
     ],
 )  # fmt: skip
 def test_the_look_at_a_file_sees_it(line):
