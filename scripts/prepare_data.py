@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from trainer import environment, preflight, storage, tasks
-from trainer.environment import UsageError
+from trainer.data import tasks
+from trainer.errors import UsageError
+from trainer.runtime import app, versions
+from trainer.storage import fs, preflight
 
 if TYPE_CHECKING:
-    from trainer.sources import BadRows, Row
+    from trainer.data.sources import BadRows, Row
 
 TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "which data set")
 SOURCE = flags.DEFINE_string("source", None, "the file, folder or URL to read; imdb has a URL of its own")
@@ -56,7 +58,7 @@ INSPECT = flags.DEFINE_string("inspect", None, "print what this prepared folder 
 
 def local_source(task: str, source: str | None) -> str:
     """The source as a local file or folder: downloaded if it is a URL, its hash checked if there is one to check."""
-    from trainer import downloads
+    from trainer.data import downloads
 
     spec = tasks.TASKS[task]
     source = source or spec.url
@@ -64,50 +66,51 @@ def local_source(task: str, source: str | None) -> str:
         raise UsageError(f"--task={task} needs --source=FILE. Received: none.")
     if source.startswith(("https://", "http://")):
         sha256 = SHA256.value or (spec.sha256 if source == spec.url else None)
-        return str(downloads.download(source, Path(DOWNLOADS.value), sha256))
-    source = storage.local(source)
+        return str(downloads.download_file(source, Path(DOWNLOADS.value), sha256))
+    source = fs.local_copy(source)
     if SHA256.value and Path(source).is_file():
         downloads.check_sha256(Path(source), SHA256.value)
     return source
 
 
 def rows_of(task: str, bad: "BadRows") -> Iterator["Row"]:
-    from trainer import sources
+    from trainer.data import sources
 
     if task == "movie_snippets":
-        return sources.movie_snippets(ratings=LABEL_TYPE.value == "number")
+        return sources.read_movie_snippets(ratings=LABEL_TYPE.value == "number")
     source = local_source(task, SOURCE.value)
     if task == "imdb":
-        return sources.imdb(source, bad)
+        return sources.read_imdb(source, bad)
     columns = sources.ColumnNames(TEXT.value, TEXT_PAIR.value, LABEL.value)
-    rows = list(sources.table(source, columns, "", bad, quotes=QUOTES.value))
+    rows = list(sources.read_table(source, columns, "", bad, quotes=QUOTES.value))
     if TEST_SOURCE.value:
-        rows += sources.table(storage.local(TEST_SOURCE.value), columns, "test", bad, quotes=QUOTES.value)
+        rows += sources.read_table(fs.local_copy(TEST_SOURCE.value), columns, "test", bad, quotes=QUOTES.value)
     return iter(rows)
 
 
 def main(argv: list[str]) -> None:
-    environment.no_arguments(argv)
-    environment.check()
+    app.reject_positional_arguments(argv)
+    versions.check_installation()
     read = {flag.name: (flag.value, False) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)}
-    preflight.check({**read, "output": (OUTPUT.value, True)})
+    preflight.check_paths({**read, "output": (OUTPUT.value, True)})
     if INSPECT.value:
-        from trainer import inspection
+        from trainer.data import inspection
 
-        print(inspection.describe(INSPECT.value))
+        print(inspection.describe_data_set(INSPECT.value))
         return
     missing = [f"--{name}" for name, flag in (("task", TASK), ("output", OUTPUT)) if not flag.value]
     if missing:
         raise UsageError(f"{' and '.join(missing)} must be given. Received: none. See --help.")
-    if storage.in_bucket(DOWNLOADS.value):
+    if fs.in_bucket(DOWNLOADS.value):
         raise UsageError(f"--downloads must be a folder of this machine. Received: {DOWNLOADS.value}.")
     if TASK.value == "csv" and not SOURCE.value:
         raise UsageError("--task=csv needs --source=FILE.csv, .tsv or .jsonl. Received: none.")
 
-    from trainer import encoders, inspection, prepare, sources
+    from trainer.data import inspection, prepare, sources
+    from trainer.encoders import registry
 
     started = time.monotonic()
-    folders = encoders.resolve(ENCODER.value, preprocess=PREPROCESS.value)
+    folders = registry.resolve_encoder(ENCODER.value, preprocess=PREPROCESS.value)
     bad = sources.BadRows()
     rows = list(rows_of(TASK.value, bad))
     if BAD_ROWS.value == "fail":
@@ -115,7 +118,7 @@ def main(argv: list[str]) -> None:
     if not rows:
         raise ValueError(f"{SOURCE.value} must hold rows. Received: none that can be used.")
     number = LABEL_TYPE.value == "number"
-    prepare.prepare(
+    prepare.prepare_data_set(
         rows,
         task=TASK.value,
         label_type=LABEL_TYPE.value if TASK.value == "csv" else ("number" if number else "class"),
@@ -126,9 +129,9 @@ def main(argv: list[str]) -> None:
         seed=SEED.value,
         skipped=len(bad.found),
     )
-    print(inspection.summary(OUTPUT.value))
+    print(inspection.summarize_data_set(OUTPUT.value))
     print(f"prepared in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    environment.run(main, __doc__)
+    app.run(main, __doc__)

@@ -14,7 +14,10 @@ import sys
 
 from absl import flags
 
-from trainer import buckets, environment, google_calls, image_builds, project_setup
+from trainer import errors
+from trainer.cloud import google_api, image_builds, project_setup
+from trainer.runtime import app
+from trainer.storage import gcs
 
 PROJECT = flags.DEFINE_string("project", None, "the project's id", required=True)
 REGION = flags.DEFINE_string("region", "us-central1", "of the bucket, the images and, later, the jobs")
@@ -51,18 +54,18 @@ def say(words: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    environment.no_arguments(argv)
-    project, region, bucket = PROJECT.value, REGION.value, BUCKET.value.removeprefix(buckets.PREFIX).rstrip("/")
+    app.reject_positional_arguments(argv)
+    project, region, bucket = PROJECT.value, REGION.value, BUCKET.value.removeprefix(gcs.GCS_PREFIX).rstrip("/")
     kinds = list(dict.fromkeys(IMAGES.value))
     images = {kind: address for kind, address in image_builds.addresses(project, region).items() if kind in kinds}
     if found := problems({"project": project, "region": region, "bucket": bucket}, kinds):
-        raise environment.UsageError("\n".join(found))
+        raise errors.UsageError("\n".join(found))
     source = image_builds.archive()
     marked = image_builds.mark(source)
     if DRY_RUN.value:
         plan(project, region, bucket, images, marked, len(source))
         return
-    google_calls.check_installed()
+    google_api.check_installed()
     enabled = project_setup.enable_services(project)
     say(f"services: {'enabled ' + ', '.join(enabled) if enabled else 'all enabled already'}")
     made = project_setup.make_bucket(project, region, bucket)
@@ -70,9 +73,9 @@ def main(argv: list[str]) -> None:
     made = project_setup.make_repository(project, region, bool(enabled))
     say(f"repository {region}/{project_setup.REPOSITORY}: {'made' if made else 'is there already'}")
     path = f"gs://{bucket}/{image_builds.source_name(marked)}"
-    there = buckets.exists(path)
+    there = gcs.exists(path)
     if not there:
-        buckets.write(path, source)
+        gcs.write(path, source)
     say(f"{path}: {'is there already' if there else f'uploaded, {len(source) / 1e6:.1f} MB'}")
     have_images(project, region, bucket, images, marked, bool(enabled))
     print("\n".join(images.values()))
@@ -113,4 +116,4 @@ def plan(project: str, region: str, bucket: str, images: dict[str, str], marked:
 
 
 if __name__ == "__main__":
-    environment.run(main, __doc__)
+    app.run(main, __doc__)

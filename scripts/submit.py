@@ -25,23 +25,22 @@ import yaml
 from absl import flags
 
 import trainer
-from trainer import (
+from trainer import errors
+from trainer.cloud import (
     ai_platform,
-    buckets,
-    environment,
-    follow,
-    hosts,
-    jobs,
-    orders,
-    preflight,
-    serving,
-    storage,
-    tuning,
-    vertex,
+    endpoints,
+    job_logs,
+    job_request,
+    job_spec,
+    machine_check,
+    tuning_spec,
+    vertex_client,
 )
-from trainer import config as configs
-from trainer.environment import UsageError
-from trainer.orders import Order
+from trainer.cloud.job_request import Order
+from trainer.config import loading
+from trainer.errors import UsageError
+from trainer.runtime import app, versions
+from trainer.storage import fs, gcs, preflight
 
 TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
@@ -58,7 +57,7 @@ ENCODER = flags.DEFINE_string(
     "encoder", None, "gs://..., a Hub handle or name; a folder's name: gs://BUCKET/encoders/NAME"
 )
 BASE = flags.DEFINE_string("base_output_directory", None, "where the run goes; default: gs://BUCKET/runs/NAME")
-MACHINE = flags.DEFINE_string("machine", None, f"a machine type, or a short name; default: {orders.MACHINE}")
+MACHINE = flags.DEFINE_string("machine", None, f"a machine type, or a short name; default: {job_request.MACHINE}")
 ACCELERATOR = flags.DEFINE_string("accelerator", "", "GPUs of an n1 machine: NVIDIA_TESLA_T4, NVIDIA_TESLA_T4:2, ...")
 TOPOLOGY = flags.DEFINE_string("tpu_topology", "", "of a TPU v5e; default: the one host's")
 REPLICAS = flags.DEFINE_integer("replicas", None, "how many such machines; the first of them is the chief")
@@ -87,7 +86,7 @@ VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY, TUNE)
 def read_order() -> Order:
     """The flags' order; its assumptions are said on standard error."""
     preset = re.sub(r"\W", "_", os.path.splitext(os.path.basename(CONFIG.value or "hubtune"))[0])
-    order = orders.take(
+    order = job_request.take(
         target=TARGET.value,
         config=CONFIG.value,
         overrides=SET.value,
@@ -117,29 +116,29 @@ def look(order: Order) -> None:
     paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
     paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
     once = {
-        buckets.split(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
+        gcs.split_path(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
     }  # the last: it writes
-    preflight.check({flag: paths[flag] for flag in once.values()}, order.region)
-    manifest = storage.join(config.data_dir, "dataset.json")
-    if not storage.exists(manifest):
+    preflight.check_paths({flag: paths[flag] for flag in once.values()}, order.region)
+    manifest = fs.join(config.data_dir, "dataset.json")
+    if not fs.exists(manifest):
         raise UsageError(
             f"--data_dir must hold a data set that scripts/prepare_data.py has written. Received: {config.data_dir}, "
             "which has no dataset.json."
         )
-    if config.encoder.startswith("gs://") and not storage.is_folder(config.encoder):
+    if config.encoder.startswith("gs://") and not fs.is_folder(config.encoder):
         raise UsageError(
             f"--encoder must be there. Received: {config.encoder}, which is not. Copy it, such as: gcloud storage cp "
             f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
         )
     try:
-        described = json.loads(storage.read_text(manifest))
+        described = json.loads(fs.read_text(manifest))
         examples, kind = int(described["splits"]["train"]["examples"]), str(described["kind"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
-    configs.check_replicas(config, order.host.devices * order.replicas, examples)
+    loading.check_replicas(config, order.host.devices * order.replicas, examples)
     if TUNE.value:
-        tuning.check_metric(tuning.read(TUNE.value), kind)
-        if storage.is_folder(storage.join(order.base_output_directory, "1")):
+        tuning_spec.check_metric(tuning_spec.read(TUNE.value), kind)
+        if fs.is_folder(fs.join(order.base_output_directory, "1")):
             raise UsageError(
                 "--name (or --base_output_directory) must be new with --tune: a study's trials begin at 1. Received: "
                 f"{order.base_output_directory}, which has the trials of another."
@@ -150,17 +149,17 @@ def to_vertex(order: Order) -> int:
     job = custom_job(order)
     if not TUNE.value:
         return submit(order, job, "customJobs")
-    tuned = tuning.job(tuning.read(TUNE.value), job, order.host.devices * order.replicas)
+    tuned = tuning_spec.job(tuning_spec.read(TUNE.value), job, order.host.devices * order.replicas)
     return submit(order, tuned, "hyperparameterTuningJobs")
 
 
 def custom_job(order: Order) -> dict[str, Any]:
-    return jobs.custom_job(
+    return job_spec.custom_job(
         name=order.name,
         host=order.host,
         replicas=order.replicas,
         image=order.image,
-        flags=jobs.task_flags(order.config, order.strategy),
+        flags=job_spec.task_flags(order.config, order.strategy),
         base_output_directory=order.base_output_directory,
         spot=SPOT.value,
         restarts=RESTARTS.value,
@@ -175,11 +174,11 @@ def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
     """Print the job, or submit it, to the collection of its kind, once the buckets have been looked at."""
     if DRY_RUN.value:
         print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
-        return environment.DONE
+        return errors.EXIT_DONE
     look(order)
-    name = vertex.submit(job, order.project, order.region, collection)
+    name = vertex_client.submit(job, order.project, order.region, collection)
     print(f"{name.full}\n{name.console}", flush=True)
-    return follow.follow(name, LOOK_EVERY.value) if FOLLOW.value else environment.DONE
+    return job_logs.follow(name, LOOK_EVERY.value) if FOLLOW.value else errors.EXIT_DONE
 
 
 def to_ai_platform(order: Order) -> int:
@@ -190,7 +189,7 @@ def to_ai_platform(order: Order) -> int:
         name=order.name,
         host=order.host,
         replicas=order.replicas,
-        flags=jobs.task_flags(order.config, order.strategy),
+        flags=job_spec.task_flags(order.config, order.strategy),
         job_dir=order.base_output_directory,
         project=order.project,
         region=order.region,
@@ -200,7 +199,7 @@ def to_ai_platform(order: Order) -> int:
     print(f"note: {ai_platform.ENDED}", file=sys.stderr)
     if DRY_RUN.value:
         print(shlex.join(command))
-        return environment.DONE
+        return errors.EXIT_DONE
     if not shutil.which(command[0]):
         raise ValueError(
             "--target=ai_platform runs gcloud, which must be on the PATH. Received: none. Install Google Cloud's "
@@ -208,21 +207,21 @@ def to_ai_platform(order: Order) -> int:
         )
     done = subprocess.run(
         [*command[:6], *(["--stream-logs"] if FOLLOW.value else []), *command[6:]],
-        cwd=storage.join(os.path.dirname(__file__), os.pardir),
+        cwd=fs.join(os.path.dirname(__file__), os.pardir),
     )
-    return environment.FAILED if done.returncode else environment.DONE
+    return errors.EXIT_FAILED if done.returncode else errors.EXIT_DONE
 
 
 def serve() -> int:
     base = BASE.value or (f"gs://{BUCKET.value}/runs/{NAME.value}" if BUCKET.value and NAME.value else "")
     model = (MODEL.value or (f"{base.rstrip('/')}/model" if base else "")).rstrip("/")
-    host, replicas = hosts.chosen(MACHINE.value or "n1-standard-4", ACCELERATOR.value, "", REPLICAS.value)
-    wanted = serving.requests(
+    host, replicas = machine_check.chosen(MACHINE.value or "n1-standard-4", ACCELERATOR.value, "", REPLICAS.value)
+    wanted = endpoints.requests(
         project=PROJECT.value,
         region=REGION.value,
         name=NAME.value or "hubtune",
         model=model,
-        machine=jobs.machine_spec(host),
+        machine=job_spec.machine_spec(host),
         image=IMAGE.value,
         endpoint=ENDPOINT.value,
         replicas=(replicas, MAX_REPLICAS.value or replicas),
@@ -230,22 +229,22 @@ def serve() -> int:
     )
     if DRY_RUN.value:
         print(yaml.safe_dump_all(wanted, sort_keys=False, allow_unicode=True, width=1000), end="")
-        return environment.DONE
-    preflight.check({"model": (model, True)}, REGION.value)
-    serving.check(model)
+        return errors.EXIT_DONE
+    preflight.check_paths({"model": (model, True)}, REGION.value)
+    endpoints.check(model)
     for request in wanted:
-        serving.message(request)  # what is wrong with one, or missing here, is said before anything is written
-    serving.publish(model)
-    endpoint = serving.submit(wanted, str(REGION.value))
-    print(f"{endpoint}\n{serving.predict_command(endpoint, str(REGION.value))}")
-    return environment.DONE
+        endpoints.message(request)  # what is wrong with one, or missing here, is said before anything is written
+    endpoints.publish(model)
+    endpoint = endpoints.submit(wanted, str(REGION.value))
+    print(f"{endpoint}\n{endpoints.predict_command(endpoint, str(REGION.value))}")
+    return errors.EXIT_DONE
 
 
 def main(argv: list[str]) -> int:
-    environment.no_arguments(argv)
-    environment.check()
+    app.reject_positional_arguments(argv)
+    versions.check_installation()
     if FOLLOW_JOB.value:
-        return follow.follow(vertex.parsed(FOLLOW_JOB.value), LOOK_EVERY.value)
+        return job_logs.follow(vertex_client.parsed(FOLLOW_JOB.value), LOOK_EVERY.value)
     if SERVE.value:
         return serve()
     order = read_order()
@@ -253,4 +252,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    environment.run(main, __doc__)
+    app.run(main, __doc__)

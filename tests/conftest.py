@@ -1,21 +1,16 @@
 """Fixtures that cost seconds: tiny encoders, made once a session in processes of their own."""
 
-import csv
 import json
 import os
-import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import gcs
 import pytest
+from fakes import gcs
 from filelock import FileLock
+from helpers import python, write_reviews
 
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -71,35 +66,6 @@ def simulator(simulator_process):
     return simulator_process
 
 
-GOOD, BAD = ("wonderful", "brilliant", "superb"), ("awful", "dull", "dreadful")
-PLAIN = "the a this film movie plot actor scene camera story music house city friend".split()  # noqa: SIM905
-
-
-def review(rng: random.Random, positive: bool) -> str:
-    """A text of 5 to 40 words, a few of which tell its label."""
-    words = rng.choices(PLAIN, k=rng.randint(4, 36)) + rng.choices(GOOD if positive else BAD, k=rng.randint(1, 4))
-    rng.shuffle(words)
-    return " ".join(words)
-
-
-def write_reviews(path: Path, rows: int, seed: int = 0) -> Path:
-    """A CSV of numbered reviews, no two alike, with their labels."""
-    rng = random.Random(seed)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for number in range(rows):
-            positive = rng.random() < 0.5
-            writer.writerow([f"{number}: {review(rng, positive)}.", "positive" if positive else "negative"])
-    return path
-
-
-def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    """Run Python with these arguments in a process of its own, in the project's root."""
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options})
-
-
 @pytest.fixture(scope="session")
 def prepared(tiny, made_once) -> Path:
     """A data set of 300 reviews: 240 to train on, in 4 shards, 30 to validate, 30 to test."""
@@ -132,28 +98,16 @@ def finished_run(flags, made_once) -> Path:
     return made_once("finished", run) / "run"
 
 
-def start(code: str, *arguments: object, **options) -> subprocess.Popen:
-    """Python code in a process of its own, its output in pipes."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error) of Python code run in a process of its own."""
-    process = start(code, *arguments, **options)
-    out, error = process.communicate(timeout=120)
-    return process.returncode, out, error
-
-
 @pytest.fixture(scope="session")
 def job(finished_run):
     """The parts of that job on one CPU, with the encoder's own weights. What changes the model, restores it."""
     import tensorflow as tf
 
-    from trainer import build, config
+    from trainer.config import loading
+    from trainer.train import builder
 
-    loaded = config.load(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
-    return build.job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    loaded = loading.load_config(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
+    return builder.build_job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"))
 
 
 @pytest.fixture(scope="session")
@@ -168,12 +122,3 @@ def evaluated(finished_run, made_once) -> tuple[str, list[dict]]:
     folder = made_once("evaluated", run)
     lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     return (folder / "printed").read_text(encoding="utf-8"), [json.loads(line) for line in lines]
-
-
-def traced(code: str) -> str:
-    """What Python code prints in the environment that traces for TPUs, which TensorFlow here cannot."""
-    done = subprocess.run(
-        [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout

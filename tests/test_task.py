@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 import sklearn.metrics
-from conftest import python
-from test_cluster import free_addresses
+from helpers import python
+from test_rendezvous import free_addresses
 
-from trainer import baseline, storage
+from trainer.evals import baseline
+from trainer.storage import fs
 
 
 def task(*arguments, **options):
@@ -168,7 +169,7 @@ def test_a_finished_run_is_not_run_again(flags, finished_run):
 
 def test_a_second_run_on_the_same_model_dir_is_refused(flags, tmp_path):
     folder = str(tmp_path / "run")
-    with storage.locked(folder):
+    with fs.exclusive_lock(folder):
         done = task(*flags, f"--model_dir={folder}")
     assert done.returncode == 1
     assert f"--model_dir must be used by one run at a time. Received: {folder}, held by" in done.stderr
@@ -180,7 +181,7 @@ def test_evaluate_prints_the_encoder_and_the_baseline_beside_each_other(evaluate
     assert where == f"test of {prepared}"
     assert header.split() == ["examples", "loss", "accuracy", "precision", "recall", "f1", "roc", "auc"]
     assert encoder.startswith(str(tiny))
-    assert bag.startswith(baseline.NAME)
+    assert bag.startswith(baseline.BASELINE_NAME)
     result = json.loads((finished_run / "result.json").read_text())["test"]
     assert encoder.split()[-7:] == [
         "30",

@@ -20,13 +20,17 @@ STARTED = time.monotonic()
 
 from absl import flags  # noqa: E402
 
-from trainer import accelerators, environment, preflight, service  # noqa: E402
-from trainer.environment import STOPPED, UsageError  # noqa: E402
+from trainer import errors  # noqa: E402
+from trainer.distributed import tpu_probe  # noqa: E402
+from trainer.errors import EXIT_STOPPED, UsageError  # noqa: E402
+from trainer.runtime import app, versions, vertex_env  # noqa: E402
+from trainer.storage import preflight  # noqa: E402
 
 if TYPE_CHECKING:  # what imports TensorFlow is imported where it is used, so that --help answers at once
-    from trainer.config import Config
-    from trainer.runs import Files, Run
-    from trainer.strategies import Machine
+    from trainer.config.schema import Config
+    from trainer.distributed.strategies import DeviceRequest
+    from trainer.train.run_files import RunFiles
+    from trainer.train.runs import Run
 
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
 SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
@@ -61,48 +65,48 @@ PREDICTIONS = flags.DEFINE_string(
 )
 
 
-def files() -> "Files":
-    from trainer import runs
+def files() -> "RunFiles":
+    from trainer.train import run_files
 
-    return runs.files_of(MODEL_DIR.value, service.folders(os.environ))
+    return run_files.resolve_run_files(MODEL_DIR.value, vertex_env.service_folders(os.environ))
 
 
 def read_config() -> "Config":
     """The flags' configuration; for evaluate and export, that of the model_dir, with the paths that flags change."""
-    from trainer import config as configs
-    from trainer import storage
+    from trainer.config import loading, schema
+    from trainer.storage import fs
 
     given = {"data_dir": DATA_DIR.value, "encoder": ENCODER.value, "task": TASK.value}
     path = CONFIG.value
     if MODE.value in ("evaluate", "export"):
-        path = storage.join(MODEL_DIR.value, configs.NAME)
-        if not storage.exists(path):
+        path = fs.join(MODEL_DIR.value, schema.CONFIG_FILE)
+        if not fs.exists(path):
             raise UsageError(f"--model_dir must hold a run. Received: {MODEL_DIR.value}, which has no config.yaml.")
         if CONFIG.value or SET.value:
             raise UsageError(
                 f"--mode={MODE.value} takes the configuration of --model_dir. Received: --config or --set beside it."
             )
-    config = configs.load(path, SET.value, given)
-    data_dir, encoder, preprocess = map(service.address, (config.data_dir, config.encoder, config.preprocess))
+    config = loading.load_config(path, SET.value, given)
+    data_dir, encoder, preprocess = map(vertex_env.mount_to_gcs, (config.data_dir, config.encoder, config.preprocess))
     return dataclasses.replace(config, data_dir=data_dir, encoder=encoder, preprocess=preprocess)
 
 
-def machine() -> "Machine":
+def machine() -> "DeviceRequest":
     """What the flags and the environment say of this machine and of others; every error in it at once."""
-    from trainer import cluster, strategies
+    from trainer.distributed import rendezvous, strategies
 
     alone = MODE.value != "train" or STRATEGY.value not in ("auto", "multi_worker")
     found, workers = [], None
     try:
-        workers = None if alone else cluster.read(os.environ)
+        workers = None if alone else rendezvous.read_cluster(os.environ)
     except UsageError as error:
         found.append(str(error))
-    there = strategies.Machine(VIRTUAL_DEVICES.value, accelerators.named_tpu(TPU.value), workers)
-    found += strategies.check(STRATEGY.value, there, MODEL_DIR.value)
+    there = strategies.DeviceRequest(VIRTUAL_DEVICES.value, tpu_probe.requested_tpu(TPU.value), workers)
+    found += strategies.find_flag_problems(STRATEGY.value, there, MODEL_DIR.value)
     if MODE.value != "train" and STRATEGY.value == "multi_worker":
         found.append(f"--mode={MODE.value} runs on one machine. Received: --strategy=multi_worker. Take another.")
     if STRATEGY.value == "tpu" or (STRATEGY.value == "auto" and there.tpu):
-        missing = strategies.missing_tpu(there)  # before a bucket is touched
+        missing = strategies.find_missing_tpu(there)  # before a bucket is touched
         found += [missing] if missing else []
     if found:
         raise UsageError("\n".join(found))
@@ -110,39 +114,43 @@ def machine() -> "Machine":
 
 
 def train(config: "Config") -> int:
-    from trainer import build, cluster, report, runs, storage
+    from trainer.distributed import rendezvous
+    from trainer.storage import fs
+    from trainer.train import builder, report, run_files
 
     there, paths = machine(), files()
     chief = not there.cluster or there.cluster.index == 0
-    with storage.locked(MODEL_DIR.value) if chief else contextlib.nullcontext():
-        result = runs.finished(config, paths)
+    with fs.exclusive_lock(MODEL_DIR.value) if chief else contextlib.nullcontext():
+        result = run_files.read_finished_result(config, paths)
         if result is not None:
             print(f"{MODEL_DIR.value} holds this run, finished: nothing to do.", file=sys.stderr)
             if chief:
-                runs.say_again(paths)
+                run_files.report_finished_run(paths, result)
         else:
             if there.cluster and len(there.cluster.addresses) > 1:
-                cluster.meet(there.cluster, build.plans(config), CLUSTER_TIMEOUT.value)
+                rendezvous.wait_for_workers(there.cluster, builder.job_signature(config), CLUSTER_TIMEOUT.value)
             result = run_to_the_end(config, there)
         if chief:
-            print(report.summary(result, MODEL_DIR.value, paths.export, paths.tensorboard))
-    return environment.DONE
+            print(report.format_summary(result, MODEL_DIR.value, paths.export, paths.tensorboard))
+    return errors.EXIT_DONE
 
 
-def run_to_the_end(config: "Config", there: "Machine") -> dict[str, Any]:
+def run_to_the_end(config: "Config", there: "DeviceRequest") -> dict[str, Any]:
     """Train, evaluate and export. Raises signals.Stopped after a signal, or if another worker is gone."""
-    from trainer import build, checkpoint, loop, runs, signals, strategies
+    from trainer.distributed import strategies
+    from trainer.runtime import signals
+    from trainer.train import builder, checkpoints, loop, run_files, runs
 
-    chosen = strategies.build(STRATEGY.value, there)
+    chosen = strategies.build_strategy(STRATEGY.value, there)
     print(f"strategy: {chosen.description}", file=sys.stderr)
-    _, workers = strategies.place(chosen.strategy)
+    _, workers = strategies.worker_index_and_count(chosen.strategy)
     try:
-        job = build.job(config, chosen.strategy)
-        runs.claim(job, files())
+        job = builder.build_job(config, chosen.strategy)
+        run_files.write_run_identity(job, files())
         run = runs.open_run(job, files(), STARTED)
-        with signals.watched() as request, checkpoint.finished(run.checkpoints):
+        with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
             return loop.train_and_evaluate(run, request)
-    except strategies.LOST as error:
+    except strategies.WORKER_LOST_ERRORS as error:
         if workers == 1:
             raise
         raise signals.Stopped(
@@ -153,11 +161,12 @@ def run_to_the_end(config: "Config", there: "Machine") -> dict[str, Any]:
 
 def restored(config: "Config") -> "Run":
     """The run of model_dir with its best weights."""
-    from trainer import build, checkpoint, runs, strategies
+    from trainer.distributed import strategies
+    from trainer.train import builder, checkpoints, runs
 
-    chosen = strategies.build(STRATEGY.value, machine())
-    run = runs.open_run(build.job(config, chosen.strategy), files(), STARTED)
-    if checkpoint.restore(run.bests) is None:
+    chosen = strategies.build_strategy(STRATEGY.value, machine())
+    run = runs.open_run(builder.build_job(config, chosen.strategy), files(), STARTED)
+    if checkpoints.restore_newest(run.bests) is None:
         raise ValueError(
             f"--model_dir must hold a run that has evaluated. Received: {MODEL_DIR.value}, which has no best "
             "checkpoint yet."
@@ -166,54 +175,67 @@ def restored(config: "Config") -> "Run":
 
 
 def evaluate(config: "Config") -> int:
-    from trainer import baseline, metrics, report, runs, signals, storage
+    from trainer.evals import baseline, metrics
+    from trainer.runtime import signals
+    from trainer.storage import fs
+    from trainer.train import report, runs
 
     run = restored(config)
     columns = runs.read_split(run, SPLIT.value)
-    with signals.watched() as request:
-        predictions = runs.predict(run, columns, SPLIT.value, request)
-    rows = [(f"{run.job.encoder.name}", metrics.summarise(predictions, run.job.manifest.kind))]
+    with signals.watch_signals() as request:
+        predictions = runs.predict_split(run, columns, SPLIT.value, request)
+    rows = [(f"{run.job.encoder.name}", metrics.compute_metrics(predictions, run.job.manifest.kind))]
     if PREDICTIONS.value:
-        storage.write_text(PREDICTIONS.value, "".join(json.dumps(row) + "\n" for row in metrics.rows(predictions)))
+        fs.write_text(
+            PREDICTIONS.value, "".join(json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions))
+        )
     if BASELINE.value:
         train, test = (runs.read_split(run, split, with_text=True) for split in ("train", SPLIT.value))
         rows.append(
-            (baseline.NAME, metrics.summarise(baseline.predict(train, test, run.job.manifest), run.job.manifest.kind))
+            (
+                baseline.BASELINE_NAME,
+                metrics.compute_metrics(
+                    baseline.predict_baseline(train, test, run.job.manifest), run.job.manifest.kind
+                ),
+            )
         )
     print(f"{SPLIT.value} of {config.data_dir}")
-    print(report.table(rows))
-    return environment.DONE
+    print(report.format_table(rows))
+    return errors.EXIT_DONE
 
 
 def write_export(config: "Config") -> int:
-    from trainer import runs, signals, storage
+    from trainer.runtime import signals
+    from trainer.storage import fs
+    from trainer.train import runs
 
-    with storage.locked(MODEL_DIR.value), signals.watched() as request:
-        difference = runs.write_export(restored(config), request)
+    with fs.exclusive_lock(MODEL_DIR.value), signals.watch_signals() as request:
+        difference = runs.export_run(restored(config), request)
     print(f"{files().export} written; its scores are within {difference:.1e} of the job's")
-    return environment.DONE
+    return errors.EXIT_DONE
 
 
 def inspect_batches(config: "Config") -> int:
     """Prints {"step", "ids"} for the next K global batches, from model_dir's newest checkpoint on."""
-    from trainer import build, checkpoint, data
+    from trainer.data import batching
+    from trainer.train import builder, checkpoints
 
-    manifest = build.manifest_of(config)
-    build.check_data(config, manifest)
-    plan = build.plan(config, manifest.splits["train"].examples)
-    listed = checkpoint.steps(files().checkpoints) if MODEL_DIR.value else []
+    manifest = builder.read_job_manifest(config)
+    builder.check_data(config, manifest)
+    plan = builder.plan_steps(config, manifest.splits["train"].examples)
+    listed = checkpoints.list_steps(files().checkpoints) if MODEL_DIR.value else []
     first = listed[-1] if listed else 0
-    batches = data.train_batches(
-        config.data_dir, manifest, build.order(config), config.data.batch_size, first, plan.examples
+    batches = batching.train_batches(
+        config.data_dir, manifest, builder.shuffle_order(config), config.data.batch_size, first, plan.examples
     )
     for step, batch in zip(range(first + 1, first + 1 + STEPS.value), batches, strict=False):
         print(json.dumps({"step": step, "ids": batch.ids}))
-    return environment.DONE
+    return errors.EXIT_DONE
 
 
 def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> dict[str, str]:
     """flag -> what is wrong with its bucket; `paths` as preflight has them."""
-    return preflight.problems(paths, accelerators.region()) if preflight.buckets_in(paths) else {}
+    return preflight.find_problems(paths, preflight.machine_region()) if preflight.buckets_in(paths) else {}
 
 
 def checked_config() -> "Config":
@@ -222,7 +244,7 @@ def checked_config() -> "Config":
     Raises UsageError with everything that is wrong with the one and the others.
     """
     writes = MODE.value in ("train", "export")
-    outside = service.outside(MODEL_DIR.value, os.environ) if writes else {}
+    outside = vertex_env.folders_outside(MODEL_DIR.value, os.environ) if writes else {}
     flagged = {
         "config": (CONFIG.value, False),
         "model_dir": (MODEL_DIR.value, writes),
@@ -249,18 +271,18 @@ def checked_config() -> "Config":
 
 
 def main(argv: list[str]) -> int:
-    environment.no_arguments(argv)
-    environment.check()
+    app.reject_positional_arguments(argv)
+    versions.check_installation()
     for flag in (CONFIG, DATA_DIR, ENCODER, PREDICTIONS):
-        flags.FLAGS[flag.name].value = service.address(flag.value) if flag.value else None
-    flags.FLAGS[MODEL_DIR.name].value = service.model_dir(MODEL_DIR.value, os.environ)
+        flags.FLAGS[flag.name].value = vertex_env.mount_to_gcs(flag.value) if flag.value else None
+    flags.FLAGS[MODEL_DIR.name].value = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
     if not MODEL_DIR.value and MODE.value != "inspect_batches":
         raise UsageError("--model_dir must name the run's folder. Received: none.")
-    tpu = accelerators.named_tpu(TPU.value)
+    tpu = tpu_probe.requested_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
-        accelerators.set_up_tpu(tpu)
+        tpu_probe.set_tpu_environment(tpu)
     config = checked_config()
-    from trainer import signals
+    from trainer.runtime import signals
 
     mode = {"train": train, "evaluate": evaluate, "export": write_export, "inspect_batches": inspect_batches}[
         MODE.value
@@ -269,9 +291,9 @@ def main(argv: list[str]) -> int:
         return mode(config)
     except signals.Stopped as stopped:
         print(stopped, file=sys.stderr)
-        return STOPPED
+        return EXIT_STOPPED
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = service.settings(sys.argv[1:])
-    environment.run(main, __doc__)
+    sys.argv[1:] = vertex_env.settings(sys.argv[1:])
+    app.run(main, __doc__)

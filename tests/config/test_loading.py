@@ -1,0 +1,221 @@
+import dataclasses
+
+import pytest
+from helpers import ROOT
+
+from trainer.config import loading
+from trainer.config.schema import Config
+from trainer.errors import UsageError
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """A function text -> the path of a YAML file that holds it."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "preset.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_without_anything_the_defaults_stand():
+    assert loading.load_config(None) == Config()
+
+
+@pytest.mark.parametrize("written", ["2e-5", "0.00002", "'2e-5'", "2.0e-05"])
+def test_a_number_is_one_however_yaml_reads_it(preset, written):
+    loaded = loading.load_config(preset(f"optimizer:\n  learning_rate: {written}\n"))
+    assert loaded.optimizer.learning_rate == 2e-5
+    assert type(loaded.optimizer.learning_rate) is float
+
+
+@pytest.mark.parametrize(("written", "value"), [("off", False), ("'off'", False), ("yes", True), ("true", True)])
+def test_a_switch_is_one_however_yaml_reads_it(preset, written, value):
+    assert loading.load_config(preset(f"logging: {{progress: {written}}}")).logging.progress is value
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("16", 16), ("16.0", 16), (" 16.0 ", 16), ("1e+06", 1_000_000), ("9007199254740993", 9007199254740993)],
+)
+def test_a_whole_number_is_one_however_a_tuning_job_writes_it(written, value):
+    loaded = loading.load_config(None, [f"data.shuffle_examples={written}"]).data.shuffle_examples
+    assert (loaded, type(loaded)) == (value, int)
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "message"),
+    [
+        ("data.truncation", "off", "data.truncation: 'head', 'tail' or 'head_tail' was required. Received: False."),
+        ("encoder", "off", "encoder: a valid string was required. Received: False."),
+        ("data.batch_size", "on", "data.batch_size: a valid integer was required. Received: True."),
+        ("seed", "on", "seed: a valid integer was required. Received: True."),
+        ("optimizer.learning_rate", "[1]", "optimizer.learning_rate: a valid number was required. Received: [1]."),
+    ],
+)
+def test_a_value_of_another_type_is_refused_not_bent(preset, key, written, message):
+    section, _, name = key.rpartition(".")
+    text = f"{section}: {{{name}: {written}}}" if section else f"{name}: {written}"
+    with pytest.raises(UsageError) as caught:
+        loading.load_config(preset(text))
+    assert f"{message} Change it with --set {key}=..." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "required"),
+    [
+        ("data.seq_length=2", "greater than or equal to 3"),
+        ("data.batch_size=0", "greater than 0"),
+        ("data.batch_size=3.5", "a valid integer"),
+        ("data.truncation=middle", "'head', 'tail' or 'head_tail'"),
+        ("training.epochs=0", "greater than 0"),
+        ("training.steps=soon", "a valid integer"),
+        ("training.keep_checkpoints=2", "greater than or equal to 3"),
+        ("optimizer.learning_rate=-1", "greater than 0"),
+        ("optimizer.learning_rate=nan", "a finite number"),
+        ("optimizer.learning_rate=inf", "a finite number"),
+        ("optimizer.warmup_fraction=1", "less than 1"),
+        ("model.dropout=1.5", "less than 1"),
+        ("seed=5000000000", "less than 2147483648"),
+        ("precision=float16", "'float32', 'bfloat16' or 'auto'"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_was_required(override, required):
+    key, value = override.split("=")
+    with pytest.raises(UsageError) as caught:
+        loading.load_config(None, [override])
+    assert f"{key}: {required}" in str(caught.value)
+    assert f"was required. Received: {value!r}. Change it with --set {key}=..." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("data.seq_lenght", "data.seq_length"),
+        ("optimizer.learning-rate", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("batch_size", "data.batch_size"),
+        ("training.learning_rate", "optimizer.learning_rate"),
+        ("model.batch_size", "data.batch_size"),
+        ("training.dropout", "model.dropout"),
+        ("data.steps", "training.steps"),
+        ("optimiser.learning_rate", "optimizer.learning_rate"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest(wrong, right):
+    with pytest.raises(UsageError) as caught:
+        loading.load_config(None, [f"{wrong}=1"])
+    assert f"{wrong}: a known key was required; the nearest is {right}. Received: {wrong}." in str(caught.value)
+
+
+def test_a_key_like_no_other_is_answered_with_all_of_them():
+    with pytest.raises(UsageError, match="xyzzy: a known key was required; there are task, encoder,"):
+        loading.load_config(None, ["xyzzy=1"])
+
+
+def test_every_error_is_reported_at_once(preset):
+    path = preset("data: {batch_size: none, seq_lenght: 128}\ntraining: {epochs: 1, steps: 2}\nfoo: 1\n")
+    with pytest.raises(UsageError) as caught:
+        loading.load_config(path, ["optimizer.learning_rate=fast", "nothing"])
+    message = str(caught.value)
+    for part in (
+        "data.batch_size:",
+        "data.seq_lenght: a known key was required; the nearest is data.seq_length.",
+        "foo: a known key was required",
+        "optimizer.learning_rate: a valid number",
+        "--set takes section.key=value. Received: 'nothing'.",
+    ):
+        assert part in message
+    assert "training.epochs or training.steps was required, not both. Received: 1 and 2." in message
+
+
+def test_epochs_and_steps_together_are_refused():
+    with pytest.raises(UsageError, match=r"not both\. Received: 1\.5 and 200"):
+        loading.load_config(None, ["training.epochs=1.5", "training.steps=200"])
+
+
+@pytest.mark.parametrize("override", ["encoder", "=3", ""])
+def test_an_override_without_key_and_value_is_refused(override):
+    with pytest.raises(UsageError, match=r"--set takes section\.key=value\. Received: "):
+        loading.load_config(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "--config must hold a mapping of keys to values. Received: .*, which holds a list"),
+        ("data: [\n", "--config must name a YAML file. Received: .*, which does not parse"),
+    ],
+)
+def test_a_preset_that_is_no_mapping_is_refused(preset, text, message):
+    with pytest.raises(UsageError, match=message):
+        loading.load_config(preset(text))
+
+
+def test_a_preset_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "model.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UsageError, match="which does not parse"):
+        loading.load_config(str(tmp_path / "model.yaml"))
+
+
+def test_a_preset_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"--config must name a YAML file. Received: .*no.yaml \(No such file"):
+        loading.load_config(str(tmp_path / "no.yaml"))
+
+
+def test_an_empty_preset_changes_nothing(preset):
+    assert loading.load_config(preset("# all defaults\n")) == Config()
+
+
+def test_flags_win_over_overrides_and_overrides_over_the_preset(preset):
+    path = preset("seed: 1\nencoder: a\ndata: {batch_size: 8, seq_length: 64}\n")
+    loaded = loading.load_config(path, ["seed=2", "encoder=b", "data.batch_size=16"], {"encoder": "c", "task": None})
+    assert (loaded.seed, loaded.encoder, loaded.task) == (2, "c", None)
+    assert (loaded.data.batch_size, loaded.data.seq_length) == (16, 64)
+
+
+@pytest.mark.parametrize("none", ["", "null", "none"])
+def test_an_override_can_unset_what_the_preset_set(preset, none):
+    assert loading.load_config(preset("training: {steps: 5}"), [f"training.steps={none}"]).training.steps is None
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["optimizer.learning_rate=2e-5", "training.steps=7", "model.dropout=0", "logging.progress=off"],
+        ["encoder=off", "task=csv", "data_dir=gs://bucket/größe: 1", "precision=auto", "training.epochs=1e-2"],
+    ],
+)
+def test_what_is_dumped_loads_as_it_was(preset, overrides):
+    first = loading.load_config(None, overrides)
+    assert loading.load_config(preset(loading.dump_config(first))) == first
+
+
+def test_every_preset_of_the_repository_loads():
+    presets = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("tune_"))
+    assert presets
+    for path in presets:
+        assert isinstance(loading.load_config(str(path)), Config)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1
+
+
+def test_differences_name_what_may_not_change_and_both_values():
+    old = loading.load_config(None, ["seed=1", "optimizer.learning_rate=1e-4"])
+    new = loading.load_config(None, ["seed=2", "optimizer.learning_rate=2e-5", "model.dropout=0.2"])
+    assert loading.find_differences(old, new) == [
+        "seed: 1 there, 2 here",
+        "optimizer.learning_rate: 0.0001 there, 2e-05 here",
+        "model.dropout: None there, 0.2 here",
+    ]
+
+
+def test_paths_encoder_and_logging_may_differ_between_a_run_and_its_resumption():
+    moved = ["data_dir=d", "encoder=e", "preprocess=p", "logging.tensorboard=off", "logging.progress=off"]
+    assert loading.find_differences(Config(), loading.load_config(None, moved)) == []

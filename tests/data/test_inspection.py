@@ -1,0 +1,77 @@
+import re
+
+import pytest
+
+from trainer.data import inspection, prepare, tokenization
+from trainer.data.sources import Row
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny):
+    """A function (rows, label type) -> the folder of a data set prepared from them."""
+
+    def write(rows, label_type="auto"):
+        output = str(tmp_path_factory.mktemp("data"))
+        prepare.prepare_data_set(
+            rows,
+            task="csv",
+            label_type=label_type,
+            labels=None,
+            encoder="minilm",
+            preprocess=str(tiny / "preprocess"),
+            output=output,
+            seed=0,
+            skipped=2,
+        )
+        return output
+
+    return write
+
+
+def test_classes_lengths_and_examples_are_shown(folder):
+    train = [Row(i, f"The movies, awful {i % 10}!", None, "bad" if i % 4 else "good", "train") for i in range(1000)]
+    test = [Row(i, "Superb" if i else "The movies, awful 0!", None, "good", "test") for i in range(60)]
+    data = folder(train + test)
+    lines = inspection.summarize_data_set(data).split("\n")
+    assert lines == [
+        f"{data}: csv, classification",
+        "  train          720 examples (bad 560, good 160); tokens: 50 % 7, 90 % 7, 99 % 7, 100 % 7",
+        "  validation     180 examples (bad 140, good 40); tokens: 50 % 7, 90 % 7, 99 % 7, 100 % 7",
+        "  test            60 examples (bad 0, good 60); tokens: 50 % 1, 90 % 1, 99 % 7, 100 % 7",
+        "  left out: duplicates of test 100, bad rows 2",
+    ]
+    described = inspection.describe_data_set(data)
+    assert described.startswith("\n".join(lines))
+    assert "vocabulary: 1,024 pieces, uncased, of minilm" in described
+    assert "tokens in train: to 8 720" in described
+    shown = re.findall(r"example (\d+): (good|bad)\n  text:   (.*)\n  tokens: (.*)", described)
+    assert len(shown) == 3
+    for row, label, text, tokens in shown:
+        assert (text, label) == (train[int(row)].text, train[int(row)].label)
+        assert tokens == f"the movie ##s , awful {int(row) % 10} !"
+    assert inspection.describe_data_set(data, examples=1).count("\nexample ") == 1
+
+
+def test_pairs_are_shown_with_both_texts(folder):
+    described = inspection.describe_data_set(folder([Row(i, f"is {i} odd", "yes", str(i % 2), "") for i in range(40)]))
+    assert "csv, classification, pairs of texts" in described
+    assert described.count("  text_b:   yes\n  tokens_b: yes") == 3
+
+
+def test_numbers_are_shown_as_labels(folder):
+    described = inspection.describe_data_set(folder([Row(i, "a movie", None, "0.25", "") for i in range(40)] + [
+        Row(40 + i, "a film", None, "0.25", "test") for i in range(9)
+    ]))  # fmt: skip
+    assert "csv, regression" in described
+    assert described.count(": 0.25\n") == 3
+
+
+def test_pieces_are_those_of_a_sentencepiece_model_too(make_encoder):
+    pieces = tokenization.vocabulary_pieces(str(make_encoder("tiny_albert") / "preprocess"))
+    assert len(pieces) == 350
+    assert {"<pad>", "[CLS]", "[SEP]"} <= set(pieces)
+
+
+def test_a_folder_that_was_not_prepared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"--data_dir must name a folder that scripts/prepare_data.py has written"):
+        inspection.describe_data_set(str(tmp_path))

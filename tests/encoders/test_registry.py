@@ -1,0 +1,254 @@
+import hashlib
+import http.server
+import io
+import shutil
+import socket
+import tarfile
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+from tensorflow_hub import resolver
+
+from trainer.encoders import registry
+
+URL = "https://tfhub.dev/tensorflow/small_bert/bert_en_uncased_L-4_H-512_A-8/1"
+PREPROCESS = "https://tfhub.dev/tensorflow/bert_en_uncased_preprocess/3"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the Hub, and no way to its servers."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, address)
+        monkeypatch.setenv(name.upper(), address)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def seed(cache, handle: str, folder) -> str:
+    """Put a SavedModel into the cache as the Hub's library does for `handle`."""
+    target = cache / hashlib.sha1(handle.encode()).hexdigest()
+    shutil.copytree(folder, target)
+    return str(target)
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "preprocess"),
+    [
+        ("small_bert/bert_en_uncased_L-4_H-512_A-8", URL, PREPROCESS),
+        (
+            "small_bert/bert_en_uncased_L-12_H-128_A-2",
+            "https://tfhub.dev/tensorflow/small_bert/bert_en_uncased_L-12_H-128_A-2/1",
+            PREPROCESS,
+        ),
+        (
+            "bert_en_cased_L-12_H-768_A-12",
+            "https://tfhub.dev/tensorflow/bert_en_cased_L-12_H-768_A-12/3",
+            "https://tfhub.dev/tensorflow/bert_en_cased_preprocess/3",
+        ),
+        (
+            "bert_multi_cased_L-12_H-768_A-12",
+            "https://tfhub.dev/tensorflow/bert_multi_cased_L-12_H-768_A-12/3",
+            "https://tfhub.dev/tensorflow/bert_multi_cased_preprocess/3",
+        ),
+        (
+            "bert_zh_L-12_H-768_A-12",
+            "https://tfhub.dev/tensorflow/bert_zh_L-12_H-768_A-12/3",
+            "https://tfhub.dev/tensorflow/bert_zh_preprocess/3",
+        ),
+        (
+            "albert_en_xxlarge",
+            "https://tfhub.dev/tensorflow/albert_en_xxlarge/2",
+            "https://tfhub.dev/tensorflow/albert_en_preprocess/3",
+        ),
+        ("electra_base", "https://tfhub.dev/google/electra_base/2", PREPROCESS),
+        ("experts_pubmed", "https://tfhub.dev/google/experts/bert/pubmed/2", PREPROCESS),
+        ("experts_wiki_books_sst2", "https://tfhub.dev/google/experts/bert/wiki_books/sst2/2", PREPROCESS),
+        ("talking-heads_large", "https://tfhub.dev/tensorflow/talkheads_ggelu_bert_en_large/1", PREPROCESS),
+    ],
+)
+def test_a_name_of_the_tutorials_has_its_handles(name, encoder, preprocess):
+    assert registry.ENCODERS[name] == registry.Handles(encoder, preprocess)
+
+
+def test_the_table_has_every_encoder_of_the_tutorials_once():
+    assert len(registry.ENCODERS) == len({handles.encoder for handles in registry.ENCODERS.values()}) == 49
+    sizes = [name for name in registry.ENCODERS if name.startswith("small_bert/")]
+    assert len(sizes) == 24
+    families = [
+        sum(name.startswith(f) for name in registry.ENCODERS)
+        for f in ("albert", "electra", "experts", "talking", "bert_")
+    ]
+    assert families == [4, 3, 8, 2, 8]
+
+
+# --- The Hub's cache ------------------------------------------------------------------------------
+
+
+def test_the_cache_is_where_the_hubs_library_has_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    assert registry.cache_folder(URL) == str(tmp_path / "89e0d78326196f7e9dd113bd0eecf4c9fb022f37")
+    monkeypatch.delenv("TFHUB_CACHE_DIR")
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert registry.cache_folder(URL).rpartition("/")[0] == resolver.tfhub_cache_dir(use_temp=True)
+
+
+@pytest.mark.parametrize("handle", ["small_bert/bert_en_uncased_L-4_H-512_A-8", URL])
+def test_what_is_in_the_cache_needs_no_network(cache, tiny, handle):
+    encoder, preprocess = seed(cache, URL, tiny / "encoder"), seed(cache, PREPROCESS, tiny / "preprocess")
+    assert registry.resolve_encoder(handle) == registry.EncoderFolders(handle, encoder, preprocess)
+    assert registry.resolve_encoder(handle, need_preprocess=False).encoder == encoder
+
+
+def test_the_exact_handle_counts(cache, tiny):
+    seed(cache, URL, tiny / "encoder")
+    with pytest.raises(ValueError, match=r"The encoder must be in the Hub's cache or in reach"):
+        registry.resolve_encoder(URL + "/", need_preprocess=False)
+
+
+def test_a_url_of_no_table_needs_a_preprocessor_named(cache, tiny):
+    kaggle = "https://www.kaggle.com/models/tensorflow/bert/TensorFlow2/mine/1"
+    folder = seed(cache, kaggle, tiny / "encoder")
+    with pytest.raises(
+        ValueError, match=r"--preprocess must name the preprocessor that goes with the encoder. Received: none"
+    ):
+        registry.resolve_encoder(kaggle)
+    assert registry.resolve_encoder(kaggle, need_preprocess=False).encoder == folder
+    assert registry.resolve_encoder(kaggle, preprocess=str(tiny / "preprocess")).preprocess == str(tiny / "preprocess")
+    preprocess = seed(cache, PREPROCESS, tiny / "preprocess")
+    assert registry.resolve_encoder(kaggle, preprocess=PREPROCESS).preprocess == preprocess
+
+
+def test_without_cache_and_network_the_failure_is_quick_and_tells_what_to_do(cache):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"The encoder must be in the Hub's cache or in reach") as caught:
+        registry.resolve_encoder("small_bert/bert_en_uncased_L-4_H-512_A-8")
+    assert time.monotonic() - started < 5
+    message = str(caught.value)
+    for part in (
+        f"Received: {URL}. Tried: the cache folder {registry.cache_folder(URL)}",
+        f"TFHUB_CACHE_DIR={str(cache)!r}",
+        "a download, which ended with URLError",
+        "copy it to that folder",
+        "--encoder=DIR of a SavedModel",
+        "scripts/import_encoder.py --source=minilm --output=encoders/minilm",
+    ):
+        assert part in message
+
+
+def test_a_silent_server_is_given_up_and_the_processes_timeout_put_back(cache, monkeypatch):
+    monkeypatch.setattr(registry, "NETWORK_TIMEOUT_S", 0.5)
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        held = []
+        threading.Thread(target=lambda: held.append(silent.accept()), daemon=True).start()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/google/bert/1"
+        with pytest.raises(ValueError, match=r"a download, which ended with .*timed out"):
+            registry.resolve_encoder(url, need_preprocess=False)
+    assert time.monotonic() - started < 5
+    assert socket.getdefaulttimeout() is None
+
+
+# --- Folders --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../out", "a/../../out", "link"])
+def test_an_archive_of_the_hub_s_that_leaves_its_folder_is_refused(cache, tmp_path, name):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(member)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(packed.getvalue())
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/google/bert/1"
+        with pytest.raises(ValueError, match=r"must be in the Hub's cache or in reach.*(is invalid|Unexpected object)"):
+            registry.resolve_encoder(url, preprocess=url)
+        server.shutdown()
+    assert not list(tmp_path.glob("**/out"))
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_folder_of_both_and_the_encoder_in_it_are_the_same(tiny, slash):
+    for given in (f"{tiny}{slash}", f"{tiny}/encoder{slash}"):
+        folders = registry.resolve_encoder(given)
+        assert folders.name == given
+        assert folders.encoder.rstrip("/") == str(tiny / "encoder")
+        assert folders.preprocess == str(tiny / "preprocess")
+
+
+@pytest.mark.parametrize("name", ["minilm", "small_bert/bert_en_uncased_L-4_H-512_A-8"])
+def test_what_lies_under_encoders_goes_by_its_name(cache, tiny, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "encoders" / name).parent.mkdir(parents=True)
+    (tmp_path / "encoders" / name).symlink_to(tiny)
+    assert registry.resolve_encoder(name) == registry.EncoderFolders(
+        name, f"encoders/{name}/encoder", f"encoders/{name}/preprocess"
+    )
+
+
+def test_a_preprocessor_that_is_named_wins_over_the_one_beside(tiny, tmp_path):
+    shutil.copytree(tiny / "preprocess", tmp_path / "other")
+    assert registry.resolve_encoder(str(tiny), preprocess=str(tmp_path / "other")).preprocess == str(tmp_path / "other")
+
+
+def test_an_encoder_alone_needs_its_preprocessor_named(tiny, tmp_path):
+    shutil.copytree(tiny / "encoder", tmp_path / "alone")
+    with pytest.raises(ValueError, match=r"--preprocess must name .* Received: none, and none lies beside .*/alone"):
+        registry.resolve_encoder(str(tmp_path / "alone"))
+    assert registry.resolve_encoder(str(tmp_path / "alone"), need_preprocess=False).preprocess == ""
+    with pytest.raises(ValueError, match=r"A preprocessor's folder must hold saved_model.pb. Received: .*/no"):
+        registry.resolve_encoder(str(tmp_path / "alone"), preprocess=str(tmp_path / "no"))
+
+
+@pytest.mark.parametrize("name", ["small_bert", "no/such/folder", "gs-bucket"])
+def test_a_name_that_is_none_is_answered_with_what_was_tried(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"--encoder must be a name \(bert_en_uncased_L-12") as caught:
+        registry.resolve_encoder(name)
+    assert f"Received: {name!r}. Tried: the folders {name} and encoders/{name}, and the 49 names." in str(caught.value)
+
+
+def test_minilm_that_is_not_made_yet_is_answered_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"Make it: python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
+    ):
+        registry.resolve_encoder("minilm")
+
+
+def test_the_hash_is_of_the_content_wherever_it_lies(tiny, tmp_path):
+    first = registry.saved_model_sha256(str(tiny / "encoder"))
+    shutil.copytree(tiny / "encoder", tmp_path / "moved")
+    assert registry.saved_model_sha256(str(tmp_path / "moved")) == first
+    weights = tmp_path / "moved" / "variables" / "variables.data-00000-of-00001"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert registry.saved_model_sha256(str(tmp_path / "moved")) != first
+
+
+def test_a_loaded_encoder_is_trainable_and_answers_with_all_layers(tiny):
+    saved = registry.load_saved_model(str(tiny / "encoder"))
+    inputs = {name: tf.ones([2, 7], tf.int32) for name in ("input_word_ids", "input_mask", "input_type_ids")}
+    outputs = saved(inputs, training=True)
+    assert outputs["pooled_output"].shape == (2, 64)
+    assert [x.shape for x in outputs["encoder_outputs"]] == [(2, 7, 64)] * 2
+    assert len(saved.trainable_variables) == 39

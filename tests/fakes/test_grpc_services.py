@@ -1,0 +1,59 @@
+"""The gRPC services against Google's own client, in a process of its own."""
+
+import json
+
+import grpc
+from fakes import grpc_services
+from fakes.grpc_services import Hang, Method, Refusal
+from google.cloud import aiplatform_v1
+from helpers import outcome
+
+HOST = "europe-west4-aiplatform.googleapis.com"
+GET = "/google.cloud.aiplatform.v1.JobService/GetCustomJob"
+CLIENT = """
+import json
+import sys
+import time
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
+client = JobServiceClient(client_options={"api_endpoint": sys.argv[1]})
+said = []
+for number in range(int(sys.argv[2])):
+    try:
+        said.append(client.get_custom_job(name=f"number {number}", timeout=2, retry=None).state.name)
+    except GoogleAPICallError as error:
+        said.append(f"{error.grpc_status_code.name}: {error.message}")
+print(json.dumps(said))
+"""
+
+
+def job(state: str, **values) -> aiplatform_v1.CustomJob:
+    return aiplatform_v1.CustomJob(state=aiplatform_v1.JobState[state], **values)
+
+
+def said(simulator, calls: int) -> list[str]:
+    code, out, error = outcome(CLIENT, HOST, calls, env=simulator.environment())
+    assert code == 0, error[-2000:]
+    return json.loads(out)
+
+
+def test_answers_come_in_order_and_the_last_one_again(simulator):
+    answers = [
+        job("JOB_STATE_PENDING"),
+        Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "no quota"),
+        Hang(10),
+        lambda request: job("JOB_STATE_FAILED" if request.name == "number 3" else "JOB_STATE_SUCCEEDED"),
+    ]
+    method = Method(aiplatform_v1.GetCustomJobRequest, answers)
+    with grpc_services.serving(simulator, [HOST], {GET: method}) as server:
+        heard = said(simulator, 5)
+    assert heard[:2] == ["JOB_STATE_PENDING", "RESOURCE_EXHAUSTED: no quota"]
+    assert heard[2].startswith("DEADLINE_EXCEEDED")
+    assert heard[3:] == ["JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED"]
+    assert [request.name for request in server.requests("GetCustomJob")] == [f"number {n}" for n in range(5)]
+
+
+def test_a_method_that_no_test_gave_is_refused_and_so_is_a_host(simulator):
+    with grpc_services.serving(simulator, [HOST], {}):
+        assert said(simulator, 1)[0].startswith("UNIMPLEMENTED")
+    assert said(simulator, 1)[0].startswith("UNAVAILABLE")

@@ -1,0 +1,60 @@
+"""What several test modules share: reviews made by seed, and processes of their own."""
+
+import csv
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+GOOD, BAD = ("wonderful", "brilliant", "superb"), ("awful", "dull", "dreadful")
+PLAIN = "the a this film movie plot actor scene camera story music house city friend".split()  # noqa: SIM905
+
+
+def review(rng: random.Random, positive: bool) -> str:
+    """A text of 5 to 40 words, a few of which tell its label."""
+    words = rng.choices(PLAIN, k=rng.randint(4, 36)) + rng.choices(GOOD if positive else BAD, k=rng.randint(1, 4))
+    rng.shuffle(words)
+    return " ".join(words)
+
+
+def write_reviews(path: Path, rows: int, seed: int = 0) -> Path:
+    """A CSV of numbered reviews, no two alike, with their labels."""
+    rng = random.Random(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(rows):
+            positive = rng.random() < 0.5
+            writer.writerow([f"{number}: {review(rng, positive)}.", "positive" if positive else "negative"])
+    return path
+
+
+def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    """Run Python with these arguments in a process of its own, in the project's root."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options})
+
+
+def start(code: str, *arguments: object, **options) -> subprocess.Popen:
+    """Python code in a process of its own, its output in pipes."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of Python code run in a process of its own."""
+    process = start(code, *arguments, **options)
+    out, error = process.communicate(timeout=120)
+    return process.returncode, out, error
+
+
+def traced(code: str) -> str:
+    """What Python code prints in the environment that traces for TPUs, which TensorFlow here cannot."""
+    done = subprocess.run(
+        [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -1,0 +1,192 @@
+"""From a configuration to the parts of a job, and what does not fit together."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.config import loading
+from trainer.data import manifests, records
+from trainer.distributed import strategies
+from trainer.encoders import native, registry
+from trainer.errors import UsageError
+from trainer.train import builder
+
+
+@pytest.fixture(scope="module")
+def manifest(prepared):
+    return manifests.read_manifest(str(prepared))
+
+
+@pytest.fixture
+def load(tiny, prepared):
+    """A function "key=value"... -> the configuration, on the tiny encoder and the reviews if not told otherwise."""
+    return lambda *overrides: loading.load_config(None, [f"encoder={tiny}", f"data_dir={prepared}", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "stream", "eval_every"),
+    [
+        ((), 24, 300, 8),  # 3 epochs of 100; an evaluation every 100 / 13, rounded up
+        (("training.epochs=1",), 8, 100, 8),
+        (("training.epochs=1.5",), 12, 150, 8),
+        (("training.epochs=0.01",), 1, 1, 1),
+        (("training.steps=5",), 5, 65, 5),  # an evaluation at the end, if none is due before
+        (("training.steps=50", "training.eval_every=20"), 50, 650, 20),
+        (("training.epochs=2", "data.batch_size=100"), 2, 200, 1),
+        (("training.epochs=2", "data.batch_size=1000"), 1, 200, 1),
+    ],
+)
+def test_a_plan_counts_the_steps(overrides, steps, stream, eval_every):
+    found = builder.plan_steps(loading.load_config(None, ["data.batch_size=13", *overrides]), 100)
+    assert (found.steps, found.examples, found.eval_every) == (steps, stream, eval_every)
+    assert found.examples_at(0) == 0
+    assert found.examples_at(steps) == stream
+    assert found.examples_at(steps - 1) == (steps - 1) * found.batch_size < stream
+
+
+def test_a_job_is_what_its_configuration_says(job, tiny):
+    assert job.plan == builder.StepPlan(steps=100, examples=1600, batch_size=16, eval_every=50)
+    assert (job.layout.batch_size, job.layout.seq_length, job.layout.truncation, job.layout.rows) == (
+        16,
+        24,
+        "head_tail",
+        16,
+    )
+    assert job.order == builder.data.Order(0, True, 1 << 18)
+    assert job.metric == "accuracy"
+    assert job.model.output_shape == (None, 2)
+    assert job.scorer is job.model
+    assert len(job.optimizer.variables()) == 1 + 2 * len(job.model.trainable_variables)
+    assert job.encoder.path == "native"
+    assert job.encoder.sha256 == registry.saved_model_sha256(str(tiny / "encoder"))
+    theirs = native.variables_by_name(registry.load_saved_model(str(tiny / "encoder")).trainable_variables)
+    ours = native.variables_by_name(job.model.trainable_variables)
+    assert set(ours) == {*theirs, "classifier/kernel", "classifier/bias"}
+    assert all((ours[name].numpy() == value.numpy()).all() for name, value in theirs.items())
+
+
+def test_a_job_in_bfloat16_has_a_second_model_to_score_with(load):
+    found = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
+    assert found.scorer is not found.model
+    for a, b in zip(found.model.variables, found.scorer.variables, strict=True):
+        assert a.dtype == tf.float32
+        assert (a.numpy() == b.numpy()).all()
+
+
+def test_another_task_than_the_data_sets_is_refused(load, manifest):
+    assert builder.read_job_manifest(load("task=csv")) == manifest
+    with pytest.raises(
+        UsageError, match=r"task must be the data set's, csv\. Received: imdb\. Change it, or --data_dir\."
+    ):
+        builder.read_job_manifest(load("task=imdb"))
+
+
+@pytest.mark.parametrize(
+    ("examples", "replicas", "words"),
+    [
+        (100, 14, r"data\.batch_size must be at least as many as the replicas, 14\. Received: 13\. .*--set"),
+        (12, 13, r"the training examples must be at least as many as the replicas, 13\. Received: 12\."),
+    ],
+)
+def test_replicas_that_would_have_nothing_to_do_are_refused(examples, replicas, words):
+    loaded = loading.load_config(None, ["data.batch_size=13"])
+    loading.check_replicas(loaded, replicas - 1, examples)
+    with pytest.raises(UsageError, match=words):
+        loading.check_replicas(loaded, replicas, examples)
+
+
+def test_what_workers_compare_is_all_that_a_result_depends_on(load, manifest, tiny):
+    found = builder.job_signature(load("optimizer.learning_rate=0.5", "logging.progress=off"))
+    assert found["optimizer.learning_rate"] == 0.5
+    assert found["the data set"] == manifest.fingerprint
+    assert found["the encoder"] == registry.saved_model_sha256(str(tiny / "encoder"))
+    assert not [key for key in found if key.startswith(("logging", "data_dir"))]
+
+
+def test_no_data_dir_is_refused(tiny):
+    with pytest.raises(UsageError, match=r"--data_dir must name a prepared data set\. Received: none\."):
+        builder.build_job(loading.load_config(None, [f"encoder={tiny}"]), tf.distribute.OneDeviceStrategy("/cpu:0"))
+
+
+def test_a_shard_of_any_split_that_is_not_whole_is_named(load, manifest, prepared, tmp_path):
+    moved = shutil.copytree(prepared, tmp_path / "data")
+    name = manifest.splits["test"].shards[-1].name
+    content = (moved / name).read_bytes()
+    for damaged, words in (
+        (content[:-1], f"{name} has {len(content) - 1} bytes, not {len(content)}"),
+        (
+            content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+            f"{name} is not the shard that its manifest describes",
+        ),
+        (None, f"{name} is missing"),
+    ):
+        (moved / name).unlink() if damaged is None else (moved / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=words):
+            builder.check_data(load(f"data_dir={moved}"), manifest)
+
+
+def test_a_sequence_longer_than_the_encoders_positions_is_refused(load, manifest):
+    words = (
+        r"data\.seq_length must be at most the encoder's 512 positions\. Received: 513\. .*--set data\.seq_length=512"
+    )
+    with pytest.raises(UsageError, match=words):
+        builder.load_encoder(load("data.seq_length=513"), manifest)
+
+
+def test_data_prepared_with_another_vocabulary_are_refused(load, manifest, tiny, tmp_path):
+    other = shutil.copytree(tiny, tmp_path / "other")
+    vocabulary = other / "encoder/assets/vocab.txt"
+    vocabulary.write_text(vocabulary.read_text().replace("wonderful", "marvellous"))
+    with pytest.raises(ValueError, match="must be prepared with the encoder's own vocabulary") as raised:
+        builder.load_encoder(load(f"encoder={other}"), manifest)
+    for words in ("--data_dir", str(tiny), f"Prepare it again with --encoder={other}", "or change --encoder"):
+        assert words in str(raised.value)
+
+
+def test_one_dropout_rate_is_for_head_and_encoder(load, manifest):
+    found = builder.load_encoder(load("model.dropout=0.3"), manifest).architecture
+    assert (found.dropout, found.attention_dropout) == (0.3, 0.3)
+    found = builder.load_encoder(load(), manifest).architecture
+    assert (found.dropout, found.attention_dropout) == (0.1, 0.1)
+
+
+def test_what_cannot_be_rebuilt_trains_through_the_hub_and_is_told_the_cost(load, manifest, make_encoder, capsys):
+    chosen = load(f"encoder={make_encoder('tiny_talking_heads')}", "precision=bfloat16")
+    found = builder.load_encoder(chosen, manifest)
+    assert found.path == "hub"
+    note = capsys.readouterr().err
+    assert len(note.splitlines()) == 1
+    for words in ("trains through hub.KerasLayer", "no bfloat16", "no XLA", "no exact resume", "512 positions"):
+        assert words in note
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    assert builder.resolve_precision(chosen, found, strategy).precision == "float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
+def test_precision_auto_is_what_the_hardware_computes_in(job, precision):
+    found = builder.resolve_precision(dataclasses.replace(job.config, precision=precision), job.encoder, job.strategy)
+    fast = "bfloat16" if strategies.has_bfloat16(job.strategy) else "float32"
+    assert found.precision == (fast if precision == "auto" else precision)
+
+
+def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else(load):
+    def fingerprint(*overrides, encoder="a", data="b"):
+        return builder.run_fingerprint(load(*overrides), encoder, data)
+
+    same = {fingerprint(), fingerprint("logging.progress=off"), fingerprint("encoder=moved", "data_dir=moved")}
+    assert len(same) == 1
+    others = [
+        *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
+        *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
+    ]
+    assert len({*others, *same}) == len(others) + 1
+
+
+def test_the_tokenizer_is_the_data_sets_own(job, prepared):
+    columns = records.read_shards(str(prepared), job.manifest.splits["test"].shards, job.manifest, with_text=True)
+    tokens = builder.load_data_tokenizer(job.config).tokenize(tf.constant(columns.texts[:3]))
+    for row in range(3):
+        assert np.array_equal(tokens[row].numpy(), columns.tokens.row(row))

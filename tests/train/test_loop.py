@@ -1,0 +1,150 @@
+"""The cadences, and a run that is stopped and goes on. Kills and resumes by processes: test_end_to_end.py."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.runtime.signals import Stopped, StopRequest
+from trainer.train import builder, checkpoints, loop, run_files, runs
+from trainer.train.run_files import resolve_run_files
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "total", "expected"),
+    [
+        (20, 10, 95, True),
+        (21, 10, 95, False),
+        (95, 10, 95, True),
+        (1, 1, 95, True),
+        (1, 500, 1, True),
+        (94, 500, 95, False),
+    ],
+)
+def test_what_happens_every_so_often_happens_at_the_last_step_too(step, every, total, expected):
+    assert loop.due(step, every, total) is expected
+
+
+@pytest.mark.parametrize("cadences", [(20, 500, 133), (1, 7), (10, 10, 10), (500,), (3, 4, 5)])
+def test_the_next_boundary_is_the_first_step_at_which_anything_is_due(cadences):
+    total = 137
+    for step in range(total):
+        expected = next(s for s in range(step + 1, total + 1) if any(loop.due(s, every, total) for every in cadences))
+        assert loop.next_boundary(step, total, *cadences) == expected
+
+
+@pytest.fixture(scope="module")
+def own_job(job):
+    """The finished run's job again, to be trained."""
+    return builder.build_job(job.config, job.strategy)
+
+
+@pytest.fixture(scope="module")
+def resumed(own_job, tmp_path_factory):
+    """(the message of a run stopped at once, the checkpoints it left, its folder after it went on to the end)."""
+    folder = tmp_path_factory.mktemp("resumed")
+    run_files.write_run_identity(own_job, resolve_run_files(str(folder)))
+    with pytest.raises(Stopped) as stopped:
+        loop.train_and_evaluate(
+            runs.open_run(own_job, resolve_run_files(str(folder)), time.monotonic()), StopRequest("SIGTERM")
+        )
+    left = checkpoints.list_steps(str(folder / "checkpoints"))
+    run = runs.open_run(own_job, resolve_run_files(str(folder)), time.monotonic())
+    run.history.add({"step": 20, "split": "train", "loss": -1.0})  # a line that the cut run wrote after its checkpoint
+    loop.train_and_evaluate(run, StopRequest())
+    return str(stopped.value), left, folder
+
+
+def lines(folder):
+    """metrics.jsonl without what a clock says."""
+    clock = ("seconds", "examples_per_second")
+    read = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if key not in clock} for line in read]
+
+
+def test_a_stopped_run_says_where_and_leaves_a_checkpoint(resumed):
+    message, left, _ = resumed
+    assert message == "stopped by SIGTERM at step 1 of 100, with a checkpoint. Run the same command again to go on."
+    assert left == [1]
+
+
+def test_it_logs_what_a_run_that_was_never_stopped_logs(resumed, finished_run):
+    assert lines(resumed[2]) == lines(finished_run)
+    places = [(line["step"], line["split"]) for line in lines(finished_run)]
+    assert places == [
+        *((20, "train"), (40, "train"), (50, "validation"), (60, "train"), (80, "train")),
+        *((100, "train"), (100, "validation"), (100, "test")),
+    ]
+
+
+def test_it_ends_with_the_same_result_and_parameters_bit_for_bit(resumed, finished_run):
+    theirs, ours = (json.loads((f / "result.json").read_text()) for f in (finished_run, resumed[2]))
+    for result in (theirs, ours):
+        assert result.pop("seconds") > 0
+        assert result.pop("export_difference") <= 1e-4
+    assert ours == theirs
+    a, b = (tf.train.load_checkpoint(str(f / "checkpoints/ckpt-100")) for f in (finished_run, resumed[2]))
+    names = {name for name in a.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
+    assert len(names) > 100
+    for name in names:
+        assert np.array_equal(a.get_tensor(name), b.get_tensor(name)), name
+
+
+def test_it_learns(finished_run):
+    result = json.loads((finished_run / "result.json").read_text())
+    assert result["validation"]["accuracy"] >= 0.8
+    assert result["test"]["examples"] == 30
+
+
+def test_the_best_is_the_highest_on_validation_and_the_test_is_of_it(finished_run):
+    result = json.loads((finished_run / "result.json").read_text())
+    evaluations = [line for line in lines(finished_run) if line["split"] == "validation"]
+    best = max(evaluations, key=lambda line: line["accuracy"])
+    assert result["best_step"] == best["step"]
+    assert result["validation"] == {k: v for k, v in best.items() if k not in ("step", "split")}
+
+
+def test_a_train_line_covers_the_steps_since_the_one_before(finished_run):
+    train = [line for line in lines(finished_run) if line["split"] == "train"]
+    assert [line["examples"] for line in train] == [20 * 16] * 5
+    peak = 1e-3
+    assert [line["learning_rate"] for line in train] == pytest.approx(
+        [peak * (100 - s + 1) / 100 for s in range(20, 101, 20)]
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_is_named(own_job, resumed):
+    run = runs.open_run(own_job, resolve_run_files(str(resumed[2])), time.monotonic())
+    loop.stop_if_not_finite(run)
+    run.sums.bad_step.assign(42)
+    with pytest.raises(ValueError, match="must be finite") as raised:
+        loop.stop_if_not_finite(run)
+    for words in (
+        "at step 42",
+        "optimizer.learning_rate",
+        "optimizer.warmup_fraction",
+        "--model_dir",
+        "checkpoints/ckpt-100",
+    ):
+        assert words in str(raised.value)
+
+
+def test_of_a_trial_s_workers_the_chief_alone_reports(own_job, resumed, tmp_path, monkeypatch):
+    path = tmp_path / "metrics/file"
+    monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "1")
+    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(path))
+    run = runs.open_run(own_job, resolve_run_files(str(tmp_path / "run")), time.monotonic())
+    validation = runs.read_split(run, "validation")
+    history = dataclasses.replace(run.history, path=None)
+    loop.evaluate_at(dataclasses.replace(run, chief=False, history=history, events=None), 50, validation, StopRequest())
+    assert not path.exists()
+    (tmp_path / "run").mkdir()
+    loop.evaluate_at(run, 50, validation, StopRequest())
+    measured = json.loads(path.read_text())
+    assert (measured["global_step"], float(measured["validation/accuracy"])) == (
+        "50",
+        run.history.best("accuracy")["accuracy"],
+    )

@@ -1,0 +1,72 @@
+"""The schedule, weight decay and clipping."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.nlp import modeling
+
+from trainer.train import optimizers
+
+
+@pytest.mark.parametrize(
+    ("warmup", "step", "expected"),
+    [
+        (0.1, 0, 0.0),
+        (0.1, 5, 0.5),  # half-way up
+        (0.1, 10, 0.9),  # the warm-up's end: on the line that goes down from the peak at 0 to nothing at the last
+        (0.1, 55, 0.45),
+        (0.1, 99, 0.01),  # the last step that is taken
+        (0.1, 100, 0.0),
+        (0.0, 0, 1.0),
+        (0.0, 50, 0.5),
+        (0.001, 0, 1.0),  # a warm-up of less than half a step is none
+    ],
+)
+def test_the_learning_rate_goes_up_then_down_to_nothing(warmup, step, expected):
+    assert float(optimizers.learning_rate_schedule(3e-4, 100, warmup)(step)) == pytest.approx(
+        3e-4 * expected, abs=1e-10
+    )
+
+
+def test_weights_decay_but_no_bias_and_no_layer_norm():
+    encoder = modeling.networks.BertEncoderV2(
+        vocab_size=20, hidden_size=8, num_layers=2, num_attention_heads=2, inner_dim=16
+    )
+    encoder(encoder.inputs)
+    variables = encoder.trainable_variables
+    for variable in variables:
+        variable.assign(tf.fill(variable.shape, 2.0))  # not 0, which decays to itself
+    optimizer = optimizers.build_adamw(0.5, 10, 0.0, 0.1)
+    optimizers.create_slots(optimizer, variables)
+    optimizers.apply_gradients(optimizer, [tf.zeros_like(v) for v in variables], variables)
+    last_names = {v.name: v.name.split("/")[-1].split(":")[0] for v in variables}
+    assert set(last_names.values()) == {"embeddings", "kernel", "bias", "gamma", "beta"}
+    for variable in variables:
+        decayed = last_names[variable.name] in ("embeddings", "kernel")
+        expected = 2.0 * (1 - 0.5 * 0.1) if decayed else 2.0
+        assert variable.numpy() == pytest.approx(np.full(variable.shape, expected)), variable.name
+
+
+def test_gradients_are_scaled_together_and_their_norm_is_told():
+    gradients = [tf.constant([3.0, 0.0]), tf.constant([[0.0], [4.0]])]
+    clipped, norm = optimizers.clip_gradients(gradients, 1.0)
+    assert float(norm) == pytest.approx(5.0)
+    assert np.concatenate([c.numpy().ravel() for c in clipped]) == pytest.approx([0.6, 0, 0, 0.8])
+    unchanged, norm = optimizers.clip_gradients(gradients, 10.0)
+    assert float(norm) == pytest.approx(5.0)
+    assert np.concatenate([c.numpy().ravel() for c in unchanged]) == pytest.approx([3, 0, 0, 4])
+
+
+def test_the_optimizer_does_not_clip_again():
+    variable = tf.Variable([0.0, 0.0], name="kernel")
+    optimizer = optimizers.build_adamw(0.1, 10, 0.0, 0.0)
+    optimizers.apply_gradients(optimizer, [tf.constant([300.0, 400.0])], [variable])
+    assert optimizer.get_slot(variable, "m").numpy() == pytest.approx([30.0, 40.0])
+
+
+def test_the_moments_are_there_before_the_first_step():
+    variables = [tf.Variable([1.0], name="kernel"), tf.Variable([[1.0]], name="other/kernel")]
+    optimizer = optimizers.build_adamw(0.1, 10, 0.0, 0.0)
+    optimizers.create_slots(optimizer, variables)
+    assert len(optimizer.variables()) == 1 + 2 * len(variables)  # the count of steps, and two moments each
+    assert int(optimizer.iterations) == 0

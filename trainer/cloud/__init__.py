@@ -1,0 +1,4 @@
+"""The user's side of Vertex AI: jobs, tuning, endpoints.
+
+Nothing that trains imports it.
+"""

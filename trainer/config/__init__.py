@@ -1,0 +1,4 @@
+"""The configuration: its keys, and how a file, flags and defaults become one.
+
+Imports errors and storage.
+"""

@@ -1,0 +1,4 @@
+"""Data sets: from rows in files to shards, and from shards to batches of model inputs.
+
+Imports errors and storage.
+"""

@@ -1,0 +1,44 @@
+"""What a prepared data set holds, for a person to read."""
+
+from trainer.data import manifests, records, tokenization
+from trainer.storage import fs
+
+
+def summarize_data_set(folder: str) -> str:
+    """Counts per split and class, lengths, and what was left out."""
+    manifest = manifests.read_manifest(folder)
+    lines = [f"{folder}: {manifest.task}, {manifest.kind}" + (", pairs of texts" if manifest.texts == 2 else "")]
+    for name, split in manifest.splits.items():
+        labels = ", ".join(f"{label} {count:,}" for label, count in split.label_counts.items())
+        lengths = ", ".join(f"{p} % {n}" for p, n in split.length_percentiles.items())
+        lines.append(
+            f"  {name:<10} {split.examples:>7,} examples" + (f" ({labels})" if labels else "") + f"; tokens: {lengths}"
+        )
+    left_out = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in manifest.removed.items())
+    lines.append(f"  left out: {left_out}")
+    return "\n".join(lines)
+
+
+def describe_data_set(folder: str, examples: int = 3) -> str:
+    """`summary`, the lengths' histogram, and the first training examples with their tokens decoded."""
+    manifest = manifests.read_manifest(folder)
+    train = manifest.splits["train"]
+    lines = [
+        summarize_data_set(folder),
+        f"  vocabulary: {manifest.vocabulary.size:,} pieces, "
+        f"{'uncased' if manifest.vocabulary.lower_case else 'cased'}, of {manifest.encoder}",
+    ]
+    lines.append(
+        "  tokens in train: " + ", ".join(f"to {bound} {count:,}" for bound, count in train.length_histogram.items())
+    )
+    columns = records.read_shards(folder, train.shards[:1], manifest, with_text=True)
+    pieces = tokenization.vocabulary_pieces(fs.join(folder, "preprocess"))
+    for row in range(min(examples, len(columns))):
+        label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:g}"
+        lines.append(f"\nexample {columns.ids[row]!r}: {label}")
+        lines.append(f"  text:   {columns.texts[row]}" if columns.texts else "")
+        lines.append("  tokens: " + " ".join(pieces[i] for i in columns.tokens.row(row)))
+        if columns.tokens_b and columns.texts_b:
+            lines.append(f"  text_b:   {columns.texts_b[row]}")
+            lines.append("  tokens_b: " + " ".join(pieces[i] for i in columns.tokens_b.row(row)))
+    return "\n".join(lines)

@@ -1,0 +1,154 @@
+"""Text to an encoder's inputs: tokenise, truncate, pack. Preparation, training and the export share it.
+
+Shapes: B batch, (T) tokens of a text (ragged), W width: the padded length of a batch.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_hub as hub
+import tensorflow_text  # noqa: F401  registers the tokenizers' operators
+from tensorflow.core.protobuf import saved_model_pb2
+
+from trainer.storage import fs
+
+TRUNCATIONS = ("head", "tail", "head_tail")
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialTokens:
+    start: int
+    end: int
+    padding: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A loaded Hub preprocessor. `tokenize`: string [B] -> ragged int32 [B, (T)]."""
+
+    saved_model: Any  # kept alive: it owns the vocabulary's table
+    tokenize: Callable[[tf.Tensor], tf.RaggedTensor]
+    special: SpecialTokens
+    vocabulary_size: int
+    lower_case: bool
+
+
+def load_tokenizer(folder: str) -> Tokenizer:
+    """Load preprocess/, a Hub preprocessing SavedModel. Raises ValueError if the folder holds none."""
+    if not fs.exists(fs.join(folder, "saved_model.pb")):
+        raise ValueError(f"A preprocessor's folder must hold saved_model.pb. Received: {folder}.")
+    saved = hub.load(fs.local_copy(folder))
+
+    def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
+        tokens = saved.tokenize(texts)
+        return tf.cast(tokens.merge_dims(1, -1) if tokens.ragged_rank > 1 else tokens, tf.int32)
+
+    ids = {name: int(value) for name, value in saved.tokenize.get_special_tokens_dict().items()}
+    upper, lower = tokenize(tf.constant(["The Movie Was GREAT", "the movie was great"]))
+    return Tokenizer(
+        saved_model=saved,
+        tokenize=tokenize,
+        special=SpecialTokens(
+            start=ids["start_of_sequence_id"], end=ids["end_of_segment_id"], padding=ids["padding_id"]
+        ),
+        vocabulary_size=ids["vocab_size"],
+        lower_case=upper.shape == lower.shape and bool(tf.reduce_all(upper == lower)),
+    )
+
+
+def read_vocabulary(folder: str) -> bytes | None:
+    """The vocabulary inside an encoder's or preprocessor's SavedModel: WordPiece's vocab.txt or a SentencePiece model.
+
+    None if it has none. It is an asset, but for SentencePiece's in a preprocessor: that is in the graph.
+    """
+    assets = fs.join(folder, "assets")
+    names = fs.list_names(assets) if fs.is_folder(assets) else []
+    found = [name for name in names if name.endswith((".txt", ".model", ".vocab"))]
+    if len(found) == 1:
+        return fs.read_bytes(fs.join(assets, found[0]))
+    saved = saved_model_pb2.SavedModel.FromString(fs.read_bytes(fs.join(folder, "saved_model.pb")))
+    for meta in saved.meta_graphs:
+        nodes = [*meta.graph_def.node, *(n for f in meta.graph_def.library.function for n in f.node_def)]
+        for node in nodes:
+            if node.op == "SentencepieceOp":
+                return bytes(node.attr["model"].s)
+    return None
+
+
+def vocabulary_sha256(folder: str) -> str | None:
+    data = read_vocabulary(folder)
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def special_token_count(texts: int) -> int:
+    """How many special tokens an example of one or two texts has: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
+    return texts + 1
+
+
+def truncate(tokens: tf.RaggedTensor, budget: tf.Tensor, truncation: str) -> tf.RaggedTensor:
+    """At most `budget` (int32 [] or [B]) tokens of each row: its first, its last, or as many of both ends."""
+    lengths = tf.cast(tokens.row_lengths(), tf.int32)
+    kept = tf.minimum(lengths, budget)
+    first = {"head": kept, "tail": tf.zeros_like(kept), "head_tail": (kept + 1) // 2}[truncation]
+    places = tf.ragged.range(kept)  # [B, (kept)]: 0, 1, 2, ...
+    row = places.value_rowids()
+    skipped = tf.where(places.values >= tf.gather(first, row), tf.gather(lengths - kept, row), 0)
+    starts = tf.cast(tf.gather(tokens.row_starts(), row), tf.int32)
+    return places.with_values(tf.gather(tokens.values, starts + places.values + skipped))
+
+
+def pack_inputs(
+    tokens: tf.RaggedTensor,
+    tokens_b: tf.RaggedTensor | None,
+    special: SpecialTokens,
+    seq_length: int,
+    truncation: str,
+    width: tf.Tensor | int | None = None,
+) -> dict[str, tf.Tensor]:
+    """Encoder inputs of one text (int32 ragged [B, (T)]) or of two.
+
+    Returns input_word_ids, input_mask and input_type_ids, int32 [B, W]; W is `width`, or the longest
+    row if None. At most `seq_length` tokens with the special ones. Two texts that do not fit share
+    the room as the Hub's preprocessors do it: token by token in turn, so that the shorter loses none
+    before both have the same length.
+    """
+    batch = tokens.nrows(tf.int32)
+
+    def column(value: int) -> tf.RaggedTensor:
+        return tf.RaggedTensor.from_tensor(tf.fill([batch, 1], value))
+
+    start, end = column(special.start), column(special.end)
+    if tokens_b is None:
+        words = tf.concat(
+            [start, truncate(tokens, tf.constant(seq_length - special_token_count(1)), truncation), end], axis=1
+        )
+        types = tf.zeros_like(words)
+    else:
+        room = seq_length - special_token_count(2)
+        lengths_a, lengths_b = (tf.cast(t.row_lengths(), tf.int32) for t in (tokens, tokens_b))
+        room_a = tf.minimum(lengths_a, tf.maximum((room + 1) // 2, room - lengths_b))
+        a = tf.concat([start, truncate(tokens, room_a, truncation), end], axis=1)
+        b = tf.concat([truncate(tokens_b, room - room_a, truncation), end], axis=1)
+        words = tf.concat([a, b], axis=1)
+        types = tf.concat([tf.zeros_like(a), tf.ones_like(b)], axis=1)
+    shape = None if width is None else tf.cast(tf.stack([-1, width]), tf.int64)
+    return {
+        "input_word_ids": words.to_tensor(special.padding, shape=shape),
+        "input_mask": tf.ones_like(words).to_tensor(shape=shape),
+        "input_type_ids": types.to_tensor(shape=shape),
+    }
+
+
+def vocabulary_pieces(preprocess: str) -> list[str]:
+    """The pieces by token id, of WordPiece's vocab.txt or of a SentencePiece model."""
+    data = read_vocabulary(preprocess)
+    assert data is not None  # preparation has taken its hash
+    if data.startswith(b"\n"):  # a SentencePiece model is a proto whose first field holds the pieces
+        import sentencepiece
+
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
+        return [model.id_to_piece(i) for i in range(model.get_piece_size())]
+    return data.decode("utf-8").split("\n")

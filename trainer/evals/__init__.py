@@ -1,0 +1,4 @@
+"""Evaluation: predictions of a split, metrics, and the bag-of-words baseline.
+
+Imports data and distributed.
+"""

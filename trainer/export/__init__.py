@@ -1,0 +1,4 @@
+"""The SavedModel that takes text: writing it, and scoring texts with it.
+
+Imports data and storage.
+"""

@@ -1,0 +1,4 @@
+"""The process around a job: flags and exit codes, installed versions, signals, what a cloud service sets.
+
+Imports errors and storage.
+"""

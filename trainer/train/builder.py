@@ -1,0 +1,228 @@
+"""Config -> the parts of a job. With loop.py, the only module that sees a Config; it hands its values on."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from trainer.config import loading, schema
+from trainer.config.schema import Config
+from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
+from trainer.distributed import strategies
+from trainer.encoders import classifier, native, registry
+from trainer.errors import UsageError
+from trainer.storage import fs
+from trainer.train import optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder: rebuilt natively, or (architecture None) the Hub's SavedModel in `folder`."""
+
+    name: str
+    sha256: str
+    architecture: native.Architecture | None
+    values: list[Any]  # of the native encoder's variables
+    folder: str
+
+    @property
+    def path(self) -> str:
+        return "native" if self.architecture else "hub"
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPlan:
+    """How many steps, and when what happens."""
+
+    steps: int
+    examples: int  # of the stream that they use
+    batch_size: int
+    eval_every: int
+
+    def examples_at(self, step: int) -> int:
+        """How many examples have been trained on after `step` steps."""
+        return min(step * self.batch_size, self.examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    config: Config  # resolved: no "auto"
+    manifest: manifests.Manifest
+    encoder: LoadedEncoder
+    plan: StepPlan
+    layout: model_inputs.BatchLayout
+    order: batching.ShuffleOrder
+    strategy: tf.distribute.Strategy
+    model: tf_keras.Model  # trained
+    scorer: tf_keras.Model  # evaluates and is exported, in float32; the same as `model` unless that is bfloat16
+    optimizer: tf_keras.optimizers.Optimizer
+
+    @property
+    def metric(self) -> str:
+        return tasks.MAIN_METRIC[self.manifest.kind]
+
+
+def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> str:
+    """SHA-256 of what must not change between a run and its resumption."""
+    keys = {k: v for k, v in schema.flatten(dataclasses.asdict(config)) if not k.startswith(schema.NOT_FINGERPRINTED)}
+    return hashlib.sha256(json.dumps([keys, encoder_sha256, data_fingerprint], sort_keys=True).encode()).hexdigest()
+
+
+def check_data(config: Config, manifest: manifests.Manifest, worker: int = 0, workers: int = 1) -> None:
+    """Raises ValueError for shards that are not all there, or, of this worker's share of them, not what was written."""
+    manifests.check_shard_sizes(config.data_dir, manifest)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    records.check_shard_checksums(config.data_dir, shards[worker::workers])
+
+
+def plan_steps(config: Config, examples: int) -> StepPlan:
+    """`examples` is the size of train."""
+    batch, epoch = config.data.batch_size, math.ceil(examples / config.data.batch_size)
+    if config.training.steps:
+        steps = config.training.steps
+        stream = steps * batch
+    else:
+        stream = math.ceil((config.training.epochs or schema.DEFAULT_EPOCHS) * examples)
+        steps = math.ceil(stream / batch)
+    return StepPlan(steps, stream, batch, min(config.training.eval_every or epoch, steps))
+
+
+def shuffle_order(config: Config) -> batching.ShuffleOrder:
+    return batching.ShuffleOrder(config.seed, config.data.group_by_length, config.data.shuffle_examples)
+
+
+def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
+    """Find, load and rebuild the encoder. Raises ValueError if it does not fit the data set or the sequence length."""
+    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    vocabulary = tokenization.vocabulary_sha256(folders.encoder)
+    if vocabulary and vocabulary != manifest.vocabulary.sha256:
+        raise ValueError(
+            f"--data_dir must be prepared with the encoder's own vocabulary ({vocabulary[:12]}). "
+            f"Received: {config.data_dir}, prepared with that of {manifest.encoder} "
+            f"({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, "
+            "or change --encoder."
+        )
+    saved = registry.load_saved_model(folders.encoder)
+    digest = registry.saved_model_sha256(folders.encoder)
+    variables = native.variables_by_name(list(saved.trainable_variables))
+    _check_length(config.data.seq_length, variables)
+    try:
+        architecture, values = native.rebuild_encoder(saved)
+    except native.CannotRebuild as why:
+        print(
+            f"note: {config.encoder} trains through hub.KerasLayer, since {why}. That costs: no bfloat16, no XLA, no "
+            "exact resume "
+            "(its dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
+            file=sys.stderr,
+        )
+        return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
+    rate = config.model.dropout
+    if rate is not None:
+        architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
+    return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
+
+
+def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
+    positions = next((int(v.shape[0]) for name, v in variables.items() if "position_embedding" in name), 512)
+    if seq_length > positions:
+        raise UsageError(
+            f"data.seq_length must be at most the encoder's {positions} positions. Received: {seq_length}. Change it "
+            f"with --set data.seq_length={positions}."
+        )
+
+
+def resolve_precision(config: Config, encoder: LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
+    """`auto` is bfloat16 where every worker's hardware computes in it; the Hub's path has float32 alone."""
+    precision = config.precision
+    if precision == "auto":
+        (lacking,) = strategies.build_all_reduce_max(strategy)([not strategies.has_bfloat16(strategy)])
+        precision = "float32" if lacking else "bfloat16"
+    return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
+
+
+def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inputs.BatchLayout:
+    worker, workers = strategies.worker_index_and_count(strategy)
+    tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    return model_inputs.BatchLayout(
+        batch_size=config.data.batch_size,
+        seq_length=config.data.seq_length,
+        truncation=config.data.truncation,
+        pad_multiple=config.data.seq_length if tpu else config.data.pad_multiple,
+        replicas=strategy.num_replicas_in_sync,
+        parts=config.training.accumulation_steps,
+        worker=worker,
+        workers=workers,
+    )
+
+
+def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder, precision: str) -> tf_keras.Model:
+    """Call it in the strategy's scope, where the Hub's SavedModel is loaded again: its variables are made there."""
+    if encoder.architecture:
+        layer = classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
+    else:
+        layer = classifier.build_hub_encoder(registry.load_saved_model(encoder.folder))
+    rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
+    return classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
+
+
+def read_job_manifest(config: Config) -> manifests.Manifest:
+    """The data set's. Raises UsageError if none is named, or the configuration's task is another."""
+    if not config.data_dir:
+        raise UsageError("--data_dir must name a prepared data set. Received: none.")
+    manifest = manifests.read_manifest(config.data_dir)
+    if config.task not in (None, manifest.task):
+        raise UsageError(
+            f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir."
+        )
+    return manifest
+
+
+def job_signature(config: Config) -> dict[str, Any]:
+    """What every worker of a job must have alike, by name: the configuration, the data and the encoder by content."""
+    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    return {
+        **{k: v for k, v in schema.flatten(dataclasses.asdict(config)) if not k.startswith(schema.NOT_FINGERPRINTED)},
+        "the data set": read_job_manifest(config).fingerprint,
+        "the encoder": registry.saved_model_sha256(folders.encoder),
+    }
+
+
+def build_job(config: Config, strategy: tf.distribute.Strategy) -> Job:
+    """Everything that a run, an evaluation or an export needs, its data set checked.
+
+    Raises ValueError, before anything is written, for what does not fit.
+    """
+    manifest = read_job_manifest(config)
+    loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
+    check_data(config, manifest, *strategies.worker_index_and_count(strategy))
+    encoder = load_encoder(config, manifest)
+    config = resolve_precision(config, encoder, strategy)
+    steps = plan_steps(config, manifest.splits["train"].examples)
+    with strategy.scope():
+        trained = _model(config, manifest, encoder, config.precision)
+        scorer = trained if config.precision == "float32" else _model(config, manifest, encoder, "float32")
+        o = config.optimizer
+        optimizer = optimizers.build_adamw(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
+        optimizers.create_slots(optimizer, trained.trainable_variables)
+    return Job(
+        config=config,
+        manifest=manifest,
+        encoder=encoder,
+        plan=steps,
+        layout=batch_layout(config, strategy),
+        order=shuffle_order(config),
+        strategy=strategy,
+        model=trained,
+        scorer=scorer,
+        optimizer=optimizer,
+    )
+
+
+def load_data_tokenizer(config: Config) -> tokenization.Tokenizer:
+    """The data set's own: the one its tokens were made with."""
+    return tokenization.load_tokenizer(fs.join(config.data_dir, manifests.PREPROCESS_FOLDER))

@@ -1,0 +1,51 @@
+"""AdamW with linear warm-up and decay, clipped once. The only user of official.nlp.optimization."""
+
+import tensorflow as tf
+import tf_keras
+from official.nlp import optimization
+
+# Layer norms and biases are not decayed, as BERT was trained (Devlin et al. 2018, appendix A.2).
+NOT_DECAYED = ["LayerNorm", "layer_norm", "bias"]
+
+
+def learning_rate_schedule(
+    learning_rate: float, steps: int, warmup_fraction: float
+) -> tf_keras.optimizers.schedules.LearningRateSchedule:
+    """Up from 0 over the first share of the steps, then down to 0 at the last."""
+    decay = tf_keras.optimizers.schedules.PolynomialDecay(learning_rate, decay_steps=steps, end_learning_rate=0.0)
+    warmup = round(steps * warmup_fraction)
+    return optimization.WarmUp(learning_rate, decay, warmup) if warmup else decay
+
+
+def build_adamw(
+    learning_rate: float, steps: int, warmup_fraction: float, weight_decay: float
+) -> tf_keras.optimizers.Optimizer:
+    """BERT's AdamW. Clipping is `clip`'s: the optimizer's own would clip per replica, before the all-reduce."""
+    return optimization.AdamWeightDecay(
+        learning_rate=learning_rate_schedule(learning_rate, steps, warmup_fraction),
+        weight_decay_rate=weight_decay,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        gradient_clip_norm=0.0,
+        exclude_from_weight_decay=NOT_DECAYED,
+    )
+
+
+def create_slots(optimizer: tf_keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
+    """Make the moments before the first step, so that a checkpoint finds them. Call it in the strategy's scope."""
+    optimizer.iterations  # noqa: B018  made on first use
+    optimizer._create_all_weights(variables)
+
+
+def clip_gradients(gradients: list[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Gradients scaled down so that their global norm is at most `norm`; and the norm they had, float32 []."""
+    clipped, received = tf.clip_by_global_norm(gradients, norm)
+    return clipped, received
+
+
+def apply_gradients(
+    optimizer: tf_keras.optimizers.Optimizer, gradients: list[tf.Tensor], variables: list[tf.Variable]
+) -> None:
+    """Apply gradients that are already summed over the replicas."""
+    optimizer.apply_gradients(zip(gradients, variables, strict=True), experimental_aggregate_gradients=False)

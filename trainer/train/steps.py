@@ -1,0 +1,167 @@
+"""A window of train steps; the evaluation step. Shapes: B rows of a replica's batch, C classes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from trainer.encoders import dropout, native
+from trainer.train import optimizers
+
+Batch = dict[str, tf.Tensor]
+
+
+def example_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """float32 [B]: cross-entropy of int32 labels, squared error of float32 ones. logits: float32 [B, C]."""
+    if labels.dtype.is_integer:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    return tf.square(logits[:, 0] - labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSums:
+    """Sums over the examples since the last log line, the same on every replica. They are in the checkpoint, so
+    that a line covers the same steps in a run that was cut as in one that was not."""
+
+    weight: tf.Variable
+    loss: tf.Variable
+    correct: tf.Variable
+    bad_step: tf.Variable  # int64: the first step whose loss or gradients were not finite; 0 while all are
+
+    def saved(self) -> dict[str, tf.Variable]:
+        return {"weight": self.weight, "loss": self.loss, "correct": self.correct}
+
+
+def create_train_sums() -> TrainSums:
+    """Call it in the strategy's scope."""
+
+    def zero(dtype: tf.DType) -> tf.Variable:
+        # Not aggregated: each replica assigns its own copy what is summed over all already. As a value of each
+        # replica (ON_READ) it would be divided by their number when restored, and by 3 that is not exact.
+        return tf.Variable(0, dtype=dtype, trainable=False)
+
+    return TrainSums(zero(tf.float32), zero(tf.float32), zero(tf.float32), zero(tf.int64))
+
+
+def reset_sums(sums: TrainSums) -> None:
+    for variable in sums.saved().values():
+        variable.assign(0.0)
+
+
+def build_train_step(
+    model: tf_keras.Model,
+    optimizer: tf_keras.optimizers.Optimizer,
+    sums: TrainSums,
+    seed: int,
+    clip_norm: float,
+    accumulation_steps: int = 1,
+) -> Callable[[Batch], None]:
+    """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
+
+    The loss is sum(weight * loss) / sum(weight) over the global batch, whatever the number of replicas and
+    however many parts (`accumulation_steps`, which divides B) a replica's share is computed in, one after
+    another; gradients are summed over parts and replicas, then clipped, once.
+    """
+
+    def part_of(batch: Batch, number: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> list[tf.Tensor | None]:
+        """The sums of weight * loss and of right answers of part `number` of the share, then the gradients."""
+        if accumulation_steps > 1:
+            batch = {
+                name: tf.gather(tf.reshape(x, [accumulation_steps, -1, *tf.unstack(tf.shape(x)[1:])]), number)
+                for name, x in batch.items()
+            }
+        labels, weights = batch["label"], batch["weight"]
+        rows = tf.shape(weights, out_type=tf.int64)[0]
+        key = dataclasses.replace(key, first_row=key.first_row + tf.cast(number, tf.int64) * rows)
+        with tf.GradientTape() as tape:
+            with dropout.use_key(key):
+                logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
+            total = tf.reduce_sum(weights * example_losses(labels, logits))
+            loss = total / weight
+        gradients = tape.gradient(loss, model.trainable_variables)
+        # The word embeddings' gradient as a matrix: a sparse one repeats rows, and its norm would be another.
+        dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        return [total, correct_weight(labels, logits, weights), *dense]
+
+    def step(batch: Batch) -> None:
+        replica = tf.distribute.get_replica_context()
+        rows = tf.shape(batch["weight"], out_type=tf.int64)[0]
+        key = dropout.DropoutKey(
+            seed=tf.constant(seed, tf.int64),
+            step=tf.cast(optimizer.iterations, tf.int64),
+            first_row=tf.cast(replica.replica_id_in_sync_group, tf.int64) * rows,
+        )
+        weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch["weight"]))
+        first = part_of(batch, tf.constant(0), key, weight)
+        # A Hub encoder may carry variables that its pooled output does not use.
+        used = [index for index, x in enumerate(first) if x is not None]
+        values = [first[index] for index in used]
+        if accumulation_steps > 1:
+
+            def add(number: tf.Tensor, *sofar: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                following = part_of(batch, number, key, weight)
+                return (number + 1, *(a + following[index] for a, index in zip(sofar, used, strict=True)))
+
+            _, *values = tf.while_loop(lambda number, *_: number < accumulation_steps, add, [tf.constant(1), *values])
+        loss, right, *gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+        clipped, norm = optimizers.clip_gradients(gradients, clip_norm)
+        optimizers.apply_gradients(optimizer, clipped, [model.trainable_variables[index - 2] for index in used[2:]])
+
+        sums.weight.assign_add(weight)
+        sums.loss.assign_add(loss)
+        sums.correct.assign_add(right)
+        bad = ~(tf.math.is_finite(loss) & tf.math.is_finite(norm)) & tf.equal(sums.bad_step, 0)
+        sums.bad_step.assign(tf.where(bad, tf.cast(optimizer.iterations, tf.int64), sums.bad_step))
+
+    return step
+
+
+def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """float32 []: the weight of the rows whose label has the highest logit; 0 for labels that are numbers."""
+    if not labels.dtype.is_integer:
+        return tf.constant(0.0)
+    return tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
+
+
+def build_inner_loop(
+    strategy: tf.distribute.Strategy, step: Callable[[Batch], None]
+) -> Callable[[Any, tf.Tensor], None]:
+    """A function (iterator, count) that takes `count` (int32 []) steps without leaving the device."""
+
+    @tf.function
+    def window(iterator: Any, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            strategy.run(step, args=(next(iterator),))
+
+    return window
+
+
+def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
+    """A function of a replica's share of a batch, for `strategy.run`: float32 [rows, C + 1], the logits and the loss
+    of every row of the global batch, in order."""
+
+    def step(batch: Batch) -> tf.Tensor:
+        logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
+        scored = tf.concat([logits, example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
+        return tf.distribute.get_replica_context().all_gather(scored, axis=0)
+
+    return step
+
+
+def build_eval_step(
+    strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor]
+) -> Callable[[Batch], tuple[np.ndarray, np.ndarray]]:
+    """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
+
+    @tf.function(reduce_retracing=True)
+    def run(batch: Batch) -> Any:
+        return strategy.run(step, args=(batch,))
+
+    def scored(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        values = strategy.experimental_local_results(run(batch))[0].numpy()
+        return values[:, :-1], values[:, -1]
+
+    return scored
