@@ -1,14 +1,40 @@
-"""Errors that a user can act on, and the exit codes of every command."""
+"""Errors that a user can act on, and the exit codes of every command.
 
+A message says what was required, what was received, and what to change. It is put together here and nowhere else.
+"""
+
+import dataclasses
 import os
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_USAGE = 0, 1, 2
-
-# "Run it again": sysexits.h's EX_TEMPFAIL, or what the variable says, for a service that goes by a code of its own.
+# A service that restarts a job after exit codes of its own choice sets this variable to one of them.
 STOPPED_CODE_VARIABLE = "STOPPED_CODE"
+# "Run it again": EX_TEMPFAIL of sysexits.h, unless the variable holds another code.
+_STOPPED_CODE = os.environ.get(STOPPED_CODE_VARIABLE, "")
+EXIT_STOPPED = int(_STOPPED_CODE) if _STOPPED_CODE.isdecimal() else 75
 
-EXIT_STOPPED = int(os.environ[STOPPED_CODE_VARIABLE]) if os.environ.get(STOPPED_CODE_VARIABLE, "").isdecimal() else 75
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that a user has to change."""
+
+    setting: str  # The flag, configuration key, variable, file or column, as the user writes it.
+    required: str  # What the setting must do or be. It follows the word "must".
+    received: str
+    advice: str = ""  # Complete sentences: what to change, and to what.
+
+    def __str__(self) -> str:
+        received = self.received if self.received.endswith((".", "?")) else f"{self.received}."
+        return f"{self.setting} must {self.required}. Received: {received} {self.advice}".rstrip()
 
 
-class UsageError(ValueError):
-    """Bad flags or configuration: the command ends with BAD_USAGE instead of FAILED."""
+class UserError(ValueError):
+    """A failure that the user can act on. A command ends with EXIT_FAILED and these problems, a line each."""
+
+    def __init__(self, *problems: Problem | str) -> None:
+        super().__init__("\n".join(dict.fromkeys(map(str, problems))))
+        self.problems = problems
+
+
+class UsageError(UserError):
+    """Wrong flags or configuration. A command ends with EXIT_BAD_USAGE."""

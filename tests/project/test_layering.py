@@ -107,6 +107,7 @@ def test_the_configuration_is_seen_by_builders_and_above_only():
         ("official.nlp.optimization", {"train.optimizers"}),
         ("fcntl", {"storage.fs"}),
         ("absl.flags", {"runtime.app", "task"}),
+        ("absl.logging", {"runtime.logs"}),
     ],
 )
 def test_what_only_some_modules_may_use(what, only):

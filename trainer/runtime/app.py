@@ -7,23 +7,24 @@ import re
 import sys
 from collections.abc import Callable
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from trainer import errors
+from trainer.runtime import logs
 
 
 def reject_positional_arguments(argv: list[str]) -> None:
     """Raises UsageError for arguments that are no flags, such as a flag's value after a space too many."""
     if len(argv) > 1:
-        raise errors.UsageError(f"Every argument must be a flag, --name=value. Received: {' '.join(argv[1:])}.")
+        raise errors.UsageError(errors.Problem("Every argument", "be a flag, --name=value", " ".join(argv[1:])))
 
 
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
     """Parse the flags, call `main`, and turn what a user can mend (ValueError, OSError) into one message."""
 
     def guarded(argv: list[str]) -> int:
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # TensorFlow's own notes; ours are printed
+        verbosity = flags.FLAGS["verbosity"]
+        logs.configure(verbosity.value if verbosity.present else None)
         try:
             return main(argv) or errors.EXIT_DONE
         except (ValueError, OSError) as error:
