@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from trainer.config import loading, yaml_file
-from trainer.config.schema import Integer, Number, Positive
+from trainer.config.schema import Integer, Number, PositiveInteger
 from trainer.data import tasks
 from trainer.errors import UsageError
 from trainer.runtime import trial, vertex_env
@@ -71,12 +71,12 @@ Parameter = Double | Whole | Discrete | Categorical
 class Study:
     __pydantic_config__ = _STRICT
     metric: str  # what the trainer reports: one of trial.TAGS
-    max_trials: Positive
+    max_trials: PositiveInteger
     parameters: Annotated[
         dict[str, Annotated[Parameter, Field(discriminator="type")]], Field(min_length=1)
     ]  # by key of the configuration
     goal: Literal["maximize"] = "maximize"  # higher is better of all that is reported
-    parallel_trials: Positive = 1
+    parallel_trials: PositiveInteger = 1
     max_failed_trials: Annotated[Integer, Field(ge=0)] = 0  # that end the job; 0: the service decides
     algorithm: Literal["bayesian", "grid", "random"] = "bayesian"
     measurement: Literal["best", "last"] = "best"  # the same here: what is reported is the best so far
