@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 from trainer import retries
 
-# The newest line that all of them share; requirements.lock pins the exact releases.
+# The newest line that all of them share; requirements/ pins the exact releases.
 REQUIRED = {
     "tensorflow": "2.20",
     "tensorflow-text": "2.20",
@@ -75,7 +75,7 @@ def check() -> None:
     """Raises ValueError, with every problem, unless TensorFlow and its companions are the ones this was built for."""
     found = problems()
     if found:
-        raise ValueError("\n".join([*found, "Install the set that was tested: pip install -r requirements.lock"]))
+        raise ValueError("\n".join([*found, "Install the set that was tested: make environment."]))
 
 
 def no_arguments(argv: list[str]) -> None:
