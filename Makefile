@@ -1,5 +1,6 @@
-# Needs make and Python 3.11, 3.12 or 3.13 (make PYTHON=python3.13 test); each target installs what it needs into .venv.
-PYTHON ?= python3.11
+# Needs make and Python 3.11, 3.12 or 3.13: the first of them on the PATH, or make PYTHON=python3.13 test. Each target
+# installs what else it needs, into .venv.
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version) 2>/dev/null)) python3.11)
 BIN := .venv/bin
 # pip resolves nothing: it would look for a package that another one asks for with an extra, such as
 # google-auth[pyopenssl], among all releases, and refuse a newer one than the locked one.

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -102,11 +103,17 @@ def installed(folder: Path) -> dict[str, str]:
     return {package["name"]: package["version"] for package in json.loads(listed.stdout) if package["name"] != "pip"}
 
 
+def planned(folder: Path, *arguments: str) -> list[str]:
+    """The commands that make would run there, without the variables of a make that runs these tests."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "PYTHON")}
+    command = ["make", "--dry-run", *arguments]
+    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def make_lines(target: str) -> list[str]:
     """The target's commands that install from a lock."""
-    command = ["make", "--dry-run", "--always-make", target]
-    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line for line in planned.stdout.splitlines() if ".lock" in line]
+    return [line for line in planned(ROOT, "--always-make", target) if ".lock" in line]
 
 
 def image_line(dockerfile: str) -> str:
@@ -150,3 +157,25 @@ def test_the_builders_are_installed_before_what_they_build():
     builders, packages = make_lines(".venv/packages")
     assert "requirements/build.lock" in builders
     assert "--no-build-isolation" in packages
+
+
+STAMPS = (".venv/packages", ".venv/installed", ".venv-tpu-trace/installed", ".venv-tpu-compile/installed")
+
+
+@pytest.mark.parametrize(
+    ("made_with", "arguments", "made_anew"),
+    [
+        ("3.9", [f"PYTHON={sys.executable}"], True),
+        (f"{sys.version_info.major}.{sys.version_info.minor}", [f"PYTHON={sys.executable}"], False),
+        ("3.9", [], False),
+    ],
+)
+def test_an_environment_of_another_python_than_asked_for_is_made_anew(made_with, arguments, made_anew, tmp_path):
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for stamp in STAMPS:
+        (tmp_path / stamp).parent.joinpath(f"lib/python{made_with}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / stamp).touch()
+    venvs = [line.split()[-1] for line in planned(tmp_path, *arguments, *STAMPS) if " -m venv " in line]
+    assert venvs == ([".venv", ".venv-tpu-trace", ".venv-tpu-compile"] if made_anew else [])
