@@ -56,21 +56,25 @@ STAMPS := .venv/packages .venv-tpu-trace/installed .venv-tpu-compile/installed
 .PHONY: $(foreach stamp,$(STAMPS),$(if $(wildcard $(dir $(stamp))lib/python$(VERSION)),,$(stamp)))
 endif
 
-# One lock serves Python 3.11 to 3.13. It keeps the versions that still fit pyproject.toml; uv writes the hashes of every
-# file, which pip cannot. Each other lock has what is installed in addition to common.lock, whose versions it keeps.
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make locks"
-COMMON := --constraints requirements/common.lock
-ADDED := $(COMMON) $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements/common.lock)
+# Each lock serves Python 3.11 to 3.13, with one version of a package for all of them. All packages are resolved at once,
+# with preference for the versions that are locked; common.lock has what every installation needs, the others what is
+# installed in addition. uv writes the hashes of every file, which pip cannot.
+ALL := .venv/all.lock
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --custom-compile-command "make locks"
+LOCK_PART := $(LOCK) --constraints $(ALL)
+NOT_COMMON := $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements/common.lock)
 
 locks: .venv/installed
-	$(LOCK) --no-emit-package=tensorflow --output-file requirements/common.lock pyproject.toml
-	$(LOCK) $(ADDED) --output-file requirements/cpu.lock pyproject.toml
-	$(LOCK) $(ADDED) --output-file requirements/gpu.lock pyproject.toml requirements/gpu.in
-	$(LOCK) $(ADDED) --output-file requirements/tpu.lock requirements/tpu.in
-	$(LOCK) $(ADDED) --no-emit-package=tensorflow --all-extras --output-file requirements/development.lock pyproject.toml
-	$(LOCK) $(COMMON) --output-file requirements/build.lock requirements/build.in
-	$(LOCK) $(COMMON) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
-	$(LOCK) $(COMMON) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
+	cat requirements/common.lock requirements/cpu.lock requirements/development.lock > $(ALL)
+	$(LOCK) --all-extras --output-file $(ALL) pyproject.toml
+	$(LOCK_PART) --no-emit-package=tensorflow --output-file requirements/common.lock pyproject.toml
+	$(LOCK_PART) $(NOT_COMMON) --output-file requirements/cpu.lock pyproject.toml
+	$(LOCK_PART) $(NOT_COMMON) --output-file requirements/gpu.lock pyproject.toml requirements/gpu.in
+	$(LOCK_PART) $(NOT_COMMON) --output-file requirements/tpu.lock requirements/tpu.in
+	$(LOCK_PART) $(NOT_COMMON) --no-emit-package=tensorflow --all-extras --output-file requirements/development.lock pyproject.toml
+	$(LOCK_PART) --output-file requirements/build.lock requirements/build.in
+	$(LOCK_PART) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
+	$(LOCK_PART) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
 
 encoders/minilm: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@

@@ -26,6 +26,7 @@ def entries(text: str) -> dict[str, tuple[str, set[str]]]:
         if not entry.startswith("#"):
             pin = re.match(r"([a-z0-9-]+)==(\S+)", entry)
             assert pin, entry
+            assert pin[1] not in found  # one version for every Python
             found[pin[1]] = pin[2], set(re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry))
     return found
 
