@@ -2,8 +2,8 @@
 # installs what else it needs, into .venv.
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version) 2>/dev/null)) python3.11)
 BIN := .venv/bin
-# pip resolves nothing: it would look for a package that another one asks for with an extra, such as
-# google-auth[pyopenssl], among all releases, and refuse a newer one than the locked one.
+# Without --no-deps, pip looks among all releases for a package that another one requires with an extra, such as
+# google-auth[pyopenssl], and fails if one is newer than the locked one.
 LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
@@ -19,11 +19,11 @@ help:
 	@echo "make test         every test but the long ones"
 	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
 	@echo "make checks       ruff and mypy"
-	@echo "make locks        requirements/*.lock written anew from pyproject.toml and requirements/*.in"
+	@echo "make locks        requirements/*.lock rewritten from pyproject.toml and requirements/*.in"
 
 environment: .venv/installed
 
-# Made from nothing, so that it holds no package that has left the locks.
+# Created from scratch, so that it contains no package that has left the locks.
 .venv/packages: requirements/build.lock requirements/common.lock requirements/cpu.lock requirements/development.lock
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), "The locks are for Python 3.11, 3.12 or 3.13. Received: " + sys.version + " Set PYTHON=..."'
 	$(PYTHON) -m venv --clear .venv
@@ -43,13 +43,13 @@ environment: .venv/installed
 	$(@D)/bin/pip check
 	touch $@
 
-# Without pip check: only those dependencies of its packages are installed that tracing imports (requirements/tpu-trace.in).
+# Without pip check: it has only those dependencies that tracing imports (requirements/tpu-trace.in).
 .venv-tpu-trace/installed: requirements/tpu-trace.lock
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/pip install $(LOCKED) --requirement $<
 	touch $@
 
-# If PYTHON is given, environments of another version are made anew.
+# If PYTHON is given, environments of another version are recreated.
 ifneq ($(origin PYTHON),file)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMPS := .venv/packages .venv-tpu-trace/installed .venv-tpu-compile/installed

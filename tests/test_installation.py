@@ -163,19 +163,19 @@ STAMPS = (".venv/packages", ".venv/installed", ".venv-tpu-trace/installed", ".ve
 
 
 @pytest.mark.parametrize(
-    ("made_with", "arguments", "made_anew"),
+    ("existing", "arguments", "recreated"),
     [
         ("3.9", [f"PYTHON={sys.executable}"], True),
         (f"{sys.version_info.major}.{sys.version_info.minor}", [f"PYTHON={sys.executable}"], False),
         ("3.9", [], False),
     ],
 )
-def test_an_environment_of_another_python_than_asked_for_is_made_anew(made_with, arguments, made_anew, tmp_path):
+def test_an_environment_of_another_python_is_recreated(existing, arguments, recreated, tmp_path):
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     for stamp in STAMPS:
-        (tmp_path / stamp).parent.joinpath(f"lib/python{made_with}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / stamp).parent.joinpath(f"lib/python{existing}").mkdir(parents=True, exist_ok=True)
         (tmp_path / stamp).touch()
     venvs = [line.split()[-1] for line in planned(tmp_path, *arguments, *STAMPS) if " -m venv " in line]
-    assert venvs == ([".venv", ".venv-tpu-trace", ".venv-tpu-compile"] if made_anew else [])
+    assert venvs == ([".venv", ".venv-tpu-trace", ".venv-tpu-compile"] if recreated else [])

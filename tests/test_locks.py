@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 PATHS = {path.stem: path for path in (ROOT / "requirements").glob("*.lock")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# tpu.lock has the one that TensorFlow loads, tpu-compile.lock the one that compiles for every TPU.
+# tpu.lock has the version that TensorFlow loads, tpu-compile.lock the one that compiles for every TPU.
 TWO_VERSIONS = {"libtpu"}
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 # Packages of pure Python without a wheel: build.lock's packages build them.
