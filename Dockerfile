@@ -17,10 +17,12 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --create-home --uid 1000 trainer
 WORKDIR /hubtune
 
-# The packages change rarely: their layer is made before the code comes. What has no wheel is built by build.lock's.
-COPY requirements/build.lock requirements/${ACCELERATOR}.lock requirements/
-RUN pip install --no-cache-dir --require-hashes --requirement requirements/build.lock && \
-    pip install --no-cache-dir --require-hashes --no-build-isolation --requirement requirements/${ACCELERATOR}.lock
+# The packages change rarely: their layer is made before the code comes. Without --no-deps, pip
+# fails when a package that another one requires with an extra has a new release. build.lock builds what has no wheel.
+COPY requirements/build.lock requirements/common.lock requirements/${ACCELERATOR}.lock requirements/
+RUN pip install --no-cache-dir --require-hashes --no-deps --requirement requirements/build.lock && \
+    pip install --no-cache-dir --require-hashes --no-deps --no-build-isolation --requirement requirements/common.lock --requirement requirements/${ACCELERATOR}.lock && \
+    pip check
 
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY configs configs

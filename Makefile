@@ -1,7 +1,10 @@
-# Needs Python 3.11 and make; everything else is installed into .venv by whichever target comes first.
-PYTHON ?= python3.11
+# Needs make and Python 3.11, 3.12 or 3.13: the first of them on the PATH, or make PYTHON=python3.13 test. Each target
+# installs what else it needs, into .venv.
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version) 2>/dev/null)) python3.11)
 BIN := .venv/bin
-LOCKED := --quiet --disable-pip-version-check --require-hashes
+# Without --no-deps, pip looks among all releases for a package that another one requires with an extra, such as
+# google-auth[pyopenssl], and fails if one is newer than the locked one.
+LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
@@ -16,38 +19,62 @@ help:
 	@echo "make test         every test but the long ones"
 	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
 	@echo "make checks       ruff and mypy"
-	@echo "make locks        requirements.lock and requirements/*.lock written anew from pyproject.toml and requirements/*.in"
+	@echo "make locks        requirements/*.lock rewritten from pyproject.toml and requirements/*.in"
 
 environment: .venv/installed
 
-.venv/installed: requirements.lock requirements/build.lock pyproject.toml
-	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "requirements.lock is for Python 3.11; set PYTHON=..."'
-	$(PYTHON) -m venv .venv
+# Created from scratch, so that it contains no package that has left the locks.
+.venv/packages: requirements/build.lock requirements/common.lock requirements/cpu.lock requirements/development.lock
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), "The locks are for Python 3.11, 3.12 or 3.13. Received: " + sys.version + " Set PYTHON=..."'
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install $(LOCKED) --requirement requirements/build.lock
-	$(BIN)/pip install $(LOCKED) --no-build-isolation --requirement requirements.lock
+	$(BIN)/pip install $(LOCKED) --no-build-isolation --requirement requirements/common.lock --requirement requirements/cpu.lock --requirement requirements/development.lock
+	touch $@
+
+.venv/installed: .venv/packages pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
 	touch $@
 
-# What traces and what compiles for a TPU cannot be loaded together, nor beside the TensorFlow that trains here.
-.venv-tpu-%/installed: requirements/tpu-%.lock
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install $(LOCKED) --no-deps --requirement $<
+# What traces and what compiles for a TPU cannot be loaded together, nor with the TensorFlow that trains here.
+.venv-tpu-compile/installed: requirements/tpu-compile.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install $(LOCKED) --requirement $<
+	$(@D)/bin/pip check
 	touch $@
 
-# Keeps the versions that still fit pyproject.toml, and gives the other locks those of requirements.lock; uv writes the
-# sums of every file, which pip cannot. libtpu wants a younger C library than Linux in general.
-LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make locks"
-LINUX := --python-platform linux
-TPU := --python-platform x86_64-manylinux_2_31 --constraints requirements.lock
+# Without pip check: it has only those dependencies that tracing imports (requirements/tpu-trace.in).
+.venv-tpu-trace/installed: requirements/tpu-trace.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install $(LOCKED) --requirement $<
+	touch $@
+
+# If PYTHON is given, environments of another version are recreated.
+ifneq ($(origin PYTHON),file)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMPS := .venv/packages .venv-tpu-trace/installed .venv-tpu-compile/installed
+.PHONY: $(foreach stamp,$(STAMPS),$(if $(wildcard $(dir $(stamp))lib/python$(VERSION)),,$(stamp)))
+endif
+
+# Each lock serves Python 3.11 to 3.13, with one version of a package for all of them. All packages are resolved at once,
+# with preference for the versions that are locked; common.lock has what every installation needs, the others what is
+# installed in addition. uv writes the hashes of every file, which pip cannot.
+ALL := .venv/all.lock
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --custom-compile-command "make locks"
+LOCK_PART := $(LOCK) --constraints $(ALL)
+NOT_COMMON := $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements/common.lock)
 
 locks: .venv/installed
-	$(LOCK) $(LINUX) --all-extras --output-file requirements.lock pyproject.toml
-	$(LOCK) $(LINUX) --constraints requirements.lock --output-file requirements/build.lock requirements/build.in
-	$(LOCK) $(LINUX) --constraints requirements.lock --output-file requirements/cpu.lock pyproject.toml
-	$(LOCK) $(LINUX) --constraints requirements.lock --output-file requirements/gpu.lock pyproject.toml requirements/gpu.in
-	$(LOCK) $(TPU) --excludes requirements/tpu.excludes --output-file requirements/tpu.lock pyproject.toml requirements/tpu.in
-	$(LOCK) $(TPU) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
-	$(LOCK) $(TPU) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
+	cat requirements/common.lock requirements/cpu.lock requirements/development.lock > $(ALL)
+	$(LOCK) --all-extras --output-file $(ALL) pyproject.toml
+	$(LOCK_PART) --no-emit-package=tensorflow --output-file requirements/common.lock pyproject.toml
+	$(LOCK_PART) $(NOT_COMMON) --output-file requirements/cpu.lock pyproject.toml
+	$(LOCK_PART) $(NOT_COMMON) --output-file requirements/gpu.lock pyproject.toml requirements/gpu.in
+	$(LOCK_PART) $(NOT_COMMON) --output-file requirements/tpu.lock requirements/tpu.in
+	$(LOCK_PART) $(NOT_COMMON) --no-emit-package=tensorflow --all-extras --output-file requirements/development.lock pyproject.toml
+	$(LOCK_PART) --output-file requirements/build.lock requirements/build.in
+	$(LOCK_PART) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
+	$(LOCK_PART) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
 
 encoders/minilm: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@

@@ -53,5 +53,5 @@ def test_what_the_caller_makes_something_of_comes_through():
 def test_a_client_that_is_not_installed_is_named(monkeypatch):
     google_api.check_installed()
     monkeypatch.setattr(google_api, "CLIENTS", ("google-cloud-build", "google-cloud-no-such-thing"))
-    with pytest.raises(UsageError, match=r"Received: no google-cloud-no-such-thing\. Install it: pip install -r"):
+    with pytest.raises(UsageError, match=r"Received: no google-cloud-no-such-thing\. Install it: make environment"):
         google_api.check_installed()

@@ -76,7 +76,7 @@ except UsageError as refused:
 """
     _, out, error = outcome(code)
     assert out.startswith("--target=vertex needs google-cloud-aiplatform"), error
-    assert "pip install -r requirements.lock" in out
+    assert "make environment" in out
 
 
 REFUSALS = {

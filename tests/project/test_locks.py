@@ -10,10 +10,13 @@ from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PATHS = {path.stem: path for path in [ROOT / "requirements.lock", *(ROOT / "requirements").glob("*.lock")]}
+PATHS = {path.stem: path for path in (ROOT / "requirements").glob("*.lock")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# One loads beside TensorFlow, the other compiles for every TPU: they never meet in one environment.
-TWICE = {"libtpu"}
+# tpu.lock has the version that TensorFlow loads, tpu-compile.lock the one that compiles for every TPU.
+TWO_VERSIONS = {"libtpu"}
+PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
+# Packages of pure Python without a wheel: build.lock's packages build them.
+SOURCE_ONLY = ("promise", "seqeval")
 
 
 def entries(text: str) -> dict[str, tuple[str, set[str]]]:
@@ -23,12 +26,13 @@ def entries(text: str) -> dict[str, tuple[str, set[str]]]:
         if not entry.startswith("#"):
             pin = re.match(r"([a-z0-9-]+)==(\S+)", entry)
             assert pin, entry
+            assert pin[1] not in found  # one version for every Python
             found[pin[1]] = pin[2], set(re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry))
     return found
 
 
 LOCKS = {name: entries(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
-MAIN, CPU, GPU, TPU = (set(LOCKS[name]) for name in ("requirements", "cpu", "gpu", "tpu"))
+COMMON, CPU, GPU, TPU, DEVELOPMENT = (set(LOCKS[name]) for name in ("common", "cpu", "gpu", "tpu", "development"))
 
 
 def lines(name: str) -> list[Requirement]:
@@ -41,7 +45,7 @@ def lines(name: str) -> list[Requirement]:
 
 @pytest.mark.parametrize("name", sorted(LOCKS))
 def test_every_pin_has_its_sums(name):
-    assert len(LOCKS[name]) > 3
+    assert LOCKS[name]
     assert not [package for package, (_, sums) in LOCKS[name].items() if not sums]
 
 
@@ -50,51 +54,66 @@ def test_a_package_has_the_same_version_in_every_lock():
     for lock in LOCKS.values():
         for package, (version, _) in lock.items():
             versions.setdefault(package, set()).add(version)
-    assert {package for package, seen in versions.items() if len(seen) > 1} == TWICE
+    assert {package for package, seen in versions.items() if len(seen) > 1} == TWO_VERSIONS
 
 
-def test_the_lean_locks_are_the_main_one_without_what_only_developers_and_submitters_need():
-    assert CPU < MAIN
-    extras = [Requirement(line).name for lines in PROJECT["optional-dependencies"].values() for line in lines]
-    needed = {"cryptography"}  # by what a job needs, too
-    assert CPU & {canonicalize_name(name) for name in extras} <= needed
+def test_what_is_installed_together_is_locked_once():
+    for added in (CPU, GPU, TPU, DEVELOPMENT, CPU | DEVELOPMENT):
+        assert not COMMON & added
+    assert not CPU & DEVELOPMENT
 
 
-def test_a_gpu_s_lock_adds_nvidia_s_libraries_and_nothing_else():
-    assert CPU < GPU
-    assert {"nvidia-cudnn-cu12", "nvidia-nccl-cu12", "nvidia-cuda-nvcc-cu12"} <= GPU - CPU
-    assert all(name.startswith("nvidia-") for name in GPU - CPU)
-
-
-def test_a_tpu_s_lock_has_its_tensorflow_in_the_place_of_the_other():
-    assert ({"tensorflow"}, {"tensorflow-tpu", "libtpu"}) == (CPU - TPU, TPU - CPU)
-    assert LOCKS["tpu"]["libtpu"][0] in ("0.0.14", "0.0.24")  # those that TensorFlow 2.20 was seen to load
+def test_each_device_has_its_tensorflow():
+    assert {"tensorflow"} == CPU
+    assert {"nvidia-cudnn-cu12", "nvidia-nccl-cu12", "nvidia-cuda-nvcc-cu12"} <= GPU
+    assert {name for name in GPU if not name.startswith("nvidia-")} == {"tensorflow"}
+    assert {"tensorflow-tpu", "libtpu"} == TPU
+    assert LOCKS["tpu"]["libtpu"][0] in ("0.0.14", "0.0.24")  # TensorFlow 2.20 loads these
     assert "libtpu" not in LOCKS["tpu-trace"]  # it would look for a TPU
 
 
 @pytest.mark.parametrize(
-    ("lock", "made_from"),
+    ("names", "made_from"),
     [
-        ("requirements", [line for extra in PROJECT["optional-dependencies"].values() for line in extra]),
-        *((name, PROJECT["dependencies"]) for name in ("requirements", "cpu", "gpu")),
-        ("tpu", [line for line in PROJECT["dependencies"] if not line.startswith("tensorflow==")]),
-        *((path.stem, map(str, lines(path.name))) for path in (ROOT / "requirements").glob("*.in")),
+        (("common", "cpu"), PROJECT["dependencies"]),
+        (("common", "gpu"), PROJECT["dependencies"]),
+        (("common", "tpu"), [line for line in PROJECT["dependencies"] if not line.startswith("tensorflow==")]),
+        (("common", "development"), [line for extra in PROJECT["optional-dependencies"].values() for line in extra]),
+        *(((path.stem,), map(str, lines(path.name))) for path in (ROOT / "requirements").glob("*.in")),
     ],
 )
-def test_a_lock_holds_what_it_is_made_from(lock, made_from):
+def test_locks_hold_what_they_are_made_from(names, made_from):
+    locked = {package: version for name in names for package, (version, _) in LOCKS[name].items()}
     for requirement in map(Requirement, made_from):
-        version, _ = LOCKS[lock][canonicalize_name(requirement.name)]
-        assert requirement.specifier.contains(version), requirement
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
 
 
-@pytest.mark.parametrize(
-    "name", ["requirements", "build", "gpu", "tpu", "tpu-compile"]
-)  # the others are parts of these
+def pins(name: str) -> list[str]:
+    """A lock's lines without the hashes: each package's version and marker."""
+    return re.findall(r"^[a-z0-9-]+==.*(?= \\$)", PATHS[name].read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def uv(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [f"{sysconfig.get_path('scripts')}/uv", "pip", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+# The packages of tpu-trace.lock are those of common.lock and tpu.lock.
+@pytest.mark.parametrize("name", sorted(set(LOCKS) - {"tpu-trace"}))
 def test_the_sums_are_those_of_the_registry(name):
-    pins = "\n".join(f"{package}=={version}" for package, (version, _) in LOCKS[name].items())
-    command = [f"{sysconfig.get_path('scripts')}/uv", "pip", "compile", "--quiet", "--no-deps", "--generate-hashes"]
-    options = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_36", "--no-annotate", "--no-header", "-"]
-    done = subprocess.run([*command, *options], input=pins, capture_output=True, text=True, timeout=120)
+    options = ["--quiet", "--no-deps", "--generate-hashes", "--universal", "--no-annotate", "--no-header", "-"]
+    done = uv("compile", *options, input="\n".join(pins(name)))
     assert done.returncode == 0, done.stderr
-    theirs = entries(done.stdout)
-    assert not [package for package, (_, sums) in LOCKS[name].items() if not sums <= theirs[package][1]]
+    registry = entries(done.stdout)
+    assert not [package for package, (_, sums) in LOCKS[name].items() if not sums <= registry[package][1]]
+
+
+@pytest.mark.parametrize("version", PYTHON_VERSIONS)
+@pytest.mark.parametrize("name", sorted(LOCKS))
+def test_every_package_has_a_wheel_for_each_python(name, version, tmp_path):
+    """On Linux on x86-64, with a C library as old as the newest that a package here requires."""
+    with_wheels = [pin for pin in pins(name) if pin.split("==")[0] not in SOURCE_ONLY]
+    target = ["--target", str(tmp_path), "--python-version", version, "--python-platform", "x86_64-manylinux_2_31"]
+    options = ["--dry-run", "--no-deps", "--only-binary=:all:", "--requirement", "-"]
+    done = uv("install", *target, *options, input="\n".join(with_wheels))
+    assert done.returncode == 0, done.stderr

@@ -47,8 +47,7 @@ def check_installed() -> None:
     missing = [name for name in CLIENTS if installed_version(name) is None]
     if missing:
         raise UsageError(
-            f"hubtune's extra `cloud` is required. Received: no {', '.join(missing)}. Install it: pip install -r "
-            "requirements.lock"
+            f"hubtune's extra `cloud` is required. Received: no {', '.join(missing)}. Install it: make environment."
         )
 
 

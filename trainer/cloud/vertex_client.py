@@ -72,7 +72,7 @@ def needed() -> Iterator[None]:
     except ImportError as error:
         raise UsageError(
             "--target=vertex needs google-cloud-aiplatform and google-cloud-logging, hubtune's extra `cloud`. "
-            f"Received: {error}. Install them: pip install -r requirements.lock."
+            f"Received: {error}. Install them: make environment."
         ) from None
 
 

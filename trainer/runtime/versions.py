@@ -7,7 +7,7 @@ import sys
 from trainer import errors
 from trainer.storage import retries
 
-# The newest line that all of them share; requirements.lock pins the exact releases.
+# The newest line that all of them share; requirements/ pins the exact releases.
 REQUIRED_VERSIONS = {
     "tensorflow": "2.20",
     "tensorflow-text": "2.20",
@@ -60,4 +60,4 @@ def check_installation() -> None:
     """Raises ValueError, with every problem, unless TensorFlow and its companions are the ones this was built for."""
     found = find_problems()
     if found:
-        raise ValueError("\n".join([*found, "Install the set that was tested: pip install -r requirements.lock"]))
+        raise ValueError("\n".join([*found, "Install the set that was tested: make environment."]))
