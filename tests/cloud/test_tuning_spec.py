@@ -169,7 +169,9 @@ def test_every_error_of_a_study_is_reported_at_once(study):
         "trials",
     }
     assert received["parameters.optimizer.learning_rate.min"] == "'low'"
-    assert "valid" not in {problem.required for problem in raised.value.problems}  # Every type of error is described.
+    assert "be valid" not in {
+        problem.required for problem in raised.value.problems
+    }  # Every type of error is described.
 
 
 def test_every_error_of_a_tuning_job_is_reported_at_once(study, build_request):
