@@ -6,6 +6,7 @@ import sys
 import time
 
 import grpc
+import pytest
 from fakes import grpc_services
 from fakes.grpc_services import Refusal
 from fakes.vertex_jobs import HOSTS, NAME, job_in_state, log_answer, log_entry, methods
@@ -99,22 +100,28 @@ except UserError as refused:
     assert len(server.requests("GetCustomJob")) > 2
 
 
-def test_ctrl_c_stops_following_and_not_the_job(simulator):
+@pytest.fixture
+def interruptible_children():
+    """A process in the background ignores SIGINT, and so do its children: those of this test must not."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_ctrl_c_stops_following_and_not_the_job(simulator, interruptible_children):
+    running = methods([job_in_state("RUNNING")], log_answer([[]]))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with (
-        grpc_services.serving(simulator, HOSTS, methods([job_in_state("RUNNING")], log_answer([[]]))) as server,
-        subprocess.Popen(
-            [sys.executable, *ARGUMENTS],
-            cwd=ROOT,
-            env=simulator.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process,
+        grpc_services.serving(simulator, HOSTS, running) as server,
+        subprocess.Popen([sys.executable, *ARGUMENTS], cwd=ROOT, env=simulator.environment(), **pipes) as process,
     ):
-        until = time.monotonic() + 60
-        while len(server.requests("GetCustomJob")) < 2 and time.monotonic() < until:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=30)
+        try:
+            deadline = time.monotonic() + 60
+            while len(server.requests("GetCustomJob")) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, out) == (75, "")
     assert f"To follow it: python scripts/submit.py --follow_job={NAME}" in error
