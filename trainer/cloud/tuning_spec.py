@@ -17,7 +17,7 @@ from pydantic import Field
 from trainer.cloud import job_spec, machine_types
 from trainer.cloud.job_request import JobRequest
 from trainer.config import loading, schema, yaml_file
-from trainer.config.schema import Integer, Number, Positive
+from trainer.config.schema import Integer, Number, PositiveInteger
 from trainer.data import tasks
 from trainer.errors import Problem, UsageError
 from trainer.runtime import trial
@@ -73,11 +73,11 @@ Parameter = Double | Whole | Discrete | Categorical
 class Study:
     __pydantic_config__ = _STRICT
     metric: str  # What the trainer reports: validation/accuracy or validation/pearson.
-    max_trials: Positive
+    max_trials: PositiveInteger
     # By key of the configuration.
     parameters: Annotated[dict[str, Annotated[Parameter, Field(discriminator="type")]], Field(min_length=1)]
     goal: Literal["maximize"] = "maximize"  # Higher is better for every metric that the trainer reports.
-    parallel_trials: Positive = 1
+    parallel_trials: PositiveInteger = 1
     max_failed_trials: Annotated[Integer, Field(ge=0)] = 0  # So many end the job. With 0 the service decides.
     algorithm: Literal["bayesian", "grid", "random"] = "bayesian"
     # Both give the same result: the trainer reports the best value so far.
@@ -105,7 +105,6 @@ _REQUIRED = {
     "unexpected_keyword_argument": "be left out: it is not a key of a study",
     "union_tag_invalid": "have a type of {expected_tags}",
     "union_tag_not_found": "have a type",
-    "value_error": "be {error}",
 }
 
 

@@ -1,27 +1,58 @@
-"""What a run is: frozen dataclasses; defaults < YAML preset < flags; every error at once.
-
-`load` is the way in, `dump` the way out: a run writes its resolved configuration beside its results.
-"""
+"""Defaults < YAML preset < flags become one Config, with every error at once; and what is compared between two."""
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pydantic
 import yaml
 
 from trainer.config import schema, yaml_file
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError
 
 _ADAPTER = pydantic.TypeAdapter(schema.Config)
 
+# What a value must be, by pydantic's type of error: https://docs.pydantic.dev/latest/errors/validation_errors/
+_REQUIRED = {
+    "bool_parsing": "be true or false",
+    "bool_type": "be true or false",
+    "dataclass_type": "be a section of keys",
+    "finite_number": "be a finite number",
+    "float_parsing": "be a number",
+    "float_type": "be a number",
+    "greater_than": "be greater than {gt}",
+    "greater_than_equal": "be at least {ge}",
+    "int_from_float": "be an integer",
+    "int_parsing": "be an integer",
+    "int_parsing_size": "be an integer of fewer digits",
+    "int_type": "be an integer",
+    "less_than": "be less than {lt}",
+    "literal_error": "be {expected}",
+    "string_type": "be a string",
+}
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
-def _nearest(key: str) -> str:
-    # A right name in the wrong section is the likelier slip than a wrong name in the right one.
-    near = [k for k in schema.KEYS if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    near = near or difflib.get_close_matches(key, schema.KEYS, n=1, cutoff=0.5)
-    return f"; the nearest is {near[0]}" if near else f"; there are {', '.join(schema.KEYS)}"
+
+def _unknown_key(key: str) -> Problem:
+    # The right name in the wrong section is more likely than a misspelled name in the right one.
+    nearest = [known for known in schema.KEYS if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    nearest = nearest or difflib.get_close_matches(key, schema.KEYS, n=1, cutoff=0.5)
+    advice = f"The nearest is {nearest[0]}." if nearest else f"The keys are {', '.join(schema.KEYS)}."
+    return Problem(key, "be a key of the configuration", key, advice)
+
+
+def problems_of(invalid: pydantic.ValidationError) -> Iterator[Problem]:
+    """What pydantic found, as problems. `invalid` is of a tree of sections whose leaves are keys."""
+    for error in invalid.errors():
+        key = ".".join(map(str, error["loc"]))
+        if error["type"] not in _UNKNOWN_KEY:
+            required = _REQUIRED.get(error["type"], "be valid").format_map(error.get("ctx", {}))
+            yield Problem(key, required, repr(error["input"]), f"Change it with --{key}=...")
+        elif isinstance(error["input"], Mapping):
+            yield from (_unknown_key(f"{key}.{name}") for name, _ in schema.flatten(error["input"]))
+        else:
+            yield _unknown_key(key)
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -34,91 +65,63 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[name] = value
 
 
-def validate(tree: Mapping[str, Any]) -> schema.Config:
-    """The Config that a tree of plain values stands for. Raises UsageError with every error in it."""
-    errors = []
-    tree = {key: value for key, value in tree.items() if value is not None}  # an empty section sets nothing
-    try:
-        config = _ADAPTER.validate_python(tree)
-    except pydantic.ValidationError as invalid:
-        for error in invalid.errors():
-            key = ".".join(
-                str(part) for part in error["loc"] if not str(part).startswith(("function-", "float", "int"))
-            )
-            if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-                section = error["input"] if isinstance(error["input"], Mapping) else None
-                unknown = [f"{key}.{name}" for name, _ in schema.flatten(section)] if section else [key]
-                errors += [f"{k}: a known key was required{_nearest(k)}. Received: {k}." for k in unknown]
-            else:
-                wanted = (
-                    error["msg"].removeprefix("Input should be ").removeprefix("Value error, ").split(", unable")[0]
-                )
-                errors.append(
-                    f"{key}: {wanted} was required. Received: {error['input']!r}. Change it with --set {key}=..."
-                )
-    training = tree.get("training")
-    if isinstance(training, dict) and training.get("epochs") and training.get("steps"):
-        both = f"{training['epochs']} and {training['steps']}"
-        errors.append(f"training.epochs or training.steps was required, not both. Received: {both}.")
-    if not errors:
-        return config
-    raise UsageError("\n".join(["the configuration has errors:", *dict.fromkeys(errors)]))
+def _parse(overrides: Iterable[str], problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """ "section.key=value" -> ("section.key", "value")."""
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals and key:
+            yield key.strip(), value
+        else:
+            problems.append(Problem("--set", "be section.key=value", repr(override)))
 
 
 def load_config(
-    path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, str | None] | None = None
 ) -> schema.Config:
-    """Defaults < the YAML file at `path` < `overrides` ("section.key=value") < `flags` that are not None.
+    """Defaults < the YAML file at `path` < `overrides` ("section.key=value") < `flags` (key -> value, or None).
 
-    Values are coerced by their field's type (so that YAML's string `2e-5` is a number, and `off` is
-    no boolean where a word is wanted). Raises UsageError with every error, and the nearest valid
-    key for an unknown one.
+    Values are coerced by the type of their key, so that YAML's string `2e-5` is a number, and `off` is no boolean
+    where a word is required. An override `none`, `null` or empty unsets a key that is not a string. Raises UsageError
+    with every problem, and the nearest known key for an unknown one.
     """
+    problems: list[Problem] = []
     tree = yaml_file.read_yaml(path) if path else {}
-    keys = {override.partition("=")[0].strip() for override in overrides}
+    settings = {**dict(_parse(overrides, problems)), **{k: v for k, v in (flags or {}).items() if v is not None}}
     for key, rival in (("training.steps", "training.epochs"), ("training.epochs", "training.steps")):
-        if key in keys and rival not in keys and isinstance(tree.get("training"), dict):
-            _set(tree, rival, None)  # the one that was asked for replaces the preset's other
-    malformed = []
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            malformed.append(f"--set takes section.key=value. Received: {override!r}.")
-        else:
-            unset = value.strip() in ("null", "none", "") and not isinstance(schema.DEFAULTS.get(key.strip()), str)
-            _set(tree, key.strip(), None if unset else value.strip())
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _set(tree, key, value)
+        if key in settings and rival not in settings and isinstance(tree.get("training"), dict):
+            _set(tree, rival, None)  # The one that was asked for replaces the preset's other.
+    for key, value in settings.items():
+        unset = value.strip() in ("null", "none", "") and not isinstance(schema.DEFAULTS.get(key), str)
+        _set(tree, key, None if unset else value.strip())
+    tree = {key: value for key, value in tree.items() if value is not None}  # An empty section sets nothing.
+    training = tree.get("training")
+    if isinstance(training, dict) and training.get("epochs") and training.get("steps"):
+        both = f"{training['epochs']} and {training['steps']}"
+        problems.append(Problem("training.epochs or training.steps", "be set, not both", both, "Leave out one."))
     try:
-        config = validate(tree)
-    except UsageError as error:
-        raise UsageError("\n".join([str(error), *malformed])) from None
-    if malformed:
-        raise UsageError("\n".join(malformed))
+        config = _ADAPTER.validate_python(tree)
+    except pydantic.ValidationError as invalid:
+        raise UsageError(*problems_of(invalid), *problems) from None
+    if problems:
+        raise UsageError(*problems)
     return config
 
 
 def dump_config(config: schema.Config) -> str:
-    """The configuration as YAML; `load` gives it back."""
+    """The configuration as YAML. `load_config` reads it back."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 
 def find_differences(old: schema.Config, new: schema.Config) -> list[str]:
-    """Keys that may not differ between a run and its resumption, but do: "key: old there, new here"."""
-    before, after = dict(schema.flatten(dataclasses.asdict(old))), dict(schema.flatten(dataclasses.asdict(new)))
-    return [
-        f"{key}: {before[key]} there, {after[key]} here"
-        for key in schema.KEYS
-        if before[key] != after[key] and not key.startswith(schema.NOT_FINGERPRINTED)
-    ]
+    """What differs between a run's configuration and a new one that may not: "key: old in the run, new here"."""
+    before, after = schema.fingerprinted(old), schema.fingerprinted(new)
+    return [f"{key}: {before[key]} in the run, {after[key]} here" for key in before if before[key] != after[key]]
 
 
 def check_replicas(config: schema.Config, replicas: int, examples: int | None = None) -> None:
-    """Raises UsageError if some replica would never have an example; `examples` is the size of train, where known."""
-    for what, count in (("data.batch_size", config.data.batch_size), ("the training examples", examples)):
+    """Raises UsageError if some replica would never have an example. `examples` is the training split's size."""
+    counts = {"data.batch_size": config.data.batch_size, "The number of training examples": examples}
+    for setting, count in counts.items():
         if count is not None and count < replicas:
-            raise UsageError(
-                f"{what} must be at least as many as the replicas, {replicas}. Received: {count}. "
-                "Raise data.batch_size with --set, or use fewer devices."
-            )
+            required = f"be at least the number of replicas, {replicas}"
+            raise UsageError(Problem(setting, required, str(count), "Raise --data.batch_size, or use fewer devices."))

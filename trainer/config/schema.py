@@ -1,105 +1,140 @@
 """What a configuration holds: frozen dataclasses with types, defaults and documentation for each key."""
 
 import dataclasses
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
-CONFIG_FILE = "config.yaml"  # in a model_dir
+CONFIG_FILE = "config.yaml"  # In a model_dir.
+DEFAULT_EPOCHS = 3.0
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
 
-def _no_boolean(wanted: str) -> pydantic.BeforeValidator:
-    """YAML reads `on` as true, and pydantic true as 1."""
+def _refuse_boolean(error_type: Literal["int_type", "float_type"]) -> BeforeValidator:
+    """YAML reads `on` as true, and pydantic reads true as 1."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool):
-            raise ValueError(wanted)
+            raise PydanticKnownError(error_type)
         return value
 
-    return pydantic.BeforeValidator(check)
+    return BeforeValidator(check)
 
 
-def _integral(value: Any) -> Any:
-    """The discrete values of a tuning job are floats: it may write a whole one as 16.0, or as 1e+06."""
+def _read_integral(value: Any) -> Any:
+    """A tuning job's discrete values are floats: it may write an integer as 16.0, or as 1e+06."""
     try:
-        written = isinstance(value, str) and not value.strip().lstrip("+-").isdecimal()
-        return int(float(value)) if written and float(value).is_integer() else value
+        is_float = isinstance(value, str) and not value.strip().lstrip("+-").isdecimal()
+        return int(float(value)) if is_float and float(value).is_integer() else value
     except ValueError:
         return value
 
 
-Integer = Annotated[int, _no_boolean("a valid integer"), pydantic.BeforeValidator(_integral)]
-
-Number = Annotated[float, _no_boolean("a valid number"), Field(allow_inf_nan=False)]
-
-Positive = Annotated[Integer, Field(gt=0)]
-
+Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
+Number = Annotated[float, _refuse_boolean("float_type"), Field(allow_inf_nan=False)]
+PositiveInteger = Annotated[Integer, Field(gt=0)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
+
+
+def _doc(description: str) -> FieldInfo:
+    """The documentation of a key, which --help and docs/configuration.md show."""
+    info: FieldInfo = Field(description=description)
+    return info
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     __pydantic_config__ = _STRICT
-    seq_length: Annotated[Integer, Field(ge=3)] = (
-        128  # tokens of an example, special ones included; longer texts are cut
-    )
-    truncation: Literal["head", "tail", "head_tail"] = "head"  # which end of a longer text is kept
-    batch_size: Positive = 32  # global: over all replicas
-    group_by_length: bool = True  # batches of texts of similar length: less padding
-    pad_multiple: Positive = 16  # a batch is padded to its longest text, rounded up to a multiple of this
-    shuffle_examples: Positive = 1 << 18  # shuffled together, and held in memory
+    seq_length: Annotated[
+        Integer, Field(ge=3), _doc("Tokens of an example, special tokens included. Longer texts are truncated.")
+    ] = 128
+    truncation: Annotated[
+        Literal["head", "tail", "head_tail"], _doc("Which part of a longer text is kept: its start, its end, or both.")
+    ] = "head"
+    batch_size: Annotated[PositiveInteger, _doc("Examples of a step, over all replicas.")] = 32
+    group_by_length: Annotated[bool, _doc("Makes batches of texts of similar length, which need less padding.")] = True
+    pad_multiple: Annotated[
+        PositiveInteger, _doc("A batch is padded to its longest text, rounded up to a multiple of this many tokens.")
+    ] = 16
+    shuffle_examples: Annotated[
+        PositiveInteger, _doc("Examples that are shuffled together. They are held in memory.")
+    ] = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     __pydantic_config__ = _STRICT
-    epochs: Annotated[Number, Field(gt=0)] | None = None  # 3 if steps is not set either
-    steps: Positive | None = None
-    accumulation_steps: Positive = 1  # parts that a replica computes its share of a batch in: less memory, same result
-    log_every: Positive = 20
-    save_every: Positive = 500
-    eval_every: Positive | None = None  # steps; once an epoch if not set
-    keep_checkpoints: Annotated[Integer, Field(ge=3)] = 3
-    background_saves: bool | None = None  # write checkpoints beside the training; not set: on a GPU or a TPU
+    epochs: Annotated[
+        PositiveNumber | None, _doc(f"Passes over the training split. {DEFAULT_EPOCHS:g} if training.steps is unset.")
+    ] = None
+    steps: Annotated[PositiveInteger | None, _doc("Steps of the optimizer, in the place of training.epochs.")] = None
+    accumulation_steps: Annotated[
+        PositiveInteger,
+        _doc("Micro-batches that a replica computes its share of a batch in. More take less memory, same result."),
+    ] = 1
+    log_every: Annotated[PositiveInteger, _doc("Steps between two train lines of metrics.jsonl.")] = 20
+    save_every: Annotated[PositiveInteger, _doc("Steps between two checkpoints.")] = 500
+    eval_every: Annotated[
+        PositiveInteger | None, _doc("Steps between two evaluations on validation. An epoch if unset.")
+    ] = None
+    keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
+    background_saves: Annotated[
+        bool | None, _doc("Writes checkpoints while training continues. If unset: on a GPU or a TPU only.")
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     __pydantic_config__ = _STRICT
-    learning_rate: Annotated[Number, Field(gt=0)] = 1e-4  # where the decay begins; warm-up rises to meet it
-    warmup_fraction: Fraction = 0.1  # of the steps
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
-    clip_norm: Annotated[Number, Field(gt=0)] = 1.0  # of all gradients together
+    learning_rate: Annotated[
+        PositiveNumber, _doc("The learning rate that the linear decay starts from. Warm-up rises to meet it.")
+    ] = 1e-4
+    warmup_fraction: Annotated[Fraction, _doc("The share of the steps in which the learning rate rises from 0.")] = 0.1
+    weight_decay: Annotated[Number, Field(ge=0), _doc("AdamW's weight decay. Biases and layer norms have none.")] = 0.01
+    clip_norm: Annotated[
+        PositiveNumber, _doc("The largest norm of all gradients together. Larger ones are scaled.")
+    ] = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     __pydantic_config__ = _STRICT
-    dropout: Fraction | None = None  # one rate for head and encoder; not set: the encoder's own, 0.1 in the head
+    dropout: Annotated[
+        Fraction | None,
+        _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LoggingConfig:
     __pydantic_config__ = _STRICT
-    tensorboard: bool = True
-    progress: bool = True  # a progress bar on standard error
+    tensorboard: Annotated[bool, _doc("Writes TensorBoard's events.")] = True
+    progress: Annotated[bool, _doc("Shows a progress bar on standard error.")] = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     __pydantic_config__ = _STRICT
-    task: str | None = None  # refused if the data set's is another
-    encoder: str = "minilm"
-    preprocess: str = ""  # the encoder's preprocessor, where none goes with it
-    seed: Annotated[Integer, Field(ge=0, lt=1 << 31)] = 0
-    precision: Literal["float32", "bfloat16", "auto"] = (
-        "float32"  # of the training steps; evaluation and export are float32
-    )
-    data_dir: str = ""
+    task: Annotated[str | None, _doc("The data set's name. Another than the data set's own is refused.")] = None
+    encoder: Annotated[str, _doc("The encoder: a name, a Hub or Kaggle URL, or a folder.")] = "minilm"
+    preprocess: Annotated[
+        str, _doc("The encoder's preprocessor, a URL or a folder, if the encoder does not come with one.")
+    ] = ""
+    seed: Annotated[
+        Integer, Field(ge=0, lt=1 << 31), _doc("Decides the order of batches, dropout and the head's first weights.")
+    ] = 0
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        _doc("The type that training steps compute in. Evaluation and export compute in float32."),
+    ] = "float32"
+    data_dir: Annotated[str, _doc("The folder of a prepared data set.")] = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -107,11 +142,8 @@ class Config:
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
 
 
-# What may differ between a run and its resumption: paths and logging. The encoder and the data are
-# compared by their content.
+# What may differ between a run and its resumption. The encoder and the data are compared by their content.
 NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "logging.")
-
-DEFAULT_EPOCHS = 3.0
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -123,6 +155,23 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-DEFAULTS = dict(flatten(dataclasses.asdict(Config())))
+def fingerprinted(config: Config) -> dict[str, Any]:
+    """The keys that must not differ between a run and its resumption, with their values."""
+    keys = flatten(dataclasses.asdict(config))
+    return {key: value for key, value in keys if not key.startswith(NOT_FINGERPRINTED)}
 
+
+DEFAULTS = dict(flatten(dataclasses.asdict(Config())))
 KEYS = tuple(DEFAULTS)
+
+
+def _descriptions(section: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, hint in typing.get_type_hints(section, include_extras=True).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _descriptions(typing.cast(type, hint), f"{prefix}{name}.")
+        else:
+            infos = [extra for extra in typing.get_args(hint) if isinstance(extra, FieldInfo) and extra.description]
+            yield f"{prefix}{name}", str(infos[-1].description)
+
+
+DESCRIPTIONS = dict(_descriptions(Config))

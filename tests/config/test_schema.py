@@ -1,0 +1,27 @@
+import dataclasses
+
+from trainer.config import schema
+
+
+def test_every_key_has_a_description_of_complete_sentences():
+    assert tuple(schema.DESCRIPTIONS) == schema.KEYS
+    for key, description in schema.DESCRIPTIONS.items():
+        assert description[0].isupper(), key
+        assert description.endswith("."), key
+
+
+def test_flatten_joins_sections_and_keys():
+    assert dict(schema.flatten({"a": {"b": {"c": 1}}, "d": 2})) == {"a.b.c": 1, "d": 2}
+
+
+def test_paths_and_logging_are_not_fingerprinted():
+    keys = schema.fingerprinted(schema.Config())
+    assert {"seed", "data.seq_length", "optimizer.learning_rate"} < keys.keys()
+    assert set(schema.KEYS) - keys.keys() == {
+        *("data_dir", "encoder", "preprocess", "logging.tensorboard", "logging.progress")
+    }
+
+
+def test_a_default_is_the_field_s_own():
+    assert schema.DEFAULTS["data.batch_size"] == 32
+    assert dict(schema.flatten(dataclasses.asdict(schema.Config()))) == schema.DEFAULTS
