@@ -41,6 +41,7 @@ from trainer.config import loading
 from trainer.errors import UsageError
 from trainer.runtime import app, versions
 from trainer.storage import fs, gcs, preflight
+from trainer.storage.preflight import PathUse
 
 TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
 CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
@@ -113,12 +114,14 @@ def read_order() -> Order:
 def look(order: Order) -> None:
     """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
     config = order.config
-    paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
-    paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
-    once = {
-        gcs.split_path(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
-    }  # the last: it writes
-    preflight.check_paths({flag: paths[flag] for flag in once.values()}, order.region)
+    uses = [
+        PathUse("--data_dir", config.data_dir),
+        PathUse("--encoder", config.encoder),
+        PathUse("--base_output_directory" if BASE.value else "--bucket", order.base_output_directory, writes=True),
+    ]
+    # Each bucket once, for the last use of it, which writes.
+    by_bucket = {gcs.split_path(use.path or "")[0]: use for use in preflight.in_buckets(uses)}
+    preflight.check_paths(list(by_bucket.values()), order.region)
     manifest = fs.join(config.data_dir, "dataset.json")
     if not fs.exists(manifest):
         raise UsageError(
@@ -230,7 +233,7 @@ def serve() -> int:
     if DRY_RUN.value:
         print(yaml.safe_dump_all(wanted, sort_keys=False, allow_unicode=True, width=1000), end="")
         return errors.EXIT_DONE
-    preflight.check_paths({"model": (model, True)}, REGION.value)
+    preflight.check_paths([PathUse("--model", model, writes=True)], REGION.value)
     endpoints.check(model)
     for request in wanted:
         endpoints.message(request)  # what is wrong with one, or missing here, is said before anything is written

@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 import sklearn.metrics
-from helpers import python
-from test_rendezvous import free_addresses
+from helpers import free_addresses, python
 
 from trainer.evals import baseline
 from trainer.storage import fs

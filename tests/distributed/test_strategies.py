@@ -6,8 +6,7 @@ import signal
 
 import pytest
 import tensorflow as tf
-from helpers import python, start
-from test_rendezvous import free_addresses
+from helpers import free_addresses, python, start
 
 from trainer.distributed import strategies
 from trainer.distributed.rendezvous import Cluster

@@ -5,8 +5,7 @@ import os
 import time
 
 import pytest
-from helpers import python
-from test_rendezvous import free_addresses
+from helpers import free_addresses, python
 
 from trainer.distributed import tpu_probe
 

@@ -126,7 +126,7 @@ with concurrent.futures.ThreadPoolExecutor(len(numbers)) as threads:
 @pytest.fixture(scope="module")
 def readings(simulator_process):
     """Of each row what reading came to, its seconds, and whether it met its fault; at once, as giving up takes long."""
-    simulator_process.ask("wipe", {})
+    simulator_process.control("wipe", {})
     simulator_process.bucket("bucket")
     count = str(len(READING))
     python(simulator_process, 'for n in range(int(sys.argv[1])): fs.write_text(f"gs://bucket/{n}", "abcdefgh")', count)
