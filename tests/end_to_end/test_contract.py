@@ -23,8 +23,7 @@ from fakes.grpc_services import Method
 from fakes.vertex_replicas import Replica
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
-from helpers import ROOT
-from test_rendezvous import free_addresses
+from helpers import ROOT, free_addresses
 
 KEYS = (
     *("training.steps=8", "training.log_every=4", "training.save_every=4", "training.eval_every=4"),
@@ -77,7 +76,7 @@ print(json.dumps({name: gcs.read(f"{base}/{name}").decode() if ".json" in name e
 
 @pytest.fixture(scope="module")
 def cloud(simulator_process, tiny, prepared, tmp_path_factory) -> Iterator[Cloud]:
-    simulator_process.ask("wipe", {})
+    simulator_process.control("wipe", {})
     simulator_process.bucket("bucket")
     cloud = Cloud(simulator_process, tmp_path_factory.mktemp("machine"))
     copies = "; ".join(

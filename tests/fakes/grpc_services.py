@@ -112,9 +112,9 @@ def serving(simulator: gcs.Simulator, hosts: Sequence[str], methods: Mapping[str
     server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[service])
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem[:key_end], pem[key_end:])]))
     server.start()
-    simulator.ask("tunnels", dict.fromkeys(hosts, port))
+    simulator.control("tunnels", dict.fromkeys(hosts, port))
     try:
         yield service
     finally:
-        simulator.ask("tunnels", {})
+        simulator.control("tunnels", {})
         server.stop(0).wait()

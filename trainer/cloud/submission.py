@@ -17,6 +17,7 @@ from trainer.cloud.tuning_spec import Study
 from trainer.config import loading
 from trainer.errors import EXIT_DONE, EXIT_FAILED, Problem, UsageError, UserError
 from trainer.storage import fs, gcs, preflight
+from trainer.storage.preflight import PathUse
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,14 +71,14 @@ def submit_to_ai_platform(request: JobRequest, *, dry_run: bool, stream_logs: bo
 def check_buckets(request: JobRequest, study: Study | None) -> None:
     """Raises UsageError unless the buckets hold what the job reads, and allow what it writes."""
     config, base = request.config, request.base_output_directory
-    paths = {
-        "data_dir": (config.data_dir, False),
-        "encoder": (config.encoder, False),
-        "base_output_directory": (base, True),
-    }
-    # One check of each bucket. The last of its paths decides: that is the one that is written.
-    flag_of_bucket = {gcs.split_path(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()}
-    preflight.check_paths({flag: paths[flag] for flag in flag_of_bucket.values()}, request.region)
+    uses = [
+        PathUse("--data_dir", config.data_dir),
+        PathUse("--encoder", config.encoder),
+        PathUse("--base_output_directory", base, writes=True),
+    ]
+    # One check of each bucket, for the last use of it: that is the one that writes.
+    use_of_bucket = {gcs.split_path(use.path or "")[0]: use for use in preflight.in_buckets(uses)}
+    preflight.check_paths(list(use_of_bucket.values()), request.region)
     manifest = fs.join(config.data_dir, "dataset.json")
     if not fs.exists(manifest):
         received = f"{config.data_dir}, which has no dataset.json"
@@ -110,7 +111,7 @@ def serve(requests: Sequence[endpoints.Request], model: str, region: str, *, dry
         print_yaml(*requests)
         return EXIT_DONE
     google_api.check_installed()
-    preflight.check_paths({"model": (model, True)}, region)
+    preflight.check_paths([PathUse("--model", model, writes=True)], region)
     for request in requests:
         endpoints.parse_request(request)  # Raises before anything is written.
     endpoints.copy_for_serving(model)
