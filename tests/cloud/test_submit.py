@@ -93,11 +93,8 @@ def test_nothing_is_submitted_without_enough_data(simulator, write_job_inputs):
     assert "--data_dir must hold" in empty.stderr
     assert "is in europe-west4, the accelerator in us-central1" in empty.stderr
     assert missing.returncode == 2
-    assert (
-        missing.stderr.count("The bucket of gs://missing/runs/")
-        == missing.stderr.count("error: --base_output_directory")
-        == 1
-    )
+    assert "gs://missing/runs/" in missing.stderr
+    assert missing.stderr.count("error: --base_output_directory") == 1
     assert "Received: 3." in few.stderr
 
 
