@@ -53,20 +53,20 @@ def assert_described(value, schema: dict) -> None:
 def training_input(command: list[str]) -> dict:
     """What gcloud would send for the command."""
     at = command.index("--")
-    found: dict = {"args": command[at + 1 :]}
+    fields: dict = {"args": command[at + 1 :]}
     for flag in command[6:at]:
         name, value = flag.removeprefix("--").split("=", 1)
         if name in FIELDS:
-            found[FIELDS[name]] = {"scale-tier": value.upper(), "use-chief-in-tf-config": value == "true"}.get(
+            fields[FIELDS[name]] = {"scale-tier": value.upper(), "use-chief-in-tf-config": value == "true"}.get(
                 name, value
             )
         elif name.endswith("-accelerator"):
             parts = dict(part.split("=") for part in value.split(","))
             accelerator = {"count": parts["count"], "type": parts["type"].upper().replace("-", "_")}
-            found[f"{name.split('-')[0]}Config"] = {"acceleratorConfig": accelerator}
+            fields[f"{name.split('-')[0]}Config"] = {"acceleratorConfig": accelerator}
         else:
             assert name in OTHER_FLAGS
-    return found
+    return fields
 
 
 @pytest.mark.parametrize("preset", PRESETS)

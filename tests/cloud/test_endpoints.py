@@ -71,7 +71,7 @@ def block(label: str):
 
 
 def json_shape(value):
-    """A JSON value without its numbers and words: what kind it is, all the way down."""
+    """The names and types in a JSON value, without its numbers and texts."""
     if isinstance(value, dict):
         return {name: json_shape(part) for name, part in value.items()}
     return [json_shape(part) for part in value] if isinstance(value, list) else type(value)
@@ -326,7 +326,7 @@ def objects(simulator, prefix: str) -> set[str]:
     with gcs.DIRECT.open(
         f"http://127.0.0.1:{simulator.port}/storage/v1/b/bucket/o?prefix={prefix}", timeout=10
     ) as reply:
-        return {found["name"].removeprefix(prefix) for found in json.loads(reply.read()).get("items", [])}
+        return {item["name"].removeprefix(prefix) for item in json.loads(reply.read()).get("items", [])}
 
 
 SERVE = ["scripts/submit.py", "--serve", "--model=gs://bucket/run/model", "--project=p", "--region=europe-west4"]

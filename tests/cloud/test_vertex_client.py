@@ -91,9 +91,9 @@ def test_a_value_that_the_service_does_not_know_is_a_usage_error(custom_job):
 def test_a_job_whose_reply_is_lost_is_found_and_not_sent_twice(submit):
     from google.cloud.aiplatform_v1 import types
 
-    nothing, found = types.ListCustomJobsResponse(), types.ListCustomJobsResponse(custom_jobs=[PENDING])
+    nothing, existing = types.ListCustomJobsResponse(), types.ListCustomJobsResponse(custom_jobs=[PENDING])
     lost = [Refusal(grpc.StatusCode.UNAVAILABLE, "the connection broke"), Hang(30)]
-    out, server = submit(lost, [nothing, found, nothing, found], times=2)
+    out, server = submit(lost, [nothing, existing, nothing, existing], times=2)
     assert out == [NAME, NAME]
     labels = [
         request.custom_job.labels[vertex_client.SUBMISSION_LABEL] for request in server.requests("CreateCustomJob")

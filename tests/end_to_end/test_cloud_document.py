@@ -129,6 +129,6 @@ def test_the_set_up_is_in_one_project_and_one_region():
 @pytest.mark.parametrize("name", ["cpu", "gpu", "tpu_v3", "tpu_v5e"])
 def test_a_job_s_default_image_is_one_that_the_build_pushes(name):
     substitutions = {**CLOUD_BUILD["substitutions"], "_REGION": "europe-west4", "PROJECT_ID": "my-project"}
-    pushed = [re.sub(r"\$\{(\w+)\}", lambda found: substitutions[found[1]], image) for image in CLOUD_BUILD["images"]]
+    pushed = [re.sub(r"\$\{(\w+)\}", lambda match: substitutions[match[1]], image) for image in CLOUD_BUILD["images"]]
     machine, _ = machine_types.resolve_machine(name)
     assert job_request.default_image("my-project", "europe-west4", machine, trainer.__version__) in pushed
