@@ -1,4 +1,4 @@
-"""A certificate authority and a service account for one run of the simulator, made anew each time."""
+"""A certificate authority and a service account for one run of the simulator."""
 
 import json
 import ssl

@@ -176,10 +176,10 @@ def make_bucket(service: Service, request: Request) -> Reply:
 
 
 def find_object(bucket: Bucket, name: str, query: Mapping[str, str]) -> Object:
-    found = bucket.objects.get(name)
-    if found is None or query.get("generation", str(found.generation)) != str(found.generation):
+    stored = bucket.objects.get(name)
+    if stored is None or query.get("generation", str(stored.generation)) != str(stored.generation):
         raise ServiceError(404, f"No such object: {bucket.name}/{name}")
-    return found
+    return stored
 
 
 def check_preconditions(query: Mapping[str, str], stored: Object | None, prefix: str = "if") -> None:
@@ -205,8 +205,8 @@ def listing(bucket: Bucket, query: Mapping[str, str]) -> Reply:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
     rows = []  # (name or prefix, whether it is a prefix), in order, without duplicates.
     for name in sorted(name for name in bucket.objects if name.startswith(prefix)):
-        cut = name.find(delimiter, len(prefix)) if delimiter else -1
-        row = (name[: cut + 1], True) if cut >= 0 else (name, False)
+        end = name.find(delimiter, len(prefix)) if delimiter else -1
+        row = (name[: end + 1], True) if end >= 0 else (name, False)
         if not rows or rows[-1] != row:
             rows.append(row)
     rows = [row for row in rows if row[0] > query.get("pageToken", "")]
@@ -329,11 +329,11 @@ def handle_object(service: Service, bucket: Bucket, name: str, action: str | Non
         done = put(service, find_bucket(service, to[1]), unquote(to[2]), source.data, source.meta, query)
         sizes = {"objectSize": done["size"], "totalBytesRewritten": done["size"]}
         return json_reply({"kind": "storage#rewriteResponse", "done": True, **sizes, "resource": done})
-    found = find_object(bucket, name, query)
-    check_preconditions(query, found)
+    stored = find_object(bucket, name, query)
+    check_preconditions(query, stored)
     if request.method == "DELETE":
         del bucket.objects[name]
         return Reply(204)
     if request.method == "PATCH":
-        found.meta, found.metageneration = found.meta | json.loads(request.body or b"{}"), found.metageneration + 1
-    return media(found, request.headers) if query.get("alt") == "media" else json_reply(resource(bucket.name, found))
+        stored.meta, stored.metageneration = stored.meta | json.loads(request.body or b"{}"), stored.metageneration + 1
+    return media(stored, request.headers) if query.get("alt") == "media" else json_reply(resource(bucket.name, stored))
