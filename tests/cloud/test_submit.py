@@ -112,7 +112,7 @@ def test_nothing_is_submitted_for_data_that_are_not_there_or_too_few(simulator):
     assert "--data_dir must hold a data set" in empty.stderr
     assert "is in europe-west4, the accelerator in us-central1" in empty.stderr
     assert missing.returncode == 2
-    assert missing.stderr.count("The bucket of gs://missing/runs/") == missing.stderr.count("error: --bucket: ") == 1
+    assert missing.stderr.count("--bucket must be in a bucket that exists. Received: gs://missing/runs/") == 1
     assert "the training examples must be at least as many as the replicas, 4. Received: 3." in few.stderr
 
 
