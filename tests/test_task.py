@@ -88,10 +88,7 @@ def of_vertex(folder, **more: str) -> dict[str, str]:
 def test_the_trials_of_a_tuning_job_do_not_share_a_model_dir(tmp_path):
     done = task(f"--model_dir={tmp_path}", env=of_vertex(tmp_path / "7", CLOUD_ML_TRIAL_ID="7"))
     assert done.returncode == 2
-    words = (
-        f"--model_dir must be the trial's own, {tmp_path / '7'}, which is also what it is when not given. Received: "
-    )
-    assert words in done.stderr
+    assert f"--model_dir must be the trial's own, {tmp_path / '7'}, " in done.stderr
 
 
 def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):

@@ -38,19 +38,19 @@ def test_unreachable_checkpoints_are_an_error_and_are_kept(simulator, fault):
 
 
 def test_a_stored_corrupt_checkpoint_gives_way_to_the_one_before(simulator):
-    damage = """
+    corrupt = """
 name = next(name for name in fs.list_names(folder) if name.startswith("ckpt-2.data"))
 data = bytearray(fs.read_bytes(f"{folder}/{name}"))
 data[100] ^= 255
 fs.write_bytes(f"{folder}/{name}", bytes(data))
 import contextlib, io
-with contextlib.redirect_stderr(io.StringIO()) as said:
+with contextlib.redirect_stderr(io.StringIO()) as printed:
     print(restore(), checkpoints.list_steps(folder))
-print(said.getvalue())
+print(printed.getvalue())
 """
-    out = simulator.storage_python(f"{SERIES}save(1, 2)\n{damage}")[0].splitlines()
+    out = simulator.storage_python(f"{SERIES}save(1, 2)\n{corrupt}")[0].splitlines()
     assert out[0] == "(1, 1.0) [1]"
-    assert "warning: not whole: gs://bucket/run/ckpt-2 (" in out[1]
+    assert "gs://bucket/run/ckpt-2 (" in out[1]
 
 
 def test_saves_survive_faults_and_the_newest_are_kept(simulator):

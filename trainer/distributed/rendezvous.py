@@ -72,14 +72,9 @@ def _parse(variable: str, value: str) -> Cluster | None:
     training = [job for job in ("workerpool0", "chief", "master", "worker", "workerpool1") if job in jobs]
     others = sorted(set(jobs) - set(training))
     if others:
-        raise UsageError(
-            Problem(
-                variable,
-                "hold nothing but workers (chief, worker, workerpool0, workerpool1)",
-                f"also {', '.join(others)}",
-                "There are no parameter servers and no evaluator: leave them out of the job.",
-            )
-        )
+        required = "hold nothing but workers (chief, worker, workerpool0, workerpool1)"
+        advice = "There are no parameter servers and no evaluator: leave them out of the job."
+        raise UsageError(Problem(variable, required, f"also {', '.join(others)}", advice))
     if (not task and sum(map(len, jobs.values())) > 1) or job not in jobs or not 0 <= index < len(jobs[job]):
         known = ", ".join(f"{name} 0 to {len(addresses) - 1}" for name, addresses in jobs.items())
         raise UsageError(Problem(variable, "hold this task's address", f"task {job} {index} of {known}"))
@@ -124,14 +119,9 @@ def wait_for_workers(cluster: Cluster, job_signature: Mapping[str, Any], timeout
                 return
             missing = ", ".join(f"{index} ({cluster.addresses[index]})" for index in absent)
             if waited_s > timeout_s:
-                raise UserError(
-                    Problem(
-                        "Every worker",
-                        f"be reached within {timeout_s:.0f} s",
-                        f"no answer from worker {missing}",
-                        "Start it, correct its address in TF_CONFIG or CLUSTER_SPEC, or raise --cluster_timeout.",
-                    )
-                )
+                required, received = f"be reached within {timeout_s:.0f} s", f"no answer from worker {missing}"
+                advice = "Start it, correct its address in TF_CONFIG or CLUSTER_SPEC, or raise --cluster_timeout."
+                raise UserError(Problem("Every worker", required, received, advice))
             if time.monotonic() - logged > LOG_INTERVAL_S:
                 logged = time.monotonic()
                 _LOG.info("waiting for worker %s, %.0f of %.0f s", missing, waited_s, timeout_s)
@@ -212,11 +202,6 @@ def _check_signature(cluster: Cluster, ours: Mapping[str, Any], index: int, thei
         if ours.get(name) != theirs.get(name)
     ]
     if different:
-        raise UsageError(
-            Problem(
-                "Every worker",
-                "run the same configuration on the same data",
-                f"worker {index} ({cluster.addresses[index]}) with another ({'; '.join(different)})",
-                "Start all workers with the same flags.",
-            )
-        )
+        required = "run the same configuration on the same data"
+        received = f"worker {index} ({cluster.addresses[index]}) with another ({'; '.join(different)})"
+        raise UsageError(Problem("Every worker", required, received, "Start all workers with the same flags."))

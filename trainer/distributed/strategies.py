@@ -61,14 +61,9 @@ def _one_device(request: DeviceRequest) -> StrategyChoice:
 def _mirrored(request: DeviceRequest) -> StrategyChoice:
     gpus, cpus = _devices("GPU"), _devices("CPU")
     if not gpus and len(cpus) < 2:
-        raise UsageError(
-            Problem(
-                "--strategy=mirrored",
-                "run on GPUs",
-                "a host on which TensorFlow finds none",
-                f"{describe_available_strategies()} With --virtual_devices=2, mirrored runs replicas on the CPU.",
-            )
-        )
+        advice = f"{describe_available_strategies()} With --virtual_devices=2, mirrored runs replicas on the CPU."
+        received = "a host on which TensorFlow finds none"
+        raise UsageError(Problem("--strategy=mirrored", "run on GPUs", received, advice))
     devices = gpus or cpus
     return StrategyChoice(tf.distribute.MirroredStrategy(devices), f"{len(devices)} replicas on {', '.join(devices)}")
 
@@ -76,14 +71,9 @@ def _mirrored(request: DeviceRequest) -> StrategyChoice:
 def _multi_worker(request: DeviceRequest) -> StrategyChoice:
     cluster = request.cluster
     if cluster is None:
-        raise UsageError(
-            Problem(
-                "--strategy=multi_worker",
-                "have the workers' addresses in TF_CONFIG or CLUSTER_SPEC",
-                "neither of them",
-                describe_available_strategies(),
-            )
-        )
+        required = "have the workers' addresses in TF_CONFIG or CLUSTER_SPEC"
+        advice = describe_available_strategies()
+        raise UsageError(Problem("--strategy=multi_worker", required, "neither of them", advice))
     # Between workers, too, gRPC would go through the proxy that the environment names for the internet.
     hosts = [address.rpartition(":")[0].strip("[]") for address in cluster.addresses]
     os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the lower case only
@@ -170,12 +160,9 @@ def find_missing_tpu(request: DeviceRequest) -> Problem | None:
     reason = tpu_probe.find_tpu_problem(name) if name else "neither --tpu nor the variable TPU_NAME"
     if reason is None:
         return None
-    return Problem(
-        "--strategy=tpu",
-        "have the TPU that --tpu names, `local` for this host's own",
-        f"--tpu={name}, but {reason}" if name else reason,
-        describe_available_strategies(),
-    )
+    required = "have the TPU that --tpu names, `local` for this host's own"
+    received = f"--tpu={name}, but {reason}" if name else reason
+    return Problem("--strategy=tpu", required, received, describe_available_strategies())
 
 
 def describe_available_strategies() -> str:

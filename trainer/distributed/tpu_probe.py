@@ -1,4 +1,4 @@
-"""Whether there is a TPU, tested in another process: where it is missing, TensorFlow may hang or abort the process."""
+"""Whether there is a TPU, tested in another process: where it is missing, TensorFlow may hang or abort its process."""
 
 import functools
 import importlib.util

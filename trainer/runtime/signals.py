@@ -13,13 +13,13 @@ class Stopped(Exception):
 
 @dataclasses.dataclass
 class StopRequest:
-    """Whether this process has been asked to stop."""
+    """Whether a signal has requested this process to stop."""
 
-    reason: str | None = None  # The signal's name, or that another worker has one. None: nobody has asked.
+    reason: str | None = None  # The signal's name, or that another worker got one. None: no request.
 
 
 def raise_if_requested(request: StopRequest, on_any_worker: bool) -> None:
-    """Raises Stopped if a worker has been asked to stop: `on_any_worker`, which all of them have agreed on.
+    """Raises Stopped if any worker has a request to stop, which all of them have agreed on: `on_any_worker`.
 
     A signal that came to this worker after the agreement waits for the next one, so that all workers stop together.
     """

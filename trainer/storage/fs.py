@@ -102,7 +102,12 @@ def copy_folder(source: str, target: str) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    (_files(source) if in_bucket(source) else _files(target)).copy(source, target)
+    if not in_bucket(target):
+        make_folder(os.path.dirname(target))
+    if _files(source) is _files(target):
+        _files(source).copy(source, target)
+    else:
+        write_bytes(target, read_bytes(source))
 
 
 def local_copy(path: str, only: Sequence[str] | None = None) -> str:

@@ -14,7 +14,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -28,11 +27,11 @@ LAST_WRITTEN_FILES = ("saved_model.pb", "dataset.json")
 
 
 class BucketError(OSError):
-    """A bucket that cannot be used. The setting of its problem is the path."""
+    """A bucket that cannot be used. The arguments are those of its `problem`, whose setting is the path."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+    def __init__(self, path: str, required: str, received: str, advice: str = "") -> None:
+        self.problem = Problem(path, required, received, advice)
+        super().__init__(str(self.problem))
 
 
 def is_gcs_path(path: str) -> bool:
@@ -43,7 +42,7 @@ def split_path(path: str) -> tuple[str, str]:
     """ "gs://bucket/a/b" -> ("bucket", "a/b"). Raises BucketError if it names no bucket."""
     bucket, _, name = path.removeprefix(GCS_PREFIX).partition("/")
     if not bucket:
-        raise BucketError(Problem(path, "be gs://BUCKET/NAME", "no bucket"))
+        raise BucketError(path, "be gs://BUCKET/NAME", "no bucket")
     return bucket, name.strip("/")
 
 
@@ -74,28 +73,17 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
             raise missing_bucket_error(path) from None
         raise FileNotFoundError(f"{path} does not exist ({doing}).") from None
     except exceptions.Forbidden as error:
-        raise BucketError(
-            Problem(
-                path,
-                f"allow {doing}",
-                f"403, {_first_line(error.message)}",
-                "Grant the account that this runs as roles/storage.objectAdmin on the bucket, or name another path.",
-            )
-        ) from None
+        advice = "Grant the account that this runs as roles/storage.objectAdmin on the bucket, or name another path."
+        raise BucketError(path, f"allow {doing}", f"403, {_first_line(error.message)}", advice) from None
     except DefaultCredentialsError as error:
-        raise BucketError(
-            Problem(
-                path,
-                "be used with Google credentials",
-                "none" if "credentials were not found" in str(error) else _first_line(error),
-                "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key file of "
-                "a service account.",
-            )
-        ) from None
+        received = "none" if "credentials were not found" in str(error) else _first_line(error)
+        advice = (
+            "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key file of a "
+            "service account."
+        )
+        raise BucketError(path, "be used with Google credentials", received, advice) from None
     except (exceptions.Unauthenticated, exceptions.Unauthorized):
-        raise BucketError(
-            Problem(path, "be used with credentials that the service accepts", "401", "Renew them.")
-        ) from None
+        raise BucketError(path, "be used with credentials that the service accepts", "401", "Renew them.") from None
     except (
         GoogleAuthError,
         DataCorruption,
@@ -104,19 +92,11 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
         requests.RequestException,
     ) as error:
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, InvalidResponse):
-            received = f"status {cause.response.status_code}"
-        else:
-            received = f"{type(cause).__name__}: {_first_line(cause)}"
-        raise BucketError(
-            Problem(
-                path,
-                f"be reachable for {doing}",
-                received,
-                f"Run the same command again. {retries.RETRY_VARIABLE} ({retries.retry_seconds():.0f}) is how long a "
-                "failure is retried, in seconds.",
-            )
-        ) from None
+        status = f"status {cause.response.status_code}" if isinstance(cause, InvalidResponse) else None
+        setting = f"{retries.RETRY_VARIABLE} ({retries.retry_seconds():.0f})"
+        advice = f"Run the same command again. {setting} is how long a failure is retried, in seconds."
+        received = status or f"{type(cause).__name__}: {_first_line(cause)}"
+        raise BucketError(path, f"be reachable for {doing}", received, advice) from None
 
 
 def _first_line(error: object) -> str:
@@ -125,10 +105,8 @@ def _first_line(error: object) -> str:
 
 def missing_bucket_error(path: str) -> BucketError:
     """The error for a path whose bucket does not exist."""
-    bucket = split_path(path)[0]
-    return BucketError(
-        Problem(path, "be in a bucket that exists", f"no bucket gs://{bucket}", "Make it, or name another path.")
-    )
+    received = f"no bucket gs://{split_path(path)[0]}"
+    return BucketError(path, "be in a bucket that exists", received, "Make it, or name another path.")
 
 
 def request_options(timeout_s: float | None = None) -> dict[str, Any]:
@@ -203,19 +181,13 @@ def write(path: str, data: bytes) -> None:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file, of which one or both are in a bucket; within the service if both are."""
-    if is_gcs_path(source) and is_gcs_path(target):
-        with translate_errors(source, f"copying to {target}"):
-            blob, token = blob_at(target), None
-            while True:  # The service may need several calls for a large object.
-                token, _, _ = blob.rewrite(blob_at(source), token=token, **request_options())
-                if token is None:
-                    return
-    if is_gcs_path(target):
-        write(target, Path(source).read_bytes())
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        Path(target).write_bytes(read(source))
+    """Copy an object within the service."""
+    with translate_errors(source, f"copying to {target}"):
+        blob, token = blob_at(target), None
+        while True:  # The service may need several calls for a large object.
+            token, _, _ = blob.rewrite(blob_at(source), token=token, **request_options())
+            if token is None:
+                return
 
 
 # --- Folders ----------------------------------------------------------------------------------------

@@ -13,25 +13,12 @@ from trainer.errors import Problem, UserError
 
 LOCK_FILE = ".lock"
 
-
-def exists(path: str) -> bool:
-    return os.path.exists(path)
-
-
-def is_folder(path: str) -> bool:
-    return os.path.isdir(path)
-
-
-def size(path: str) -> int:
-    return os.path.getsize(path)
+exists, is_folder, size, list_names = os.path.exists, os.path.isdir, os.path.getsize, os.listdir
+copy = shutil.copyfile
 
 
 def make_folder(path: str) -> None:
     os.makedirs(path, exist_ok=True)
-
-
-def list_names(folder: str) -> list[str]:
-    return os.listdir(folder)
 
 
 def list_files(folder: str) -> list[str]:
@@ -59,11 +46,6 @@ def write(path: str, data: bytes) -> None:
     with open(temporary, "wb") as file:
         file.write(data)
     os.replace(temporary, path)
-
-
-def copy(source: str, target: str) -> None:
-    make_folder(os.path.dirname(target))
-    shutil.copyfile(source, target)
 
 
 def describe_process() -> dict[str, str]:

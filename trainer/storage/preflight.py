@@ -44,8 +44,8 @@ def find_path_problems(uses: Sequence[PathUse], region: str | None = None) -> li
     """Check that the buckets exist and allow what the command needs. A problem's `setting` is the use's flag.
 
     Local paths have none. If the accelerator's `region`, such as us-central1, is known, a bucket elsewhere gets a
-    warning: it works, but slowly and at a cost. Raises UsageError at once if there are no credentials: looking for them
-    takes seconds, and every bucket needs them.
+    warning: it works, but slowly and at a cost. Raises UsageError at once if there are no credentials: to search
+    for them takes seconds, and every bucket needs them.
     """
     uses = in_buckets(uses)
     if not uses:
@@ -80,12 +80,9 @@ def _find_problem(use: PathUse, region: str | None) -> Problem | None:
         return _name_flag(error.problem, use)
     missing = [permission for permission in required if permission not in granted]
     if missing:
-        return Problem(
-            use.flag,
-            f"allow {', '.join(required)} to the account that this runs as",
-            f"{path} (no {', '.join(missing)})",
-            f"Grant the account roles/storage.objectAdmin on gs://{bucket}, or name another {use.flag}.",
-        )
+        advice = f"Grant the account roles/storage.objectAdmin on gs://{bucket}, or name another {use.flag}."
+        allowed = f"allow {', '.join(required)} to the account that this runs as"
+        return Problem(use.flag, allowed, f"{path} (no {', '.join(missing)})", advice)
     location = _find_location(bucket, path, options) if region else None
     # "US" and "EU" span several regions, and the service does not say which of them hold the objects.
     if location and region and "-" in location and location.lower() != region:
