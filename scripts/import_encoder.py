@@ -17,6 +17,7 @@ from absl import flags
 
 from trainer.runtime import app, versions
 from trainer.storage import fs, preflight
+from trainer.storage.preflight import PathUse
 
 SOURCE = flags.DEFINE_string("source", None, "minilm, hf:DIR, checkpoint:DIR or random:PRESET", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "the folder to write", required=True)
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> None:
     app.reject_positional_arguments(argv)
     versions.check_installation()
     kind, _, rest = SOURCE.value.partition(":")
-    preflight.check_paths({"source": (rest, False), "output": (OUTPUT.value, True)})
+    preflight.check_paths([PathUse("--source", rest), PathUse("--output", OUTPUT.value, writes=True)])
     from trainer.data import downloads
     from trainer.encoders import (
         convert,

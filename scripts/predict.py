@@ -15,6 +15,7 @@ from absl import flags
 from trainer.errors import UsageError
 from trainer.runtime import app, versions
 from trainer.storage import fs, preflight
+from trainer.storage.preflight import PathUse
 
 MODEL = flags.DEFINE_string("model", None, "the folder of the exported SavedModel, MODEL_DIR/export", required=True)
 INPUT = flags.DEFINE_string(
@@ -38,7 +39,7 @@ def read_texts(arguments: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     versions.check_installation()
-    preflight.check_paths({"model": (MODEL.value, False), "input": (INPUT.value, False)})
+    preflight.check_paths([PathUse("--model", MODEL.value), PathUse("--input", INPUT.value)])
     from trainer.export import predict
 
     texts = read_texts(argv[1:])

@@ -18,6 +18,7 @@ from trainer.data import tasks
 from trainer.errors import UsageError
 from trainer.runtime import app, versions
 from trainer.storage import fs, preflight
+from trainer.storage.preflight import PathUse
 
 if TYPE_CHECKING:
     from trainer.data.sources import BadRows, Row
@@ -91,8 +92,8 @@ def rows_of(task: str, bad: "BadRows") -> Iterator["Row"]:
 def main(argv: list[str]) -> None:
     app.reject_positional_arguments(argv)
     versions.check_installation()
-    read = {flag.name: (flag.value, False) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)}
-    preflight.check_paths({**read, "output": (OUTPUT.value, True)})
+    reads = [PathUse(f"--{flag.name}", flag.value) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)]
+    preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)])
     if INSPECT.value:
         from trainer.data import inspection
 

@@ -1,254 +1,149 @@
 """Submit a training job to Vertex AI, or print it; or deploy what a job exported.
 
   python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
-  the same without --dry_run, with --follow     looks at the buckets, submits, prints the job's log until it ends
+  the same without --dry_run, with --follow     checks the buckets, submits, prints the job's log until it ends
   the same with --tune=configs/tune_imdb.yaml   submits or prints a tuning job, whose trials run that job
   python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
   python scripts/submit.py --serve --model=gs://B/runs/NAME/model --project=P --region=us-central1 [--dry_run]
 
 --machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
 GPU each), tpu_v2, tpu_v3, tpu_v5e. --dry_run prints a CustomJob as YAML on standard output, and reaches nothing.
+docs/cloud.md has everything from a project's id to a finished job.
 """
 
-import json
-import os
-import re
-import shlex
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+import logging
 
-import yaml
 from absl import flags
 
 import trainer
-from trainer import errors
 from trainer.cloud import (
     ai_platform,
     endpoints,
+    google_api,
     job_logs,
     job_request,
-    job_spec,
-    machine_check,
+    machine_types,
+    submission,
     tuning_spec,
     vertex_client,
 )
-from trainer.cloud.job_request import Order
-from trainer.config import loading
-from trainer.errors import UsageError
+from trainer.cloud.job_request import JobOptions
+from trainer.errors import Problem, UsageError
 from trainer.runtime import app, versions
-from trainer.storage import fs, gcs, preflight
 
-TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "the service; ai_platform ended in 2025")
-CONFIG = flags.DEFINE_string("config", None, "a YAML preset, see configs/")
-SET = flags.DEFINE_multi_string("set", [], "section.key=value: overrides the preset; again for each key")
-TUNE = flags.DEFINE_string("tune", None, "a YAML file of what to tune, see configs/tune_imdb.yaml: submit a tuning job")
-PROJECT = flags.DEFINE_string("project", None, "the Google Cloud project that runs the job, and pays")
-REGION = flags.DEFINE_string("region", None, "where it runs, such as us-central1")
-BUCKET = flags.DEFINE_string("bucket", None, "of that region, for the paths that are not given")
-NAME = flags.DEFINE_string(
-    "name", None, "of the run; the same again goes on with it, but for --tune; default: the preset and the time"
-)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "the prepared data set; default: gs://BUCKET/data/PRESET")
-ENCODER = flags.DEFINE_string(
-    "encoder", None, "gs://..., a Hub handle or name; a folder's name: gs://BUCKET/encoders/NAME"
-)
-BASE = flags.DEFINE_string("base_output_directory", None, "where the run goes; default: gs://BUCKET/runs/NAME")
-MACHINE = flags.DEFINE_string("machine", None, f"a machine type, or a short name; default: {job_request.MACHINE}")
-ACCELERATOR = flags.DEFINE_string("accelerator", "", "GPUs of an n1 machine: NVIDIA_TESLA_T4, NVIDIA_TESLA_T4:2, ...")
-TOPOLOGY = flags.DEFINE_string("tpu_topology", "", "of a TPU v5e; default: the one host's")
-REPLICAS = flags.DEFINE_integer("replicas", None, "how many such machines; the first of them is the chief")
-IMAGE = flags.DEFINE_string("image", None, "the container; default: hubtune's of REGION-docker.pkg.dev/PROJECT/hubtune")
-SPOT = flags.DEFINE_bool("spot", False, "machines that may be taken away, for less")
-RESTARTS = flags.DEFINE_bool("restarts", True, "all machines start again when one had to; the run goes on")
-HOURS = flags.DEFINE_float("timeout_hours", 168, "the longest that the job may run", 0.1, 8760)
-ACCOUNT = flags.DEFINE_string("service_account", "", "that the job runs as; default: Vertex AI's own")
-NETWORK = flags.DEFINE_string("network", "", "peered with: projects/NUMBER/global/networks/NAME")
-LABELS = flags.DEFINE_list("labels", [], "key=value,...")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the job, and submit nothing")
+_LOG = logging.getLogger("trainer.submit")
+
+DEFAULT_SERVING_MACHINE = "n1-standard-4"
+# Flags of JobOptions, and --tune, that AI Platform had no counterpart for.
+VERTEX_FLAGS = ("image", "spot", "restarts", "timeout_hours", "network", "tpu_topology", "tune")
+
+TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "The service. ai_platform ended in 2025.")
+TUNE = flags.DEFINE_string("tune", None, "Submit a tuning job of this YAML file, such as configs/tune_imdb.yaml.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be sent, and send nothing.")
 FOLLOW = flags.DEFINE_bool(
-    "follow", False, "print the job's log until it ends; code 1 if it failed, 75 if it was stopped"
+    "follow", False, "Print the job's log until it ends. The exit code is 1 if it failed, 75 if it was stopped."
 )
-FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "follow this job, by the name that was printed; submit nothing")
-SERVE = flags.DEFINE_bool("serve", False, "deploy an export to an endpoint; see docs/serving.md")
-MODEL = flags.DEFINE_string("model", None, "serve: the export; default: BASE_OUTPUT_DIRECTORY/model")
-ENDPOINT = flags.DEFINE_string("endpoint", "", "serve: the id of an endpoint that is there; default: a new one")
-MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "serve: machines under load; default: --replicas")
-LOOK_EVERY = flags.DEFINE_float("look_every", 10, "follow: seconds between two looks", lower_bound=0.1)
+FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "Follow the job of this name, and submit nothing.")
+FOLLOW_INTERVAL_S = flags.DEFINE_float("look_every", 10, "The seconds between two polls of --follow.", lower_bound=0.1)
+SERVE = flags.DEFINE_bool("serve", False, "Deploy an export to an endpoint. See docs/serving.md.")
+MODEL = flags.DEFINE_string("model", None, "With --serve: the export. Default: BASE_OUTPUT_DIRECTORY/model.")
+ENDPOINT = flags.DEFINE_string("endpoint", "", "With --serve: the id of an existing endpoint. Default: a new one.")
+MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "With --serve: the most machines. Default: --replicas.")
 
-# Flags that AI Platform had no counterpart for.
-VERTEX_ALONE = (IMAGE, SPOT, RESTARTS, HOURS, NETWORK, TOPOLOGY, TUNE)
-
-
-def read_order() -> Order:
-    """The flags' order; its assumptions are said on standard error."""
-    preset = re.sub(r"\W", "_", os.path.splitext(os.path.basename(CONFIG.value or "hubtune"))[0])
-    order = job_request.take(
-        target=TARGET.value,
-        config=CONFIG.value,
-        overrides=SET.value,
-        project=PROJECT.value,
-        region=REGION.value,
-        bucket=BUCKET.value,
-        name=NAME.value or f"{preset}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}",
-        data_dir=DATA_DIR.value,
-        encoder=ENCODER.value,
-        base_output_directory=BASE.value,
-        machine=MACHINE.value,
-        accelerator=ACCELERATOR.value,
-        tpu_topology=TOPOLOGY.value,
-        replicas=REPLICAS.value,
-        image=IMAGE.value,
-        labels=LABELS.value,
-        version=trainer.__version__,
-    )
-    for note in order.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return order
-
-
-def look(order: Order) -> None:
-    """Raises UsageError or ValueError unless the buckets hold what the run needs, and take what it writes."""
-    config = order.config
-    paths = {"data_dir": (config.data_dir, False), "encoder": (config.encoder, False)}
-    paths["base_output_directory" if BASE.value else "bucket"] = (order.base_output_directory, True)
-    once = {
-        gcs.split_path(path)[0]: flag for flag, (path, _) in preflight.buckets_in(paths).items()
-    }  # the last: it writes
-    preflight.check_paths({flag: paths[flag] for flag in once.values()}, order.region)
-    manifest = fs.join(config.data_dir, "dataset.json")
-    if not fs.exists(manifest):
-        raise UsageError(
-            f"--data_dir must hold a data set that scripts/prepare_data.py has written. Received: {config.data_dir}, "
-            "which has no dataset.json."
-        )
-    if config.encoder.startswith("gs://") and not fs.is_folder(config.encoder):
-        raise UsageError(
-            f"--encoder must be there. Received: {config.encoder}, which is not. Copy it, such as: gcloud storage cp "
-            f"--recursive encoders/{os.path.basename(config.encoder)} {os.path.dirname(config.encoder)}/"
-        )
-    try:
-        described = json.loads(fs.read_text(manifest))
-        examples, kind = int(described["splits"]["train"]["examples"]), str(described["kind"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{manifest} must be a manifest. Received: one that does not parse: {error!r}.") from None
-    loading.check_replicas(config, order.host.devices * order.replicas, examples)
-    if TUNE.value:
-        tuning_spec.check_metric(tuning_spec.read(TUNE.value), kind)
-        if fs.is_folder(fs.join(order.base_output_directory, "1")):
-            raise UsageError(
-                "--name (or --base_output_directory) must be new with --tune: a study's trials begin at 1. Received: "
-                f"{order.base_output_directory}, which has the trials of another."
-            )
+# The fields of JobOptions.
+flags.DEFINE_string("config", None, "A YAML preset, see configs/.")
+flags.DEFINE_multi_string("set", [], "section.key=value overrides the preset. Repeat it for each key.")
+flags.DEFINE_string("project", None, "The id of the Google Cloud project that runs the job and pays for it.")
+flags.DEFINE_string("region", None, "The region of the job, such as us-central1.")
+flags.DEFINE_string("bucket", None, "A bucket in that region. It completes the paths that are not given.")
+flags.DEFINE_string(
+    "name",
+    None,
+    "The name of the run. A job with the name of an earlier one resumes it; a study needs a new one. Default: the "
+    "preset and the time.",
+)
+flags.DEFINE_string("data_dir", None, "The prepared data set. Default: gs://BUCKET/data/PRESET.")
+flags.DEFINE_string(
+    "encoder", None, "gs://..., a Hub handle or name; the name of a folder stands for gs://BUCKET/encoders/NAME."
+)
+flags.DEFINE_string("base_output_directory", None, "The folder of the run. Default: gs://BUCKET/runs/NAME.")
+flags.DEFINE_string(
+    "machine",
+    None,
+    f"A machine type or a short name. Default: {job_request.DEFAULT_MACHINE}; with --serve, {DEFAULT_SERVING_MACHINE}.",
+)
+flags.DEFINE_string("accelerator", "", "The GPUs of an n1 machine: NVIDIA_TESLA_T4, NVIDIA_TESLA_T4:2, ...")
+flags.DEFINE_string("tpu_topology", "", "The topology of a TPU v5e. Default: the one of a single host.")
+flags.DEFINE_integer("replicas", None, "The number of such machines. The first of them is the chief.")
+flags.DEFINE_string("image", None, "The container image. Default: hubtune's in REGION-docker.pkg.dev/PROJECT/hubtune.")
+flags.DEFINE_bool("spot", False, "Use spot machines: they cost less, and the service may take them away.")
+flags.DEFINE_bool("restarts", True, "Restart all machines after one had to restart. The run resumes.")
+flags.DEFINE_float("timeout_hours", 168, "The time limit of the job, in hours.", 0.1, 8760)
+flags.DEFINE_string("service_account", "", "The service account of the job. Default: Vertex AI's own.")
+flags.DEFINE_string("network", "", "The network to peer with: projects/NUMBER/global/networks/NAME.")
+flags.DEFINE_list("labels", [], "The labels of the job: key=value,...")
 
 
-def to_vertex(order: Order) -> int:
-    job = custom_job(order)
-    if not TUNE.value:
-        return submit(order, job, "customJobs")
-    tuned = tuning_spec.job(tuning_spec.read(TUNE.value), job, order.host.devices * order.replicas)
-    return submit(order, tuned, "hyperparameterTuningJobs")
+def read_options() -> JobOptions:
+    """The values of the flags that have the names of its fields."""
+    return JobOptions(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(JobOptions)})
 
 
-def custom_job(order: Order) -> dict[str, Any]:
-    return job_spec.custom_job(
-        name=order.name,
-        host=order.host,
-        replicas=order.replicas,
-        image=order.image,
-        flags=job_spec.task_flags(order.config, order.strategy),
-        base_output_directory=order.base_output_directory,
-        spot=SPOT.value,
-        restarts=RESTARTS.value,
-        timeout=HOURS.value * 3600,
-        service_account=ACCOUNT.value,
-        network=NETWORK.value,
-        labels=order.labels,
-    )
-
-
-def submit(order: Order, job: Mapping[str, Any], collection: str) -> int:
-    """Print the job, or submit it, to the collection of its kind, once the buckets have been looked at."""
-    if DRY_RUN.value:
-        print(yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=1000), end="")
-        return errors.EXIT_DONE
-    look(order)
-    name = vertex_client.submit(job, order.project, order.region, collection)
-    print(f"{name.full}\n{name.console}", flush=True)
-    return job_logs.follow(name, LOOK_EVERY.value) if FOLLOW.value else errors.EXIT_DONE
-
-
-def to_ai_platform(order: Order) -> int:
-    given = [f"--{flag.name}" for flag in VERTEX_ALONE if flag.present]
+def submit(options: JobOptions) -> int:
+    if TARGET.value == "vertex":
+        request = build_request(options, machine_types.SHORT_NAMES)
+        study = tuning_spec.read_study(TUNE.value) if TUNE.value else None
+        interval_s = FOLLOW_INTERVAL_S.value if FOLLOW.value else None
+        return submission.submit_to_vertex(request, study, dry_run=DRY_RUN.value, follow_interval_s=interval_s)
+    _LOG.warning("%s", ai_platform.DEPRECATION)
+    given = [f"--{name}" for name in VERTEX_FLAGS if flags.FLAGS[name].present]
     if given:
-        raise UsageError(f"{', '.join(given)} must be left out with --target=ai_platform. Take --target=vertex.")
-    command = ai_platform.command(
-        name=order.name,
-        host=order.host,
-        replicas=order.replicas,
-        flags=job_spec.task_flags(order.config, order.strategy),
-        job_dir=order.base_output_directory,
-        project=order.project,
-        region=order.region,
-        service_account=ACCOUNT.value,
-        labels=order.labels,
-    )
-    print(f"note: {ai_platform.ENDED}", file=sys.stderr)
-    if DRY_RUN.value:
-        print(shlex.join(command))
-        return errors.EXIT_DONE
-    if not shutil.which(command[0]):
-        raise ValueError(
-            "--target=ai_platform runs gcloud, which must be on the PATH. Received: none. Install Google Cloud's "
-            "command line, print the command with --dry_run, or take --target=vertex, which needs none."
-        )
-    done = subprocess.run(
-        [*command[:6], *(["--stream-logs"] if FOLLOW.value else []), *command[6:]],
-        cwd=fs.join(os.path.dirname(__file__), os.pardir),
-    )
-    return errors.EXIT_FAILED if done.returncode else errors.EXIT_DONE
+        names = ", ".join(given)
+        raise UsageError(Problem(names, "be left out with --target=ai_platform", names, "Use --target=vertex."))
+    request = build_request(options, ai_platform.SHORT_NAMES)
+    return submission.submit_to_ai_platform(request, dry_run=DRY_RUN.value, stream_logs=FOLLOW.value)
 
 
-def serve() -> int:
-    base = BASE.value or (f"gs://{BUCKET.value}/runs/{NAME.value}" if BUCKET.value and NAME.value else "")
+def build_request(options: JobOptions, short_names: machine_types.MachineNames) -> job_request.JobRequest:
+    request = job_request.build_job_request(options, trainer.__version__, short_names)
+    for default in request.defaults:
+        _LOG.info("default: %s", default)
+    return request
+
+
+def serve(options: JobOptions) -> int:
+    base = options.base_output_directory
+    if not base and options.bucket and options.name:
+        base = f"gs://{options.bucket.removeprefix('gs://').rstrip('/')}/runs/{options.name}"
     model = (MODEL.value or (f"{base.rstrip('/')}/model" if base else "")).rstrip("/")
-    host, replicas = machine_check.chosen(MACHINE.value or "n1-standard-4", ACCELERATOR.value, "", REPLICAS.value)
-    wanted = endpoints.requests(
-        project=PROJECT.value,
-        region=REGION.value,
-        name=NAME.value or "hubtune",
-        model=model,
-        machine=job_spec.machine_spec(host),
-        image=IMAGE.value,
-        endpoint=ENDPOINT.value,
-        replicas=(replicas, MAX_REPLICAS.value or replicas),
-        service_account=ACCOUNT.value,
+    machine, replicas = machine_types.resolve_machine(
+        options.machine or DEFAULT_SERVING_MACHINE, options.accelerator, replicas=options.replicas
     )
-    if DRY_RUN.value:
-        print(yaml.safe_dump_all(wanted, sort_keys=False, allow_unicode=True, width=1000), end="")
-        return errors.EXIT_DONE
-    preflight.check_paths({"model": (model, True)}, REGION.value)
-    endpoints.check(model)
-    for request in wanted:
-        endpoints.message(request)  # what is wrong with one, or missing here, is said before anything is written
-    endpoints.publish(model)
-    endpoint = endpoints.submit(wanted, str(REGION.value))
-    print(f"{endpoint}\n{endpoints.predict_command(endpoint, str(REGION.value))}")
-    return errors.EXIT_DONE
+    requests = endpoints.build_requests(
+        project=options.project,
+        region=options.region,
+        name=options.name or "hubtune",
+        model=model,
+        machine=machine,
+        replicas=replicas,
+        max_replicas=MAX_REPLICAS.value,
+        image=options.image,
+        endpoint=ENDPOINT.value,
+        service_account=options.service_account,
+    )
+    return submission.serve(requests, model, str(options.region), dry_run=DRY_RUN.value)
 
 
 def main(argv: list[str]) -> int:
     app.reject_positional_arguments(argv)
     versions.check_installation()
     if FOLLOW_JOB.value:
-        return job_logs.follow(vertex_client.parsed(FOLLOW_JOB.value), LOOK_EVERY.value)
-    if SERVE.value:
-        return serve()
-    order = read_order()
-    return {"vertex": to_vertex, "ai_platform": to_ai_platform}[TARGET.value](order)
+        name = vertex_client.parse_job_name(FOLLOW_JOB.value)
+        google_api.check_installed()
+        return job_logs.follow_job(name, FOLLOW_INTERVAL_S.value)
+    options = read_options()
+    return serve(options) if SERVE.value else submit(options)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def simulator_process(tmp_path_factory):
 @pytest.fixture
 def simulator(simulator_process):
     """The same, with nothing in it but the bucket gs://bucket."""
-    simulator_process.ask("wipe", {})
+    simulator_process.control("wipe", {})
     simulator_process.bucket("bucket")
     return simulator_process
 

@@ -1,7 +1,9 @@
-"""What several test modules share: reviews made by seed, and processes of their own."""
+"""What several test modules share: reviews made by seed, processes of their own, and free addresses."""
 
+import contextlib
 import csv
 import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +60,10 @@ def traced(code: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def free_addresses(count: int) -> tuple[str, ...]:
+    """This many different addresses of this host on which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return tuple(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)

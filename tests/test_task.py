@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 import sklearn.metrics
-from helpers import python
-from test_rendezvous import free_addresses
+from helpers import free_addresses, python
 
 from trainer.evals import baseline
 from trainer.storage import fs
@@ -89,10 +88,7 @@ def of_vertex(folder, **more: str) -> dict[str, str]:
 def test_the_trials_of_a_tuning_job_do_not_share_a_model_dir(tmp_path):
     done = task(f"--model_dir={tmp_path}", env=of_vertex(tmp_path / "7", CLOUD_ML_TRIAL_ID="7"))
     assert done.returncode == 2
-    words = (
-        f"--model_dir must be the trial's own, {tmp_path / '7'}, which is also what it is when not given. Received: "
-    )
-    assert words in done.stderr
+    assert f"--model_dir must be the trial's own, {tmp_path / '7'}, " in done.stderr
 
 
 def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
@@ -100,12 +96,12 @@ def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
     done = task(f"--model_dir={tmp_path / 'run'}", env=simulator.environment(**environment))
     assert done.returncode == 2
     for variable in environment:
-        assert f"{variable}: " in done.stderr
+        assert f"{variable} must " in done.stderr
     assert "gs://gone" in done.stderr
     done = task("--model_dir=/gcs/gone/run", env=simulator.environment())
-    assert "--model_dir: The bucket of gs://gone/run must exist. Received: gs://gone" in done.stderr
+    assert "--model_dir must be in a bucket that exists. Received: gs://gone/run " in done.stderr
     done = task(env=simulator.environment(**environment))
-    assert done.stderr.count("gs://gone must exist") == 1
+    assert done.stderr.count("--model_dir must be in a bucket that exists. Received: gs://gone ") == 1
 
 
 def test_a_finished_trial_that_is_started_again_reports_its_metric_and_misses_its_export(flags, finished_run, tmp_path):

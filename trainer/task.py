@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 STARTED = time.monotonic()
@@ -24,7 +24,8 @@ from trainer import errors  # noqa: E402
 from trainer.distributed import tpu_probe  # noqa: E402
 from trainer.errors import EXIT_STOPPED, UsageError  # noqa: E402
 from trainer.runtime import app, versions, vertex_env  # noqa: E402
-from trainer.storage import preflight  # noqa: E402
+from trainer.storage import compute_engine, preflight  # noqa: E402
+from trainer.storage.preflight import PathUse  # noqa: E402
 
 if TYPE_CHECKING:  # what imports TensorFlow is imported where it is used, so that --help answers at once
     from trainer.config.schema import Config
@@ -96,11 +97,12 @@ def machine() -> "DeviceRequest":
     from trainer.distributed import rendezvous, strategies
 
     alone = MODE.value != "train" or STRATEGY.value not in ("auto", "multi_worker")
-    found, workers = [], None
+    found: list[errors.Problem | str] = []
+    workers = None
     try:
         workers = None if alone else rendezvous.read_cluster(os.environ)
     except UsageError as error:
-        found.append(str(error))
+        found.extend(error.problems)
     there = strategies.DeviceRequest(VIRTUAL_DEVICES.value, tpu_probe.requested_tpu(TPU.value), workers)
     found += strategies.find_flag_problems(STRATEGY.value, there, MODEL_DIR.value)
     if MODE.value != "train" and STRATEGY.value == "multi_worker":
@@ -109,7 +111,7 @@ def machine() -> "DeviceRequest":
         missing = strategies.find_missing_tpu(there)  # before a bucket is touched
         found += [missing] if missing else []
     if found:
-        raise UsageError("\n".join(found))
+        raise UsageError(*found)
     return there
 
 
@@ -233,9 +235,8 @@ def inspect_batches(config: "Config") -> int:
     return errors.EXIT_DONE
 
 
-def look_at_buckets(paths: Mapping[str, tuple[str | None, bool]]) -> dict[str, str]:
-    """flag -> what is wrong with its bucket; `paths` as preflight has them."""
-    return preflight.find_problems(paths, preflight.machine_region()) if preflight.buckets_in(paths) else {}
+def look_at_buckets(uses: Sequence[PathUse]) -> list[errors.Problem]:
+    return preflight.find_path_problems(uses, compute_engine.find_region()) if preflight.in_buckets(uses) else []
 
 
 def checked_config() -> "Config":
@@ -245,28 +246,28 @@ def checked_config() -> "Config":
     """
     writes = MODE.value in ("train", "export")
     outside = vertex_env.folders_outside(MODEL_DIR.value, os.environ) if writes else {}
-    flagged = {
-        "config": (CONFIG.value, False),
-        "model_dir": (MODEL_DIR.value, writes),
-        **{variable: (folder, True) for variable, folder in outside.items()},
-        "predictions": (PREDICTIONS.value, True),
-        "data_dir": (DATA_DIR.value, False),
-        "encoder": (ENCODER.value, False),
-    }
-    found = look_at_buckets(flagged)
+    uses = [
+        PathUse("--config", CONFIG.value),
+        PathUse("--model_dir", MODEL_DIR.value, writes),
+        *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
+        PathUse("--predictions", PREDICTIONS.value, writes=True),
+        PathUse("--data_dir", DATA_DIR.value),
+        PathUse("--encoder", ENCODER.value),
+    ]
+    found: list[errors.Problem | str] = [*look_at_buckets(uses)]
     config = None
-    if ("model_dir" if MODE.value in ("evaluate", "export") else "config") not in found:  # where it is read from
+    read_from = "--model_dir" if MODE.value in ("evaluate", "export") else "--config"
+    if read_from not in [problem.setting for problem in found if isinstance(problem, errors.Problem)]:
         try:
             config = read_config()
         except UsageError as error:
-            found["configuration"] = str(error)
+            found.extend(error.problems)
     if config:
-        paths = {"data_dir": config.data_dir, "encoder": config.encoder, "set preprocess": config.preprocess}
-        found |= look_at_buckets(
-            {key: (path, False) for key, path in paths.items() if not flagged.get(key, (None,))[0]}
-        )
+        checked = {use.flag for use in uses if use.path}
+        configured = {"--data_dir": config.data_dir, "--encoder": config.encoder, "preprocess": config.preprocess}
+        found += look_at_buckets([PathUse(flag, path) for flag, path in configured.items() if flag not in checked])
     if found or not config:
-        raise UsageError(preflight.told(found))
+        raise UsageError(*found)
     return config
 
 

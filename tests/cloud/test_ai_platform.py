@@ -1,14 +1,15 @@
-"""The command for AI Platform, held against the description of its API that google-api-python-client still ships."""
+"""The command for AI Platform, compared with the description of its API that google-api-python-client still has."""
 
 import functools
 import json
 from importlib import resources
 
 import pytest
-from test_job_spec import PRESETS, order
+from helpers import ROOT
 
-from trainer.cloud import ai_platform, job_spec
-from trainer.errors import UsageError
+from trainer.cloud import ai_platform
+
+PRESETS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml") if "tune" not in path.name)
 
 # gcloud's flags and the fields of the API that they are, as gcloud's reference and the API's describe them.
 FIELDS = {
@@ -24,7 +25,7 @@ FIELDS = {
     "service-account": "serviceAccount",
     "use-chief-in-tf-config": "useChiefInTfConfig",
 }
-OF_GCLOUD = {"package-path", "project", "labels"}  # which package to upload, whose job, its labels: of no such field
+OTHER_FLAGS = {"package-path", "project", "labels"}  # They are no fields of TrainingInput.
 
 
 @functools.cache
@@ -33,89 +34,73 @@ def schemas() -> dict:
     return json.loads((documents / "ml.v1.json").read_text(encoding="utf-8"))["schemas"]
 
 
-def fits(value, schema: dict) -> None:
+def assert_described(value, schema: dict) -> None:
     """Raises AssertionError unless the value is one that the API describes."""
     if "$ref" in schema:
         properties = schemas()[schema["$ref"]]["properties"]
         assert set(value) <= set(properties)
         for key, inner in value.items():
-            fits(inner, properties[key])
+            assert_described(inner, properties[key])
         return
     kinds = {"string": str, "array": list, "boolean": bool, "object": dict, "integer": int}
     assert isinstance(value, kinds[schema["type"]])
     if "enum" in schema:
         assert value in schema["enum"]
     for item in value if schema["type"] == "array" else []:
-        fits(item, schema["items"])
+        assert_described(item, schema["items"])
 
 
 def training_input(command: list[str]) -> dict:
     """What gcloud would send for the command."""
     at = command.index("--")
-    found: dict = {"args": command[at + 1 :]}
+    fields: dict = {"args": command[at + 1 :]}
     for flag in command[6:at]:
         name, value = flag.removeprefix("--").split("=", 1)
         if name in FIELDS:
-            found[FIELDS[name]] = {"scale-tier": value.upper(), "use-chief-in-tf-config": value == "true"}.get(
+            fields[FIELDS[name]] = {"scale-tier": value.upper(), "use-chief-in-tf-config": value == "true"}.get(
                 name, value
             )
         elif name.endswith("-accelerator"):
             parts = dict(part.split("=") for part in value.split(","))
             accelerator = {"count": parts["count"], "type": parts["type"].upper().replace("-", "_")}
-            found[f"{name.split('-')[0]}Config"] = {"acceleratorConfig": accelerator}
+            fields[f"{name.split('-')[0]}Config"] = {"acceleratorConfig": accelerator}
         else:
-            assert name in OF_GCLOUD
-    return found
-
-
-def command(**given) -> list[str]:
-    made = order(target="ai_platform", **given)
-    return ai_platform.command(
-        name=made.name,
-        host=made.host,
-        replicas=made.replicas,
-        flags=job_spec.task_flags(made.config, made.strategy),
-        job_dir=made.base_output_directory,
-        project=made.project,
-        region=made.region,
-        labels=made.labels,
-    )
+            assert name in OTHER_FLAGS
+    return fields
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("machine", ai_platform.SHORT)
-def test_every_preset_is_a_job_as_the_service_described_it(preset, machine):
-    made = command(config=preset, machine=machine)
-    sent = training_input(made)
-    fits(sent, {"$ref": "GoogleCloudMlV1__TrainingInput"})
-    assert made[:6] == ["gcloud", "ai-platform", "jobs", "submit", "training", "run_1"]
+@pytest.mark.parametrize("machine", ai_platform.SHORT_NAMES)
+def test_every_preset_is_a_job_as_the_service_described_it(build_request, preset, machine):
+    request = build_request(ai_platform.SHORT_NAMES, config=preset, machine=machine)
+    assert ai_platform.find_problems(request) == []
+    command = ai_platform.build_command(request)
+    sent = training_input(command)
+    assert_described(sent, {"$ref": "GoogleCloudMlV1__TrainingInput"})
+    assert command[:6] == ["gcloud", "ai-platform", "jobs", "submit", "training", "run_1"]
     assert sent["jobDir"] == "gs://b/runs/run_1"
     assert sent["pythonModule"] == "trainer.task"
-    assert (sent.get("workerCount"), sent.get("useChiefInTfConfig")) == (
-        ("1", True) if machine == "workers" else (None, None)
-    )
-    assert not [flag for flag in sent["args"] if flag.startswith(("--job-dir", "--model_dir"))]  # the service adds it
+    workers = ("1", True) if machine == "workers" else (None, None)
+    assert (sent.get("workerCount"), sent.get("useChiefInTfConfig")) == workers
+    assert not [flag for flag in sent["args"] if flag.startswith(("--job-dir", "--model_dir"))]  # The service adds it.
 
 
-def test_an_unknown_field_would_be_noticed():
+def test_an_unknown_field_or_value_fails_the_comparison():
     with pytest.raises(AssertionError):
-        fits({"masterTyp": "n1-standard-8"}, {"$ref": "GoogleCloudMlV1__TrainingInput"})
+        assert_described({"masterTyp": "n1-standard-8"}, {"$ref": "GoogleCloudMlV1__TrainingInput"})
     with pytest.raises(AssertionError):
-        fits({"scaleTier": "HUGE"}, {"$ref": "GoogleCloudMlV1__TrainingInput"})
+        assert_described({"scaleTier": "HUGE"}, {"$ref": "GoogleCloudMlV1__TrainingInput"})
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "flag"),
     [
-        (dict(name="run-1"), "--name must be letters, digits and underscores on AI Platform"),
-        (
-            dict(machine="g2-standard-8"),
-            "on AI Platform. Received: g2-standard-8, which has NVIDIA_L4. Take --machine=n1",
-        ),
-        (dict(machine="ct5lp-hightpu-4t"), "--machine must be one with GPUs, or without, on AI Platform"),
-        (dict(machine="n4-standard-8"), "--machine must be an n1, n2, e2, c2 or a2 machine"),
+        (dict(name="run-1"), "--name"),
+        (dict(machine="g2-standard-8"), "--machine"),
+        (dict(machine="ct5lp-hightpu-4t"), "--machine"),
+        (dict(machine="n4-standard-8"), "--machine"),
     ],
 )
-def test_what_that_service_did_not_have_is_refused(given, words):
-    with pytest.raises(UsageError, match=words):
-        command(**given)
+def test_what_that_service_did_not_have_is_refused(build_request, given, flag):
+    (problem,) = ai_platform.find_problems(build_request(ai_platform.SHORT_NAMES, **given))
+    assert problem.setting == flag

@@ -1,92 +1,106 @@
-"""From flags to an order: defaults, the cloud's paths, and every mistake at once."""
+"""From flags to a request: defaults, the cloud's paths, and every mistake at once."""
 
 import pytest
-from test_job_spec import order
 
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError
 
 
-def test_what_is_not_given_is_assumed_and_said():
-    made = order(config="configs/imdb_minilm.yaml", machine=None)
-    assert made.config.data_dir == "gs://b/data/imdb_minilm"
-    assert made.config.encoder == "gs://b/encoders/minilm"
-    assert made.base_output_directory == "gs://b/runs/run_1"
-    assert made.host.accelerator == "NVIDIA_L4"
-    assert [note.split("=")[0] for note in made.notes] == [
+def test_what_is_not_given_has_a_default(build_request):
+    request = build_request(config="configs/imdb_minilm.yaml", machine=None)
+    assert request.config.data_dir == "gs://b/data/imdb_minilm"
+    assert request.config.encoder == "gs://b/encoders/minilm"
+    assert request.base_output_directory == "gs://b/runs/run_1"
+    assert request.machine.accelerator_type == "NVIDIA_L4"
+    assert [default.split("=")[0] for default in request.defaults] == [
         "--machine",
         "--data_dir",
         "--encoder",
         "--base_output_directory",
     ]
+    assert build_request(name=None).name.startswith("smoke_20")
 
 
 @pytest.mark.parametrize("bucket", ["b", "gs://b", "gs://b/"])
-def test_a_bucket_may_be_written_with_its_scheme(bucket):
-    assert order(bucket=bucket).base_output_directory == "gs://b/runs/run_1"
+def test_a_bucket_may_be_written_with_its_scheme(build_request, bucket):
+    assert build_request(bucket=bucket).base_output_directory == "gs://b/runs/run_1"
 
 
 @pytest.mark.parametrize(
     ("machine", "image"),
     [("cpu", "hubtune"), ("gpu", "hubtune-gpu"), ("workers", "hubtune-gpu"), ("tpu_v5e", "hubtune-tpu")],
 )
-def test_each_kind_of_machine_has_its_image(machine, image):
-    assert order(machine=machine).image == f"us-central1-docker.pkg.dev/p/hubtune/{image}:1.2.3"
-    assert order(machine=machine, image="mine").image == "mine"
-    assert order(project="example.com:p").image.startswith("us-central1-docker.pkg.dev/example.com/p/hubtune/")
+def test_each_kind_of_machine_has_its_image(build_request, machine, image):
+    assert build_request(machine=machine).image == f"us-central1-docker.pkg.dev/p/hubtune/{image}:1.2.3"
+    assert build_request(machine=machine, image="mine").image == "mine"
+    of_a_domain = build_request(project="example.com:p").image
+    assert of_a_domain.startswith("us-central1-docker.pkg.dev/example.com/p/hubtune/")
 
 
 @pytest.mark.parametrize(
     "encoder",
     ["gs://other/encoder", "https://tfhub.dev/x/1", "small_bert/bert_en_uncased_L-4_H-512_A-8", "electra_small"],
 )
-def test_an_encoder_that_the_cloud_reaches_stays_as_it_is(encoder):
-    assert order(encoder=encoder).config.encoder == encoder
+def test_an_encoder_that_the_cloud_reaches_stays_as_it_is(build_request, encoder):
+    assert build_request(encoder=encoder).config.encoder == encoder
 
 
-def test_no_bucket_is_needed_where_every_path_is_given():
+def test_no_bucket_is_needed_where_every_path_is_given(build_request):
     paths = dict(data_dir="gs://a/data", encoder="gs://a/encoder", base_output_directory="gs://a/run/")
-    assert order(bucket=None, **paths).base_output_directory == "gs://a/run"
+    assert build_request(bucket=None, **paths).base_output_directory == "gs://a/run"
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "received"),
+    [
+        (dict(project=None), "--project", "none"),
+        (dict(region=""), "--region", "none"),
+        (dict(region="mars"), "--region", "mars"),
+        (dict(bucket=None), "--bucket", "none"),
+        (dict(bucket=None, base_output_directory="gs://a/run"), "--bucket", "none"),
+        (dict(bucket="Not_A/bucket", base_output_directory="gs://a/run", data_dir="gs://a/data",
+              encoder="gs://a/encoder"), "--bucket", "Not_A/bucket"),
+        (dict(base_output_directory="gs:///run"), "--base_output_directory", "gs:///run"),
+        (dict(base_output_directory="runs/mine"), "--base_output_directory", "runs/mine"),
+        (dict(data_dir="gs://"), "--data_dir", "gs://"),
+        (dict(data_dir="data/mine"), "--data_dir", "data/mine"),
+        (dict(config=None), "--data_dir", "none"),
+        (dict(encoder="gs://"), "--encoder", "gs://"),
+        (dict(encoder="encoders/minilm"), "--encoder", "encoders/minilm"),
+        (dict(machine="tpu_v6e"), "--machine", "tpu_v6e"),
+        (dict(name="a b"), "--name", "a b"),
+        (dict(set=["preprocess=encoders/tiny/preprocess"]), "preprocess", "encoders/tiny/preprocess"),
+        (dict(labels=["Team=nlp"]), "--labels", "Team=nlp"),
+        (dict(labels=["=nlp"]), "--labels", "=nlp"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_is_refused_with_the_flag_to_change(build_request, given, setting, received):
+    with pytest.raises(UsageError) as caught:
+        build_request(**given)
+    (problem,) = caught.value.problems
+    assert isinstance(problem, Problem)
+    assert (problem.setting, problem.received) == (setting, received)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (dict(project=None), "--project must be given. Received: none."),
-        (dict(region=""), "--region must be given. Received: none."),
-        (dict(bucket=None), "--bucket must be given"),
-        (dict(bucket=None, base_output_directory="gs://a/run"), "--bucket must be given"),
-        (dict(base_output_directory="gs:///run"), "--base_output_directory must be gs://BUCKET/NAME"),
-        (dict(data_dir="gs://"), "--data_dir must be gs://..."),
-        (dict(encoder="gs://"), "--encoder must be gs://..."),
-        (dict(machine="tpu_v6e"), "from TPU v6e on"),
-        (dict(target="ai_platform", machine="tpu_v3"), "change --target=ai_platform to --target=vertex"),
-        (dict(bucket="Not_A/bucket"), "--bucket must be a bucket's name"),
-        (dict(name="a b"), "--name must be letters, digits"),
-        (dict(data_dir="data/mine"), "--data_dir must be gs://..., where scripts/prepare_data.py"),
-        (dict(config=None), "--data_dir must be gs://.*Received: none"),
-        (dict(encoder="encoders/minilm"), "--encoder must be gs://.*Received: encoders/minilm."),
-        (dict(encoder="small_bert/bert_en_uncased_L-4_H-512_A-9"), "the nearest is small_bert/bert_en_uncased_L-4"),
-        (dict(base_output_directory="runs/mine"), "--base_output_directory must be gs://"),
-        (dict(overrides=["preprocess=encoders/tiny/preprocess"]), "preprocess must be gs://"),
-        (dict(labels=["Team=nlp"]), "--labels must be key=value"),
-        (dict(labels=["=nlp"]), "--labels must be key=value"),
-        (dict(machine="tpu_v2", overrides=["data.batch_size=7"]), "data.batch_size must be at least .* replicas, 8"),
-        (dict(machine="a2-highgpu-8g", replicas=3), "data.batch_size must be at least as many as the replicas, 24"),
-        (
-            dict(overrides=["data.batchsize=7"]),
-            "data.batchsize: a known key was required; the nearest is data.batch_size",
-        ),
-        (dict(config="configs/none.yaml"), "--config must name a YAML file"),
+        (dict(machine="tpu_v2", set=["data.batch_size=7"]), "data.batch_size"),
+        (dict(machine="a2-highgpu-8g", replicas=3), "24"),
+        (dict(set=["data.batchsize=7"]), "nearest is data.batch_size"),
+        (dict(config="configs/none.yaml"), "--config"),
+        (dict(encoder="small_bert/bert_en_uncased_L-4_H-512_A-9"), "nearest is small_bert/bert_en_uncased_L-4"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_flag_to_change(given, words):
+def test_a_configuration_that_cannot_run_is_refused(build_request, given, words):
     with pytest.raises(UsageError, match=words):
-        order(**given)
+        build_request(**given)
 
 
-def test_every_mistake_is_told_at_once():
+def test_every_mistake_is_reported_at_once(build_request):
     with pytest.raises(UsageError) as refused:
-        order(project=None, region="mars", machine="ct6e-standard-4t", overrides=["data.batch_size=0"], labels=["A=b"])
+        build_request(
+            project=None, region="mars", machine="ct6e-standard-4t", set=["data.batch_size=0"], labels=["A=b"]
+        )
     message = str(refused.value)
-    for word in ("--project", "--region", "TPU v6e", "data.batch_size: ", "--labels"):
-        assert word in message
+    for words in ("--project", "--region", "TPU v6e", "data.batch_size", "--labels"):
+        assert words in message

@@ -1,31 +1,78 @@
-"""The tables, against the service's own list of accelerators, and against one another."""
+"""Machines by name: what they stand for, and what the trainer could not run on."""
 
 import pytest
 from google.cloud.aiplatform_v1 import AcceleratorType
 
-from trainer.cloud import machine_check, machine_types
+from trainer.cloud import machine_types
+from trainer.cloud.machine_types import Machine
 
 
-def test_every_accelerator_is_one_of_the_service():
-    assert set(machine_types.ACCELERATORS) <= set(AcceleratorType.__members__)
+@pytest.mark.parametrize(
+    ("name", "machine", "replicas", "devices", "strategy"),
+    [
+        ("cpu", Machine("n1-standard-8"), 1, 1, "cpu"),
+        ("gpu", Machine("g2-standard-8", "NVIDIA_L4", 1), 1, 1, "mirrored"),
+        ("gpus", Machine("g2-standard-24", "NVIDIA_L4", 2), 1, 2, "mirrored"),
+        ("workers", Machine("g2-standard-8", "NVIDIA_L4", 1), 2, 1, "multi_worker"),
+        ("tpu_v2", Machine("cloud-tpu", "TPU_V2", 8), 1, 8, "tpu"),
+        ("tpu_v3", Machine("cloud-tpu", "TPU_V3", 8), 1, 8, "tpu"),
+        ("tpu_v5e", Machine("ct5lp-hightpu-4t", tpu_topology="2x2"), 1, 4, "tpu"),
+        ("ct5lp-hightpu-8t", Machine("ct5lp-hightpu-8t", tpu_topology="2x4"), 1, 8, "tpu"),
+        ("g2-standard-96", Machine("g2-standard-96", "NVIDIA_L4", 8), 1, 8, "mirrored"),
+        ("a2-megagpu-16g", Machine("a2-megagpu-16g", "NVIDIA_TESLA_A100", 16), 1, 16, "mirrored"),
+        ("n2-highcpu-16", Machine("n2-highcpu-16"), 1, 1, "cpu"),
+    ],
+)
+def test_a_name_stands_for_a_machine_and_a_strategy(name, machine, replicas, devices, strategy):
+    assert machine_types.resolve_machine(name) == (machine, replicas)
+    assert (machine.devices, machine_types.choose_strategy(machine, replicas)) == (devices, strategy)
+    assert machine_types.find_machine_problems(machine, replicas) == []
 
 
-def test_a_region_has_only_accelerators_that_are_known():
-    known = {machine_check.listed(name) for name in (*machine_types.ACCELERATORS, "TPU_V5E")}
-    assert {name for there in machine_types.REGIONS.values() for name in there.split()} <= known
+def test_a_type_that_is_not_listed_takes_its_accelerator():
+    machine, replicas = machine_types.resolve_machine("a9-hypergpu-8g", "NVIDIA_NEXT:8")
+    assert machine == Machine("a9-hypergpu-8g", "NVIDIA_NEXT", 8)
+    assert machine_types.find_machine_problems(machine, replicas) == []
 
 
-def test_every_accelerator_is_somewhere():
-    there = {name for names in machine_types.REGIONS.values() for name in names.split()}
-    assert {machine_check.listed(name) for name in (*machine_types.ACCELERATORS, "TPU_V5E")} <= there
+@pytest.mark.parametrize("given", ["NVIDIA_TESLA_T4:2", "nvidia-tesla-t4:2", "T4:2", "t4:2"])
+def test_an_accelerator_may_be_written_in_several_ways(given):
+    assert machine_types.resolve_machine("n1-standard-8", given) == (Machine("n1-standard-8", "NVIDIA_TESLA_T4", 2), 1)
 
 
-def test_no_type_is_listed_twice_and_none_is_without_tensorflow():
-    assert len(set(machine_types.TYPES)) == len(machine_types.TYPES)
-    assert [name for name in machine_types.TYPES if name.startswith(machine_types.NO_TENSORFLOW)] == []
+@pytest.mark.parametrize(
+    ("given", "flag", "received"),
+    [
+        (dict(name="gpuz"), "--machine", "gpuz"),
+        (dict(name="ct6e-standard-4t"), "--machine", "ct6e-standard-4t"),
+        (dict(name="tpu7x-standard-4t"), "--machine", "tpu7x-standard-4t"),
+        (dict(name="tpu_v6e"), "--machine", "tpu_v6e"),
+        (dict(name="n1-standard-8", accelerator="T4:three"), "--accelerator", "NVIDIA_TESLA_T4:0"),
+        (dict(name="ct5lp-hightpu-4t", tpu_topology="4x4"), "--tpu_topology", "4x4 with ct5lp-hightpu-4t"),
+        (dict(name="gpu", tpu_topology="2x2"), "--tpu_topology", "2x2 with g2-standard-8"),
+        (dict(name="ct5lp-hightpu-1t", accelerator="TPU_V2"), "--accelerator", "TPU_V2:8"),
+        (dict(name="cloud-tpu"), "--accelerator", "none"),
+        (dict(name="cloud-tpu", accelerator="TPU_V3:32"), "--accelerator", "TPU_V3:32"),
+        (dict(name="tpu_v2", replicas=2), "--replicas", "2"),
+        (dict(name="cpu", replicas=0), "--replicas", "0"),
+    ],
+)
+def test_what_the_trainer_cannot_run_on_is_refused(given, flag, received):
+    (problem,) = machine_types.find_machine_problems(*machine_types.resolve_machine(**given))
+    assert (problem.setting, problem.received) == (flag, received)
 
 
-@pytest.mark.parametrize("name", machine_types.SHORT)
-def test_a_short_name_stands_for_a_machine_that_some_region_has(name):
-    host, replicas = machine_check.chosen(name, "", "", None)
-    assert any(machine_check.check(host, replicas, region) == [] for region in machine_types.REGIONS)
+def test_an_unknown_short_name_has_the_nearest_one():
+    (problem,) = machine_types.find_machine_problems(Machine("gpuz"), 1)
+    assert problem.advice == "The nearest is gpu."
+
+
+def test_every_problem_is_found_at_once():
+    problems = machine_types.find_machine_problems(*machine_types.resolve_machine("tpu", "", "2x2", 0))
+    assert [problem.setting for problem in problems] == ["--machine", "--replicas", "--tpu_topology"]
+
+
+def test_the_accelerators_are_the_service_s():
+    named = set(machine_types.ATTACHABLE_GPUS.values())
+    named |= {machine.accelerator_type for machine, _ in machine_types.SHORT_NAMES.values() if machine.accelerator_type}
+    assert named | {name for name, _ in machine_types.INCLUDED_GPUS.values()} <= set(AcceleratorType.__members__)

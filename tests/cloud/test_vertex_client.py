@@ -6,148 +6,138 @@ import grpc
 import pytest
 from fakes import grpc_services
 from fakes.grpc_services import Hang, Method, Refusal
+from fakes.vertex_jobs import CREATE, HOSTS, NAME, job_in_state, parse_custom_job
 from helpers import outcome
-from test_job_spec import job_of, order, parsed
 
-from trainer.cloud import vertex_client
+from trainer.cloud import google_api, job_spec, vertex_client
 from trainer.errors import UsageError
 
-HOST = "us-central1-aiplatform.googleapis.com"
-SERVICE = "/google.cloud.aiplatform.v1.JobService"
-NAME = "projects/p/locations/us-central1/customJobs/17"
-
-# Submits as often as it is told to, soon; prints each outcome.
+LIST = "/google.cloud.aiplatform.v1.JobService/ListCustomJobs"
+# Submits so many times, with short pauses, and prints each outcome.
 CLIENT = """
 import json
 import sys
-from trainer.cloud import vertex_client
-vertex_client.WITHIN, vertex_client.PAUSE = 2.0, 0.05
+from trainer.cloud import google_api, vertex_client
+from trainer.errors import UserError
+google_api.REQUEST_TIMEOUT_S, vertex_client.SEARCH_INTERVAL_S = 2.0, 0.05
 job, times = json.loads(sys.argv[1]), int(sys.argv[2])
 for _ in range(times):
     try:
-        print(vertex_client.submit(job, "p", "us-central1").full)
-    except vertex_client.Refused as refused:
+        print(vertex_client.submit_job(job, "p", "us-central1").full)
+    except UserError as refused:
         print(refused)
 """
 
 
-def submitted(
-    simulator, create: list, listing: list = (), times: int = 1, **environment: str
-) -> tuple[list[str], grpc_services.Server]:
-    """What so many submissions end with, and the server that they came to."""
+@pytest.fixture
+def custom_job(build_request) -> dict:
+    return job_spec.build_custom_job(build_request())
+
+
+@pytest.fixture
+def submit(simulator, custom_job):
+    """A function (answers, answers to searches, times) -> (the outcome of each submission, the server)."""
     from google.cloud.aiplatform_v1 import types
 
-    methods = {
-        f"{SERVICE}/CreateCustomJob": Method(types.CreateCustomJobRequest, create),
-        f"{SERVICE}/ListCustomJobs": Method(types.ListCustomJobsRequest, listing or [types.ListCustomJobsResponse()]),
-    }
-    with grpc_services.serving(simulator, [HOST], methods) as server:
-        code, out, error = outcome(CLIENT, json.dumps(job_of(order())), times, env=simulator.environment(**environment))
-    assert code == 0, error[-2000:]
-    return out.splitlines(), server
+    def submit(create: list, searches: list = (), times: int = 1, **environment: str):
+        searches = searches or [types.ListCustomJobsResponse()]
+        methods = {
+            CREATE: Method(types.CreateCustomJobRequest, create),
+            LIST: Method(types.ListCustomJobsRequest, searches),
+        }
+        with grpc_services.serving(simulator, HOSTS, methods) as server:
+            variables = simulator.environment(**environment)
+            code, out, error = outcome(CLIENT, json.dumps(custom_job), times, env=variables)
+        assert code == 0, error[-2000:]
+        return out.splitlines(), server
+
+    return submit
 
 
-def made(request=None):
-    from google.cloud import aiplatform_v1
-
-    return aiplatform_v1.CustomJob(name=NAME)
+PENDING = job_in_state("PENDING")
 
 
-def test_what_arrives_is_the_job_with_a_label_of_its_own(simulator):
-    (name, _), server = submitted(simulator, [made], times=2)
+def test_what_arrives_is_the_job_with_a_label_of_its_own(submit, custom_job):
+    (name, _), server = submit([PENDING], times=2)
     assert name == NAME
     first, second = (request.custom_job for request in server.requests("CreateCustomJob"))
-    marks = [job.labels.pop(vertex_client.LABEL) for job in (first, second)]
-    assert len(set(marks)) == 2
-    assert first == second == parsed(job_of(order()))
+    labels = [job.labels.pop(vertex_client.SUBMISSION_LABEL) for job in (first, second)]
+    assert len(set(labels)) == 2
+    assert first == second == parse_custom_job(custom_job)
     assert server.requests("CreateCustomJob")[0].parent == "projects/p/locations/us-central1"
 
 
-def test_google_s_clients_are_named_where_they_are_not_installed():
-    code = """
-import sys
-from trainer.cloud import vertex_client
-from trainer.errors import UsageError
-sys.modules["google.cloud.aiplatform_v1"] = None
-try:
-    vertex_client.submit({}, "p", "us-central1")
-except UsageError as refused:
-    print(refused)
-"""
-    _, out, error = outcome(code)
-    assert out.startswith("--target=vertex needs google-cloud-aiplatform"), error
-    assert "make environment" in out
+def test_a_refusal_is_one_message_with_the_flag_to_change(submit):
+    statuses = ["RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED"]
+    out, server = submit([Refusal(grpc.StatusCode[name], "a\nb") for name in statuses], times=len(statuses))
+    for message, status in zip(out, statuses, strict=True):
+        assert f"Received: {status}, a b. " in message
+        assert google_api.ADVICE[status] in message
+    assert not server.requests("ListCustomJobs")  # A refusal is a reply: nothing was lost.
 
 
-REFUSALS = {
-    "RESOURCE_EXHAUSTED": "change --machine, --replicas or --region",
-    "PERMISSION_DENIED": "Change --project, or have roles/aiplatform.user",
-    "NOT_FOUND": "Change --project, --region",
-    "INVALID_ARGUMENT": "Change the flag that the words above are of: --machine",
-    "FAILED_PRECONDITION": "Change --region",
-    "UNAUTHENTICATED": "gcloud auth application-default login",
-}
+def test_a_service_that_is_not_enabled_is_named(submit):
+    refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "It is disabled.", "SERVICE_DISABLED")
+    (message,), _ = submit([refusal])
+    assert google_api.ADVICE["SERVICE_DISABLED"] in message
 
 
-def test_a_refusal_is_one_message_with_the_flag_to_change(simulator):
-    refusals = [Refusal(grpc.StatusCode[code], f"words of {code}\nand more") for code in REFUSALS]
-    out, server = submitted(simulator, refusals, times=len(refusals))
-    for message, (code, advice) in zip(out, REFUSALS.items(), strict=True):
-        assert message.startswith(f"Vertex AI must allow the job. Received: {code}, words of {code} and more. ")
-        assert advice in message
-    assert not server.requests("ListCustomJobs")  # a refusal is an answer: nothing was lost
+def test_a_value_that_the_service_does_not_know_is_a_usage_error(custom_job):
+    custom_job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] = "NVIDIA_TESLA_T3"
+    with pytest.raises(UsageError, match=r"NVIDIA_TESLA_T3.*--accelerator"):
+        vertex_client.submit_job(custom_job, "p", "us-central1")
 
 
-def test_a_job_whose_reply_is_lost_or_does_not_come_is_found_and_not_sent_twice(simulator):
+def test_a_job_whose_reply_is_lost_is_found_and_not_sent_twice(submit):
     from google.cloud.aiplatform_v1 import types
 
-    nothing, found = types.ListCustomJobsResponse(), types.ListCustomJobsResponse(custom_jobs=[made()])
+    nothing, existing = types.ListCustomJobsResponse(), types.ListCustomJobsResponse(custom_jobs=[PENDING])
     lost = [Refusal(grpc.StatusCode.UNAVAILABLE, "the connection broke"), Hang(30)]
-    out, server = submitted(simulator, lost, [nothing, found, nothing, found], times=2)
+    out, server = submit(lost, [nothing, existing, nothing, existing], times=2)
     assert out == [NAME, NAME]
-    marks = [request.custom_job.labels[vertex_client.LABEL] for request in server.requests("CreateCustomJob")]
-    looked = [request.filter for request in server.requests("ListCustomJobs")]
-    assert looked == [f'labels.{vertex_client.LABEL}="{mark}"' for mark in marks for _ in range(2)]
+    labels = [
+        request.custom_job.labels[vertex_client.SUBMISSION_LABEL] for request in server.requests("CreateCustomJob")
+    ]
+    searches = [request.filter for request in server.requests("ListCustomJobs")]
+    assert searches == [f'labels.{vertex_client.SUBMISSION_LABEL}="{label}"' for label in labels for _ in range(2)]
 
 
-def test_a_job_that_did_not_arrive_is_sent_again_with_the_same_label(simulator):
-    out, server = submitted(simulator, [Refusal(grpc.StatusCode.UNAVAILABLE, "down"), made])
+def test_a_job_that_did_not_arrive_is_sent_again_with_the_same_label(submit):
+    out, server = submit([Refusal(grpc.StatusCode.UNAVAILABLE, "down"), PENDING])
     assert out == [NAME]
     first, second = server.requests("CreateCustomJob")
     assert first == second
-    assert len(server.requests("ListCustomJobs")) == vertex_client.LOOKS
+    assert len(server.requests("ListCustomJobs")) == vertex_client.SEARCH_ATTEMPTS
 
 
-def test_a_job_that_cannot_be_looked_for_is_not_sent_again(simulator):
+def test_a_job_that_cannot_be_searched_for_is_not_sent_again(submit):
     down = Refusal(grpc.StatusCode.UNAVAILABLE, "down")
-    (message,), server = submitted(simulator, [down], [down])
+    (message,), server = submit([down], [down])
     (sent,) = server.requests("CreateCustomJob")
-    assert "Whether the job is there is not known" in message
-    assert f"{vertex_client.LABEL}={sent.custom_job.labels[vertex_client.LABEL]}" in message
+    assert f"{vertex_client.SUBMISSION_LABEL}={sent.custom_job.labels[vertex_client.SUBMISSION_LABEL]}" in message
 
 
-def test_credentials_that_cannot_be_renewed_are_said_and_nothing_is_looked_for(simulator, tmp_path):
+def test_credentials_that_cannot_be_renewed_end_the_submission(simulator, submit, tmp_path):
     user = {"type": "authorized_user", "client_id": "1", "client_secret": "2", "refresh_token": "3"}
     (tmp_path / "user.json").write_text(json.dumps(user))
     expired = {"do": "status", "status": 400, "match": "oauth2.googleapis.com", "times": -1}
     with simulator.faults(expired):
-        (message,), server = submitted(simulator, [made], GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "user.json"))
-    assert message.startswith("Vertex AI needs credentials that are accepted. Received: ")
-    assert message.endswith("Renew them: gcloud auth application-default login.")
+        (message,), server = submit([PENDING], GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "user.json"))
+    assert message.endswith(google_api.LOGIN_ADVICE)
     assert not server.requests("CreateCustomJob")
 
 
 @pytest.mark.parametrize(
     "name", ["", "17", "projects/p/locations/r/models/17", f"{NAME}/x", "projects//locations/r/customJobs/1"]
 )
-def test_what_is_no_job_s_name_is_refused(name):
-    with pytest.raises(UsageError, match="A job's name must be projects/PROJECT/locations/REGION/customJobs/ID"):
-        vertex_client.parsed(name)
+def test_a_name_that_is_not_a_job_s_is_refused(name):
+    with pytest.raises(UsageError, match="--follow_job"):
+        vertex_client.parse_job_name(name)
 
 
 def test_a_name_has_its_page():
-    name = vertex_client.parsed(NAME)
+    name = vertex_client.parse_job_name(NAME)
     assert name.full == NAME
-    assert name.console == (
+    assert name.console_url == (
         "https://console.cloud.google.com/agent-platform/locations/us-central1/training/17?project=p"
     )

@@ -1,23 +1,22 @@
-"""How a TPU is looked for on machines without one."""
+"""How the probe for a TPU ends on hosts without one."""
 
 import importlib.util
 import os
 import time
 
 import pytest
-from helpers import python
-from test_rendezvous import free_addresses
+from helpers import free_addresses, python
 
 from trainer.distributed import tpu_probe
 
-SETTINGS = ("TPU_NAME", "PJRT_DEVICE", "NEXT_PLUGGABLE_DEVICE_USE_C_API", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH")
+VARIABLES = ("TPU_NAME", "PJRT_DEVICE", "NEXT_PLUGGABLE_DEVICE_USE_C_API", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH")
 
 
 @pytest.fixture(autouse=True)
-def no_tpu_is_known(monkeypatch):
-    """An environment without a TPU's settings, put back at the end; nothing remembered of an earlier look."""
-    for name in SETTINGS:
-        monkeypatch.setenv(name, "")  # so that it is put back whatever is done to it
+def no_tpu_variables(monkeypatch):
+    """An environment without a TPU's variables, restored at the end, and no cached result of an earlier probe."""
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # So that monkeypatch restores it, whatever the test does.
         monkeypatch.delenv(name)
     tpu_probe.find_tpu_problem.cache_clear()
     yield
@@ -35,13 +34,13 @@ def no_tpu_is_known(monkeypatch):
         ("grpc://10.0.0.2:8470", "mine", "grpc://10.0.0.2:8470"),
     ],
 )
-def test_the_flag_names_the_tpu_or_else_the_environment(monkeypatch, flag, variable, expected):
+def test_the_flag_takes_precedence_over_the_variable(monkeypatch, flag, variable, expected):
     if variable is not None:
         monkeypatch.setenv("TPU_NAME", variable)
     assert tpu_probe.requested_tpu(flag) == expected
 
 
-def test_the_settings_of_a_v5e_host_are_set():
+def test_the_variables_of_a_v5e_host_are_set():
     tpu_probe.set_tpu_environment("local")
     assert os.environ["TPU_NAME"] == "local"
     assert os.environ["PJRT_DEVICE"] == "TPU"
@@ -50,14 +49,14 @@ def test_the_settings_of_a_v5e_host_are_set():
         assert "TF_PLUGGABLE_DEVICE_LIBRARY_PATH" not in os.environ
 
 
-def test_what_is_set_already_is_kept(monkeypatch):
-    for name in SETTINGS:
+def test_variables_that_are_set_already_are_kept(monkeypatch):
+    for name in VARIABLES:
         monkeypatch.setenv(name, "mine")
     tpu_probe.set_tpu_environment("local")
-    assert [os.environ[name] for name in SETTINGS] == ["mine"] * 4
+    assert [os.environ[name] for name in VARIABLES] == ["mine"] * 4
 
 
-def test_the_library_of_an_installed_libtpu_is_named(monkeypatch, tmp_path):
+def test_an_installed_libtpu_is_named(monkeypatch, tmp_path):
     (tmp_path / "libtpu").mkdir()
     (tmp_path / "libtpu/__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -65,35 +64,47 @@ def test_the_library_of_an_installed_libtpu_is_named(monkeypatch, tmp_path):
     assert os.environ["TF_PLUGGABLE_DEVICE_LIBRARY_PATH"] == str(tmp_path / "libtpu/libtpu.so")
 
 
-def test_settings_are_made_without_tensorflow():
+def test_the_variables_are_set_without_importing_tensorflow():
     code = "from trainer.distributed import tpu_probe; tpu_probe.set_tpu_environment('local')"
     code += "; import sys; print('tensorflow' in sys.modules)"
     assert python("-c", code, check=True).stdout == "False\n"
 
 
-def test_a_machine_without_a_tpu_says_so_in_time():
-    began = time.monotonic()
+def test_a_host_without_a_tpu_is_recognized_in_time():
+    started = time.monotonic()
     reason = tpu_probe.find_tpu_problem("local")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - started < 30
     assert reason == "TensorFlow lists none"
 
 
-def test_an_address_where_nobody_listens_is_no_tpu():
-    began = time.monotonic()
+def test_an_address_that_refuses_connections_is_no_tpu():
+    started = time.monotonic()
     (address,) = free_addresses(1)
     reason = tpu_probe.find_tpu_problem(f"grpc://{address}")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - started < 30
     assert reason is not None
     assert "refused" in reason
     assert "\n" not in reason
 
 
-def test_a_look_that_hangs_is_cut(monkeypatch):
+@pytest.fixture
+def replace_probe(monkeypatch, tmp_path):
+    """A function that replaces the code of the probe process."""
+
+    def replace(code: str) -> None:
+        (tmp_path / "replaced_probe.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(tpu_probe, "PROBE_MODULE", "replaced_probe")
+
+    return replace
+
+
+def test_a_probe_that_hangs_is_ended(monkeypatch, replace_probe):
     monkeypatch.setattr(tpu_probe, "PROBE_TIMEOUT_S", 1)
-    monkeypatch.setattr(tpu_probe, "_LOOK", "import time; time.sleep(60)")
-    began = time.monotonic()
+    replace_probe("import time; time.sleep(60)")
+    started = time.monotonic()
     assert tpu_probe.find_tpu_problem("local") == "no answer within 1 s"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize(
@@ -102,12 +113,12 @@ def test_a_look_that_hangs_is_cut(monkeypatch):
         ("import os; os.abort()", "TensorFlow lists none"),
         ("import os, sys; print('libtpu: no device', file=sys.stderr, flush=True); os.abort()", "libtpu: no device"),
         ("raise RuntimeError('x' * 1000)", ("RuntimeError: " + "x" * 1000)[:200]),
-        ("print('found 0')", "TensorFlow lists none"),
-        ("print('a note of TensorFlow'); print('found 8')", None),
+        ("print('TPU devices: 0')", "TensorFlow lists none"),
+        ("print('a note of TensorFlow'); print('TPU devices: 8')", None),
         ("", "TensorFlow lists none"),
     ],
-    ids=["aborts", "says-why-and-aborts", "raises", "none", "eight", "says-nothing"],
+    ids=["aborts", "prints-and-aborts", "raises", "none", "eight", "prints-nothing"],
 )
-def test_however_a_look_ends_it_is_one_line_or_a_tpu(monkeypatch, code, reason):
-    monkeypatch.setattr(tpu_probe, "_LOOK", code)
+def test_however_a_probe_ends_its_result_is_a_tpu_or_one_line(replace_probe, code, reason):
+    replace_probe(code)
     assert tpu_probe.find_tpu_problem("local") == reason

@@ -160,7 +160,7 @@ def test_a_second_run_on_a_model_dir_in_use_is_refused_naming_the_first(job, tmp
     first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         wait_for((tmp_path / "model/config.yaml").exists, first)
-        assert f'"pid": {first.pid}' in task(*job, f"--model_dir={tmp_path}/model", code=1)
+        assert f'"pid": "{first.pid}"' in task(*job, f"--model_dir={tmp_path}/model", code=1)
     finally:
         first.kill()
         first.wait()

@@ -1,4 +1,4 @@
-"""The simulator from a test's side: start it, break it, ask what it was asked, and the environment of its clients."""
+"""The simulator from a test's side: start it, inject faults, read its log, and run its clients."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,64 +15,77 @@ from pathlib import Path
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-# Runs one piece of code after another, so that TensorFlow is imported once for many: [code, arguments] a line of
-# standard input, [what it printed, its traceback] a line of standard output.
+# Runs one piece of code after another, so that TensorFlow is imported once for many. A line of standard input is
+# [code, arguments]; a line of standard output is [what the code printed, its traceback].
 INTERPRETER = """
 import contextlib, io, json, sys, traceback
-answers = sys.stdout
+replies = sys.stdout
 for line in sys.stdin:
     code, arguments = json.loads(line)
-    sys.argv, said, failed = ["-c", *arguments], io.StringIO(), ""
-    with contextlib.redirect_stdout(said):
+    sys.argv, printed, failed = ["-c", *arguments], io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
         try:
             exec(compile(code, "code", "exec"), {})
         except BaseException:
             failed = traceback.format_exc()
-    print(json.dumps([said.getvalue(), failed]), file=answers, flush=True)
+    print(json.dumps([printed.getvalue(), failed]), file=replies, flush=True)
+"""
+
+RETRY_S = "4"
+STORAGE_IMPORTS = """
+import sys, time
+from trainer.storage import fs, gcs, lock_objects
+folder = "gs://bucket/run"
 """
 
 
 @dataclass(frozen=True)
 class Simulator:
+    """A running simulator."""
+
     folder: Path
     port: int
-    interpreters: dict[tuple, subprocess.Popen] = field(default_factory=dict)  # by their environment's changes
+    # By the changes to their environment.
+    interpreters: dict[tuple, subprocess.Popen] = field(default_factory=dict)
 
-    def ask(self, what: str, value: object = None):
+    def control(self, command: str, value: object = None):
+        """Send one of the commands that gcs_simulator documents; its reply."""
         body = None if value is None else json.dumps(value).encode()
-        with DIRECT.open(f"http://127.0.0.1:{self.port}/control/{what}", body, timeout=10) as reply:
+        with DIRECT.open(f"http://127.0.0.1:{self.port}/control/{command}", body, timeout=10) as reply:
             return json.loads(reply.read())
 
     def bucket(self, name: str, **values) -> str:
-        """Make a bucket, or change one for an empty one; its address."""
-        self.ask("buckets", {"name": name, **values})
+        """Make an empty bucket, in place of one of the same name. Returns its address."""
+        self.control("buckets", {"name": name, **values})
         return f"gs://{name}"
 
     @contextlib.contextmanager
     def faults(self, *faults: dict) -> Iterator[None]:
-        self.ask("faults", faults)
+        """Inject these faults for as long as the block lasts."""
+        self.control("faults", faults)
         try:
             yield
         finally:
-            self.ask("faults", [])
+            self.control("faults", [])
 
     def log(self) -> list[dict]:
-        return self.ask("log")
+        """The requests so far, as gcs_simulator documents them."""
+        return self.control("log")
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """For a process whose clients are to find the simulator: no other variable of Google's or of a proxy.
+        """The environment of a process whose clients use the simulator, without other variables of Google or a proxy.
 
-        Nor TensorFlow's own settings, which importing trainer has put into this process.
+        TensorFlow's own settings, which importing trainer has set in this process, are removed too.
         """
-        theirs = ("GCS_", "GOOGLE_", "STORAGE_")
-        ours = {
+        removed = ("GCS_", "GOOGLE_", "STORAGE_")
+        kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.lower().endswith("_proxy") and not name.startswith(theirs)
+            if not name.lower().endswith("_proxy") and not name.startswith(removed)
         }
         proxy = f"http://127.0.0.1:{self.port}"
         return {
-            **ours,
+            **kept,
             "https_proxy": proxy,
             "HTTPS_PROXY": proxy,
             "CURL_CA_BUNDLE": str(self.folder / "ca.pem"),
@@ -83,7 +97,7 @@ class Simulator:
         }
 
     def python(self, code: str, *arguments: str, seconds: float = 60, **changes: str) -> str:
-        """What code prints in a process of its own, which all code in the same environment shares.
+        """What code prints in another process, which all code with the same changes of the environment shares.
 
         Raises TimeoutError, with the process killed, if it takes longer than `seconds`.
         """
@@ -100,14 +114,24 @@ class Simulator:
             del self.interpreters[key]
             child.kill()
             raise TimeoutError(f"no answer within {seconds} s")
-        said, failed = json.loads(child.stdout.readline())
+        printed, failed = json.loads(child.stdout.readline())
         assert not failed, failed
-        return said.strip()
+        return printed.strip()
+
+    def storage_python(self, code: str, *arguments: str, retry_s: str = RETRY_S, **options) -> tuple[str, float]:
+        """(what code prints, the seconds it takes), with `fs`, `gcs`, `lock_objects`, `folder`, and `tf` if it is used.
+
+        STORAGE_RETRY_SECONDS is `retry_s`, small, so that giving up takes seconds.
+        """
+        imports = "import tensorflow as tf\n" if "tf." in code else ""
+        started = time.monotonic()
+        printed = self.python(STORAGE_IMPORTS + imports + code, *arguments, STORAGE_RETRY_SECONDS=retry_s, **options)
+        return printed, time.monotonic() - started
 
 
 @contextlib.contextmanager
 def running(folder: Path, *faults: Path) -> Iterator[Simulator]:
-    """A simulator for as long as the block lasts; `faults`: a file of them."""
+    """A simulator for as long as the block lasts, with the faults of a file if one is given."""
     command = [sys.executable, str(Path(__file__).with_name("gcs_simulator.py")), str(folder), *map(str, faults)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         simulator = Simulator(folder, json.loads(child.stdout.readline())["port"])

@@ -1,4 +1,4 @@
-"""A certificate authority and a service account for one run of the simulator; neither is known to anyone else."""
+"""A certificate authority and a service account for one run of the simulator."""
 
 import json
 import ssl
@@ -18,21 +18,23 @@ def _pem(key) -> bytes:
 
 
 def _certificate(name: str, key, issuer: str, issuer_key, *extensions: tuple[x509.ExtensionType, bool]):
-    """Signed by issuer_key, good from yesterday to tomorrow."""
+    """A certificate signed by issuer_key, valid from yesterday to tomorrow."""
     now = datetime.now(UTC)
 
-    def named(common: str) -> x509.Name:
+    def common_name(common: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
 
-    builder = x509.CertificateBuilder(named(issuer), named(name), key.public_key(), x509.random_serial_number())
+    builder = x509.CertificateBuilder(
+        common_name(issuer), common_name(name), key.public_key(), x509.random_serial_number()
+    )
     builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(issuer_key, hashes.SHA256())
 
 
-def context(folder: Path, hosts: Sequence[str]) -> ssl.SSLContext:
-    """A server's context for these hosts; writes ca.pem, which a client has to trust, to `folder`."""
+def create_context(folder: Path, hosts: Sequence[str]) -> ssl.SSLContext:
+    """A server's context for these hosts. Writes ca.pem, which a client has to trust, to `folder`."""
     root, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     identifier = x509.SubjectKeyIdentifier.from_public_key(root.public_key())
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -52,13 +54,13 @@ def context(folder: Path, hosts: Sequence[str]) -> ssl.SSLContext:
     )
     (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     (folder / "server.pem").write_bytes(_pem(own) + certificate.public_bytes(serialization.Encoding.PEM))
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(folder / "server.pem")
-    return made
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
 
 
 def write_credentials(path: Path) -> None:
-    """A service account's key, as both clients read it: any token that it signs for is given."""
+    """The key file of a service account, in the format of both clients. The simulator accepts any signature."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     account = {
         "type": "service_account",

@@ -1,33 +1,33 @@
-"""Google Cloud Storage on the loopback, with faults: a process of its own for TensorFlow's client and Google's.
+"""Google Cloud Storage on the loopback, with faults, as a process for TensorFlow's client and Google's.
 
   python tests/fakes/gcs_simulator.py FOLDER [FAULTS.json]
 
-It is a proxy (https_proxy) that ends TLS for the service's hosts, with a certificate made at the start, and refuses
-every other host: nothing leaves 127.0.0.1. It writes FOLDER/ca.pem and FOLDER/credentials.json, a service account that
-exists nowhere else, prints {"port": N} and ends when its standard input is closed. A process, since TensorFlow retries
-in C++ with Python's lock held: a server in the same process would never come to answer.
+It is a proxy (https_proxy) that terminates TLS for the service's hosts, with a certificate made at the start, and
+rejects every other host: nothing leaves 127.0.0.1. It writes FOLDER/ca.pem and FOLDER/credentials.json, the key of a
+service account that does not exist, prints {"port": N} and ends when its standard input is closed. It is a process,
+since TensorFlow retries in C++ with Python's lock held: a server in the same process could not reply.
 
-Faults are a list of JSON objects. Each request meets the first that fits it:
-  do       status      answer with the number `status` (default 503) instead
-           reset       cut the connection before anything is done
-           lose reply  do it, then cut the connection
-           hang        say nothing for `seconds`, then cut the connection
-           slow        wait `seconds`, then answer
-           truncate    promise the whole body, send half of it, cut the connection
-           short       send the first `bytes` of the body (default: half) as though they were all
+Faults are a list of JSON objects. The first one that matches a request is applied to it:
+  do       status      reply with the number `status` (default 503) instead
+           reset       reset the connection before anything is done
+           lose reply  handle the request, then reset the connection
+           hang        send nothing for `seconds`, then reset the connection
+           slow        wait `seconds`, then reply
+           truncate    declare the complete body, send half of it, reset the connection
+           short       send the first `bytes` of the body (default: half) as if they were all
            flip        invert one byte in the middle of the body
-           deny        take the permission `permission` away, from this request on and for good
+           deny        remove the permission `permission`, from this request on and for good
   match    a regular expression, searched for in "METHOD host/path?query"; default: everything
-  after    how many fitting requests pass first (default 0)
-  times    how many then meet the fault (default 1; -1: all that come)
-  seed, rate   instead of `after`: request n meets the fault if a generator seeded with (seed, n) draws below `rate`;
-               `do` may then be a list, from which it draws. The same requests in the same order meet the same faults.
-`short`, `flip` and `truncate` fit only what has a body to spoil: reads of an object's bytes.
+  after    how many matching requests pass first (default 0)
+  times    to how many it is then applied (default 1; -1: all)
+  seed, rate   instead of `after`: it is applied to request n if a generator seeded with (seed, n) draws below `rate`;
+               `do` may then be a list, from which it draws. The same requests in the same order get the same faults.
+`short`, `flip` and `truncate` match only requests with a body to corrupt: reads of an object's bytes.
 
-Control, in plain HTTP to the same port: POST /control/faults (a list, in the place of the one before), GET /control/log
-([{"seconds", "request", "range", "outcome", and of an upload that is done "wrote"}]; no header and no token is kept),
+Control, in plain HTTP to the same port: POST /control/faults (a list, which replaces the one before), GET /control/log
+([{"seconds", "request", "range", "outcome", and for a completed upload "wrote"}]; no header and no token is kept),
 POST /control/buckets ({"name", "location", "permissions"}; "remove": true removes it), POST /control/tunnels ({host:
-port}: a connection to the host is passed on, as it comes, to the local port), POST /control/wipe.
+port}: a connection to the host is forwarded unchanged to the local port), POST /control/wipe.
 """
 
 import contextlib
@@ -46,13 +46,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script
+sys.path.insert(0, str(Path(__file__).parents[1]))  # It is run as a script.
 
 from fakes import gcs_certificate, gcs_objects
 
 HOSTS = ("www.googleapis.com", "storage.googleapis.com", "oauth2.googleapis.com")
-NAMES = (*HOSTS, "*.googleapis.com")  # in the certificate: servers behind a tunnel show the same
-SPOILING = ("truncate", "short", "flip")
+NAMES = (*HOSTS, "*.googleapis.com")  # Those of the certificate, which servers behind a tunnel use as well.
+CORRUPTING = ("truncate", "short", "flip")
 
 
 @dataclass
@@ -67,22 +67,22 @@ class Fault:
     times: int = 1
     seed: int | None = None
     rate: float = 0.0
-    met: int = 0  # requests that fitted
-    hit: int = 0  # of them, those that met the fault
+    matched: int = 0  # How many requests have matched.
+    applied: int = 0  # To how many of them it has been applied.
 
-    def strikes(self, request: str, reads: bool) -> str | None:
-        """What to do to this request, described as `match` has it; None: nothing. Counts it, if it fits."""
-        if not re.search(self.match, request) or (isinstance(self.do, str) and self.do in SPOILING and not reads):
+    def choose(self, request: str, reads: bool) -> str | None:
+        """What to do to a request, in the form that `match` documents; None for nothing. Counts it if it matches."""
+        if not re.search(self.match, request) or (isinstance(self.do, str) and self.do in CORRUPTING and not reads):
             return None
-        self.met += 1
+        self.matched += 1
         if self.seed is not None:
-            rng = random.Random(f"{self.seed} {self.met}")
+            rng = random.Random(f"{self.seed} {self.matched}")
             chosen = rng.choice([self.do] if isinstance(self.do, str) else self.do)
-            struck = rng.random() < self.rate and (reads or chosen not in SPOILING)
-            return chosen if struck else None
-        if self.met <= self.after or 0 <= self.times <= self.hit:
+            applies = rng.random() < self.rate and (reads or chosen not in CORRUPTING)
+            return chosen if applies else None
+        if self.matched <= self.after or 0 <= self.times <= self.applied:
             return None
-        self.hit += 1
+        self.applied += 1
         return str(self.do)
 
 
@@ -101,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     state: State
     context: ssl.SSLContext
-    host = ""  # that the client believes to talk to; none: the control
+    host = ""  # The one that the client addresses; empty for a control request.
 
     def log_message(self, *_) -> None:
         pass
@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.host in self.state.tunnels:
             self.send_response(200)
             self.end_headers()
-            passed_on(self.connection, self.state.tunnels[self.host])
+            forward(self.connection, self.state.tunnels[self.host])
             self.close_connection = True
             return
         if self.host not in HOSTS:
@@ -121,19 +121,19 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         try:
             self.connection = self.context.wrap_socket(self.connection, server_side=True)
-        except OSError:  # the client does not trust the certificate, or is gone
+        except OSError:  # The client does not trust the certificate, or has gone.
             self.close_connection = True
             return
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 1 << 16)
         self.close_connection = False
 
     def handle_expect_100(self) -> bool:
-        """Say "go on" at once: libcurl waits a second for it before each upload."""
+        """Reply "100 Continue" at once: libcurl waits a second for it before each upload."""
         super().handle_expect_100()
         self.wfile.flush()
         return True
 
-    def body(self) -> bytes:
+    def read_body(self) -> bytes:
         if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = []
@@ -143,15 +143,15 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def cut(self) -> None:
-        """End the connection with a reset, as a server that falls over does."""
+    def reset(self) -> None:
+        """End the connection with a reset, as a server that crashes does."""
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             os.close(self.connection.detach())
 
     def send(self, reply: gcs_objects.Reply, keep: int | None = None) -> None:
-        """Send the reply, or its head and the first `keep` bytes of its body."""
+        """Send the reply, or its headers and the first `keep` bytes of its body."""
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             if name == "Location":
@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def serve(self) -> None:
-        body = self.body()
+        body = self.read_body()
         if self.path.startswith("/control/"):
             self.send(control(self.state, self.path, body))
             return
@@ -177,39 +177,39 @@ class Handler(BaseHTTPRequestHandler):
             "alt=media" in address.query or not re.match(r"/(storage|computeM)", address.path)
         )
         with self.state.lock:
-            strikes = ((fault, fault.strikes(described, reads)) for fault in self.state.faults)
-            fault, what = next((pair for pair in strikes if pair[1]), (Fault(""), None))
-            if what == "deny":
+            choices = ((fault, fault.choose(described, reads)) for fault in self.state.faults)
+            fault, action = next((pair for pair in choices if pair[1]), (Fault(""), None))
+            if action == "deny":
                 self.state.denied.append(fault.permission)
             entry = {"seconds": round(time.time(), 3), "request": described, "range": self.headers.get("Range")}
             self.state.log.append(entry)
-        self.meet(fault, what, request, entry)
+        self.apply(fault, action, request, entry)
 
-    def meet(self, fault: Fault, what: str | None, request: gcs_objects.Request, entry: dict) -> None:
-        entry["outcome"] = what
-        if what in ("hang", "slow"):
+    def apply(self, fault: Fault, action: str | None, request: gcs_objects.Request, entry: dict) -> None:
+        entry["outcome"] = action
+        if action in ("hang", "slow"):
             time.sleep(fault.seconds)
-        if what in ("hang", "reset"):
-            self.cut()
+        if action in ("hang", "reset"):
+            self.reset()
             return
-        if what == "status":
+        if action == "status":
             entry["outcome"] = fault.status
-            self.send(gcs_objects.Reply(fault.status, error(fault.status, "injected"), {}))
+            self.send(gcs_objects.Reply(fault.status, error_body(fault.status, "injected"), {}))
             return
         with self.state.lock:
-            reply = answered(self.state.service, replace(request, denied=tuple(self.state.denied)))
-        entry["outcome"] = f"{reply.status} {what}" if what else reply.status
+            reply = handle(self.state.service, replace(request, denied=tuple(self.state.denied)))
+        entry["outcome"] = f"{reply.status} {action}" if action else reply.status
         if request.path.startswith("/upload/") and reply.status == 200 and reply.body:
             entry["wrote"] = json.loads(reply.body)["name"]
         middle = len(reply.body) // 2
-        if what == "lose reply":
-            self.cut()
-        elif what == "truncate":
+        if action == "lose reply":
+            self.reset()
+        elif action == "truncate":
             self.send(reply, middle)
-            self.cut()
-        elif what == "short":
+            self.reset()
+        elif action == "short":
             self.send(replace(reply, body=reply.body[: middle if fault.bytes is None else fault.bytes]))
-        elif what == "flip" and reply.body:
+        elif action == "flip" and reply.body:
             flipped = bytes([reply.body[middle] ^ 0xFF])
             self.send(replace(reply, body=reply.body[:middle] + flipped + reply.body[middle + 1 :]))
         else:
@@ -218,8 +218,8 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
 
 
-def passed_on(client: socket.socket, port: int) -> None:
-    """Pass bytes between a client and a local port, both ways, until both are done."""
+def forward(client: socket.socket, port: int) -> None:
+    """Forward bytes between a client and a local port, both ways, until both are done."""
 
     def pump(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -235,31 +235,31 @@ def passed_on(client: socket.socket, port: int) -> None:
         back.join()
 
 
-def error(status: int, words: str) -> bytes:
-    return json.dumps({"error": {"code": status, "message": words, "errors": [{"message": words}]}}).encode()
+def error_body(status: int, message: str) -> bytes:
+    return json.dumps({"error": {"code": status, "message": message, "errors": [{"message": message}]}}).encode()
 
 
-def answered(service: gcs_objects.Service, request: gcs_objects.Request) -> gcs_objects.Reply:
+def handle(service: gcs_objects.Service, request: gcs_objects.Request) -> gcs_objects.Reply:
     try:
-        return gcs_objects.answer(service, request)
-    except gcs_objects.Refused as refused:
-        return gcs_objects.Reply(refused.status, error(refused.status, refused.words))
-    except Exception:  # a gap of the simulator's: said in a way that no client retries
-        return gcs_objects.Reply(501, error(501, traceback.format_exc()))
+        return gcs_objects.handle(service, request)
+    except gcs_objects.ServiceError as error:
+        return gcs_objects.Reply(error.status, error_body(error.status, error.message))
+    except Exception:  # The simulator lacks something: a status that no client retries.
+        return gcs_objects.Reply(501, error_body(501, traceback.format_exc()))
 
 
 def control(state: State, path: str, body: bytes) -> gcs_objects.Reply:
-    """What tests ask for; see the module's words."""
-    wanted = json.loads(body) if body else None
+    """Handle a request of a test, as the module's docstring describes."""
+    value = json.loads(body) if body else None
     with state.lock:
         if path == "/control/faults":
-            state.faults, state.denied = [Fault(**fault) for fault in wanted], []
-        elif path == "/control/buckets" and wanted.pop("remove", False):
-            state.service.buckets.pop(wanted["name"], None)
+            state.faults, state.denied = [Fault(**fault) for fault in value], []
+        elif path == "/control/buckets" and value.pop("remove", False):
+            state.service.buckets.pop(value["name"], None)
         elif path == "/control/buckets":
-            state.service.buckets[wanted["name"]] = gcs_objects.Bucket(**wanted)
+            state.service.buckets[value["name"]] = gcs_objects.Bucket(**value)
         elif path == "/control/tunnels":
-            state.tunnels = wanted
+            state.tunnels = value
         elif path == "/control/wipe":
             state.service, state.faults, state.denied, state.log = gcs_objects.Service(), [], [], []
             state.tunnels = {}
@@ -271,14 +271,14 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_) -> None:
-        """A client that is gone is none of the server's business; a defect of the simulator is."""
+        """Ignore a client that has gone; report a defect of the simulator."""
         if not isinstance(sys.exc_info()[1], OSError | ValueError):
             super().handle_error(*_)
 
 
 def main(folder: Path, faults: Path | None) -> None:
     state = State(faults=[Fault(**fault) for fault in json.loads(faults.read_text())] if faults else [])
-    Handler.state, Handler.context = state, gcs_certificate.context(folder, NAMES)
+    Handler.state, Handler.context = state, gcs_certificate.create_context(folder, NAMES)
     gcs_certificate.write_credentials(folder / "credentials.json")
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,8 +1,7 @@
-"""What TensorFlow Serving's description says of REST and gRPC, in front of an export: a stand-in, since no package
-of the registry holds the server itself.
+"""A server with TensorFlow Serving's REST and gRPC interfaces. The registry has no package of the server itself.
 
-https://www.tensorflow.org/tfx/serving/api_rest has the rules; the export's own signature computes, on the very tensors
-that a request holds.
+https://www.tensorflow.org/tfx/serving/api_rest has the rules. The export's own signature computes the replies, from the
+tensors of the request.
 """
 
 import contextlib
@@ -20,41 +19,41 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 NAME = "model"
 
 
-class Wrong(ValueError):
+class InvalidRequest(ValueError):
     """A request that the server answers with 400, or INVALID_ARGUMENT."""
 
 
 def run(signature, tensors: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
     names = set(signature.structured_input_signature[1])
     if set(tensors) != names:
-        raise Wrong(f"inputs must be {sorted(names)}, not {sorted(tensors)}")
+        raise InvalidRequest(f"inputs must be {sorted(names)}, not {sorted(tensors)}")
     return {name: value.numpy() for name, value in signature(**tensors).items()}
 
 
-def plain(value: np.ndarray):
-    """As JSON has it: strings as text, numbers as numbers."""
+def to_json(value: np.ndarray):
+    """A value of JSON: text for strings, numbers for numbers."""
     return np.char.decode(value.astype(bytes), "utf-8").tolist() if value.dtype == object else value.tolist()
 
 
 def rest(signature, body: dict) -> dict:
-    """The reply's object to a request's."""
+    """The reply to the body of a REST request, both as JSON values."""
     unknown = set(body) - {"signature_name", "instances", "inputs"}
     if (
         unknown
         or ("instances" in body) == ("inputs" in body)
         or body.get("signature_name") not in (None, "serving_default")
     ):
-        raise Wrong("a request has instances or inputs, and perhaps the name of a signature that is there")
+        raise InvalidRequest("a request has instances or inputs, and perhaps the name of an existing signature")
     names = sorted(signature.structured_input_signature[1])
     if "inputs" in body:
         columns = body["inputs"] if isinstance(body["inputs"], dict) else {names[0]: body["inputs"]}
     else:
         rows = [row if isinstance(row, dict) else {names[0]: row} for row in body["instances"]]
         if len({frozenset(row) for row in rows}) != 1:
-            raise Wrong("every instance has the same inputs")
+            raise InvalidRequest("every instance has the same inputs")
         columns = {name: [row[name] for row in rows] for name in rows[0]}
     outputs = {
-        name: plain(value)
+        name: to_json(value)
         for name, value in run(signature, {n: tf.constant(c, tf.string) for n, c in columns.items()}).items()
     }
     if "inputs" in body:
@@ -72,7 +71,7 @@ def predict(signature, request: predict_pb2.PredictRequest) -> predict_pb2.Predi
 
 @contextlib.contextmanager
 def running(signature) -> Iterator[tuple[int, int]]:
-    """(REST's port, gRPC's port) for as long as the block lasts."""
+    """Serve while the block lasts: (the port of REST, the port of gRPC)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -99,7 +98,7 @@ def running(signature) -> Iterator[tuple[int, int]]:
                 context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found")
             try:
                 return predict(signature, request)
-            except Wrong as error:
+            except InvalidRequest as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -1,4 +1,4 @@
-"""The simulator against both of its clients, each in a process of its own, and its fault language."""
+"""The simulator with both of its clients, in other processes, and its faults."""
 
 import json
 import time
@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.cloud import storage
 bucket = storage.Client().bucket("bucket")
 """
-# TensorFlow's client as it is, but for retries that end soon.
+# TensorFlow's client unchanged, except for shorter retries.
 QUICK = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GCS_RETRY_CONFIG_MAX_RETRIES": "2",
@@ -21,8 +21,8 @@ QUICK = {
 }
 
 
-def said(simulator: gcs.Simulator, code: str) -> str:
-    """What code prints that begins with both clients and gs://bucket."""
+def run(simulator: gcs.Simulator, code: str) -> str:
+    """What code prints that has both clients and gs://bucket."""
     return simulator.python(BOTH + code, seconds=120, **QUICK)
 
 
@@ -31,7 +31,7 @@ def test_what_one_client_writes_the_other_reads(simulator):
 with tf.io.gfile.GFile("gs://bucket/a/x y", "wb") as file:
     file.write(b"1" * 1_000_000)
 assert bucket.blob("a/x y").download_as_bytes() == b"1" * 1_000_000
-bucket.blob("b/ü").upload_from_string(b"2" * 20_000_000)  # in parts
+bucket.blob("b/ü").upload_from_string(b"2" * 20_000_000)  # In parts.
 assert tf.io.gfile.GFile("gs://bucket/b/ü", "rb").read() == b"2" * 20_000_000
 tf.io.gfile.rename("gs://bucket/a/x y", "gs://bucket/c")
 tf.io.gfile.makedirs("gs://bucket/made")
@@ -44,7 +44,7 @@ print(sorted(tf.io.gfile.listdir("gs://bucket")), tf.io.gfile.stat("gs://bucket/
 tf.io.gfile.rmtree("gs://bucket/b")
 print([blob.name for blob in bucket.client.list_blobs(bucket)])
 """
-    assert said(simulator, code).splitlines() == [
+    assert run(simulator, code).splitlines() == [
         "['b/', 'c', 'd', 'e', 'made/'] 2000000",
         "['c', 'd', 'e', 'made/']",
     ]
@@ -54,7 +54,7 @@ def test_preconditions_and_permissions(simulator):
     simulator.bucket("readonly", permissions=["storage.objects.get"])
     code = """
 from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
-def refused(error, function, *arguments, **options):
+def fails(error, function, *arguments, **options):
     try:
         function(*arguments, **options)
     except error:
@@ -62,17 +62,17 @@ def refused(error, function, *arguments, **options):
 blob = bucket.blob("lock")
 blob.upload_from_string(b"1", if_generation_match=0)
 first = blob.generation
-print(refused(PreconditionFailed, bucket.blob("lock").upload_from_string, b"2", if_generation_match=0))
+print(fails(PreconditionFailed, bucket.blob("lock").upload_from_string, b"2", if_generation_match=0))
 blob.upload_from_string(b"3", if_generation_match=first)
-print(blob.generation > first, refused(PreconditionFailed, blob.delete, if_generation_match=first))
+print(blob.generation > first, fails(PreconditionFailed, blob.delete, if_generation_match=first))
 blob.delete(if_generation_match=blob.generation)
 print(bucket.test_iam_permissions(["storage.objects.get", "storage.objects.create"]))
 other = bucket.client.bucket("readonly")
 print(other.test_iam_permissions(["storage.objects.get", "storage.objects.create"]))
-print(refused(Forbidden, other.blob("a").upload_from_string, b"1"), refused(NotFound, other.blob("a").reload))
-print(refused(NotFound, bucket.client.get_bucket, "missing"))
+print(fails(Forbidden, other.blob("a").upload_from_string, b"1"), fails(NotFound, other.blob("a").reload))
+print(fails(NotFound, bucket.client.get_bucket, "missing"))
 """
-    assert said(simulator, code).splitlines() == [
+    assert run(simulator, code).splitlines() == [
         "True",
         "True True",
         "['storage.objects.get', 'storage.objects.create']",
@@ -96,7 +96,7 @@ print(refused(NotFound, bucket.client.get_bucket, "missing"))
         ({"do": "short", "bytes": 3, "times": -1}, "abc"),
     ],
 )
-def test_tensorflow_meets_a_fault_as_it_was_measured(simulator, fault, words):
+def test_tensorflow_reacts_to_faults_as_it_does_to_the_real_service(simulator, fault, words):
     code = """
 bucket.blob("a").upload_from_string(b"abcdefgh")
 try:
@@ -105,11 +105,11 @@ except tf.errors.OpError as error:
     print(type(error).__name__)
 """
     with simulator.faults({"match": "GET storage.googleapis.com/bucket/a", **fault}):
-        assert said(simulator, code) == words
+        assert run(simulator, code) == words
     assert any(str(fault.get("status", fault["do"])) in str(line["outcome"]) for line in simulator.log())
 
 
-def test_flipped_bytes_lost_replies_and_permissions_taken_away(simulator):
+def test_flipped_bytes_lost_replies_and_removed_permissions(simulator):
     code = """
 bucket.blob("a").upload_from_string(b"abcdefgh")
 print(tf.io.gfile.GFile("gs://bucket/a", "rb").read())
@@ -124,44 +124,44 @@ print(bucket.test_iam_permissions(["storage.objects.get", "storage.objects.creat
         {"do": "lose reply", "match": "POST .*upload.*ifGenerationMatch=0"},
         {"do": "deny", "permission": "storage.objects.create", "match": "POST .*upload.*ifGenerationMatch=0"},
     ):
-        out = said(simulator, code).splitlines()
+        out = run(simulator, code).splitlines()
     assert out[0] == r"b'abcd\x9afgh'"
-    assert out[1] == "Forbidden"  # the retry after the lost reply
+    assert out[1] == "Forbidden"  # The retry after the lost reply.
     assert out[2] == "['storage.objects.get']"
 
 
-def test_a_schedule_is_a_function_of_its_seed():
-    def struck(seed):
+def test_faults_are_a_function_of_their_seed():
+    def actions(seed):
         fault = gcs_simulator.Fault(["status", "reset"], seed=seed, rate=0.1)
-        return [fault.strikes("GET host/path", reads=False) for _ in range(1000)]
+        return [fault.choose("GET host/path", reads=False) for _ in range(1000)]
 
-    assert struck(1) == struck(1) != struck(2)
-    assert 60 < sum(what is not None for what in struck(1)) < 140
-    assert set(struck(1)) == {None, "status", "reset"}
+    assert actions(1) == actions(1) != actions(2)
+    assert 60 < sum(what is not None for what in actions(1)) < 140
+    assert set(actions(1)) == {None, "status", "reset"}
 
 
-def test_it_reaches_no_other_host_and_logs_no_header(simulator):
+def test_it_rejects_other_hosts_and_logs_no_header(simulator):
     code = """
 import requests
 try:
     requests.get("https://www.example.com", timeout=5)
 except requests.exceptions.ProxyError:
-    print("refused")
+    print("rejected")
 list(bucket.client.list_blobs(bucket))
 """
-    assert said(simulator, code) == "refused"
+    assert run(simulator, code) == "rejected"
     assert "of-the-simulator" not in json.dumps(simulator.log())
     assert {key for line in simulator.log() for key in line} == {"seconds", "request", "range", "outcome"}
 
 
-def test_it_ends_with_the_process_that_started_it(tmp_path):
-    began = time.monotonic()
+def test_it_ends_when_its_input_is_closed(tmp_path):
+    started = time.monotonic()
     with gcs.running(tmp_path):
         assert (tmp_path / "ca.pem").exists()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - started < 20
 
 
-def test_a_schedule_may_come_from_a_file(tmp_path):
+def test_faults_can_be_read_from_a_file(tmp_path):
     (tmp_path / "faults.json").write_text('[{"do": "status", "status": 500, "match": "/o/a", "times": -1}]')
     with gcs.running(tmp_path, tmp_path / "faults.json") as simulator:
         simulator.bucket("bucket")

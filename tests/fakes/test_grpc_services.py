@@ -17,13 +17,13 @@ import time
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
 client = JobServiceClient(client_options={"api_endpoint": sys.argv[1]})
-said = []
+outcomes = []
 for number in range(int(sys.argv[2])):
     try:
-        said.append(client.get_custom_job(name=f"number {number}", timeout=2, retry=None).state.name)
+        outcomes.append(client.get_custom_job(name=f"number {number}", timeout=2, retry=None).state.name)
     except GoogleAPICallError as error:
-        said.append(f"{error.grpc_status_code.name}: {error.message}")
-print(json.dumps(said))
+        outcomes.append(f"{error.grpc_status_code.name}: {error.message}")
+print(json.dumps(outcomes))
 """
 
 
@@ -31,7 +31,7 @@ def job(state: str, **values) -> aiplatform_v1.CustomJob:
     return aiplatform_v1.CustomJob(state=aiplatform_v1.JobState[state], **values)
 
 
-def said(simulator, calls: int) -> list[str]:
+def call_service(simulator, calls: int) -> list[str]:
     code, out, error = outcome(CLIENT, HOST, calls, env=simulator.environment())
     assert code == 0, error[-2000:]
     return json.loads(out)
@@ -46,14 +46,14 @@ def test_answers_come_in_order_and_the_last_one_again(simulator):
     ]
     method = Method(aiplatform_v1.GetCustomJobRequest, answers)
     with grpc_services.serving(simulator, [HOST], {GET: method}) as server:
-        heard = said(simulator, 5)
-    assert heard[:2] == ["JOB_STATE_PENDING", "RESOURCE_EXHAUSTED: no quota"]
-    assert heard[2].startswith("DEADLINE_EXCEEDED")
-    assert heard[3:] == ["JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED"]
+        outcomes = call_service(simulator, 5)
+    assert outcomes[:2] == ["JOB_STATE_PENDING", "RESOURCE_EXHAUSTED: no quota"]
+    assert outcomes[2].startswith("DEADLINE_EXCEEDED")
+    assert outcomes[3:] == ["JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED"]
     assert [request.name for request in server.requests("GetCustomJob")] == [f"number {n}" for n in range(5)]
 
 
-def test_a_method_that_no_test_gave_is_refused_and_so_is_a_host(simulator):
+def test_an_unknown_method_or_host_is_refused(simulator):
     with grpc_services.serving(simulator, [HOST], {}):
-        assert said(simulator, 1)[0].startswith("UNIMPLEMENTED")
-    assert said(simulator, 1)[0].startswith("UNAVAILABLE")
+        assert call_service(simulator, 1)[0].startswith("UNIMPLEMENTED")
+    assert call_service(simulator, 1)[0].startswith("UNAVAILABLE")

@@ -15,17 +15,19 @@ PORT = 2222
 @dataclass(frozen=True)
 class Replica:
     pool: int
-    index: int  # in its pool
+    index: int  # In its pool.
     command: list[str]
     environment: dict[str, str]
 
 
-def named(pool: int, index: int) -> str:
-    """The address by which the others know a replica, as the documentation's example has it."""
+def default_address(pool: int, index: int) -> str:
+    """A replica's address for the others, as in the documentation's example."""
     return f"cmle-training-workerpool{pool}-ab-{index}:{PORT}"
 
 
-def replicas(job: Mapping, address: Callable[[int, int], str] = named, trial: str | None = None) -> list[Replica]:
+def replicas(
+    job: Mapping, address: Callable[[int, int], str] = default_address, trial: str | None = None
+) -> list[Replica]:
     """Each replica of a CustomJob in its JSON mapping, the chief first.
 
     `address` gives a replica's host:port, by pool and index. `trial`: the id of a tuning job's trial.
@@ -33,12 +35,12 @@ def replicas(job: Mapping, address: Callable[[int, int], str] = named, trial: st
     spec = job["jobSpec"]
     pools = spec["workerPoolSpecs"]
     places = [(pool, index) for pool, described in enumerate(pools) for index in range(int(described["replicaCount"]))]
-    found = []
+    started = []
     for pool, index in places:
         container = pools[pool]["containerSpec"]
         given = {variable["name"]: variable["value"] for variable in container.get("env", [])}
         cluster = _cluster(spec, places, (pool, index), address, trial)
-        found.append(
+        started.append(
             Replica(
                 pool,
                 index,
@@ -46,7 +48,7 @@ def replicas(job: Mapping, address: Callable[[int, int], str] = named, trial: st
                 {**_folders(spec, trial), **cluster, **given},
             )
         )
-    return found
+    return started
 
 
 def _folders(spec: Mapping, trial: str | None) -> dict[str, str]:
@@ -68,7 +70,7 @@ def _cluster(
     address: Callable[[int, int], str],
     trial: str | None,
 ) -> dict[str, str]:
-    """CLUSTER_SPEC on every replica; TF_CONFIG, which has other names for the pools, where there are several."""
+    """CLUSTER_SPEC, and with several replicas also TF_CONFIG, which names the pools differently."""
     pools = sorted({pool for pool, _ in places})
     addresses = {pool: [address(*place) for place in places if place[0] == pool] for pool in pools}
     common = {"environment": "cloud", "job": spec}
@@ -82,7 +84,7 @@ def _cluster(
     if len(places) > 1:
         role = ["chief", "worker", "ps", "evaluator"]
         described = {
-            # An evaluator is never of the cluster.
+            # An evaluator is never part of the cluster.
             "cluster": {role[pool]: names for pool, names in addresses.items() if pool < 3},
             "task": {"type": role[own[0]], "index": own[1], "cloud": "ab", **extra},
             **common,

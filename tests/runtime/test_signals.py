@@ -1,3 +1,5 @@
+"""SIGTERM and SIGINT as a request, and what a second one does."""
+
 import os
 import signal
 import time
@@ -12,52 +14,52 @@ import time
 from trainer.runtime import signals
 with signals.watch_signals() as request:
     print("watching", flush=True)
-    while not request.name:
+    while not request.reason:
         time.sleep(0.01)
-    print(request.name, flush=True)
+    print(request.reason, flush=True)
     time.sleep(30)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_kept_until_the_loop_asks(number):
+def test_a_signal_is_kept_until_the_loop_reads_it(number):
     with signals.watch_signals() as request:
-        request.stop_if(bool(request.name))
+        signals.raise_if_requested(request, bool(request.reason))
         os.kill(os.getpid(), number)
-        time.sleep(0.01)  # the loop goes on
-        assert request.name == number.name
+        time.sleep(0.01)  # The loop continues.
+        assert request.reason == number.name
         with pytest.raises(signals.Stopped, match=f"stopped by {number.name}"):
-            request.stop_if(bool(request.name))
+            signals.raise_if_requested(request, bool(request.reason))
 
 
-def test_a_signal_of_its_own_waits_until_all_workers_know():
+def test_a_signal_waits_until_all_workers_know_of_it():
     request = signals.StopRequest("SIGTERM")
-    request.stop_if(False)
-    assert request.name == "SIGTERM"
+    signals.raise_if_requested(request, False)
+    assert request.reason == "SIGTERM"
     with pytest.raises(signals.Stopped, match=r"^stopped by SIGTERM$"):
-        request.stop_if(True)
+        signals.raise_if_requested(request, True)
 
 
-def test_a_worker_that_no_signal_came_to_says_that_another_was_asked():
+def test_a_worker_without_a_signal_stops_with_the_one_that_has_it():
     with signals.watch_signals() as request:
-        request.stop_if(False)
-        assert request.name is None
+        signals.raise_if_requested(request, False)
+        assert request.reason is None
         with pytest.raises(signals.Stopped, match=r"^stopped by a signal to another worker$"):
-            request.stop_if(True)
-    assert request.name == "a signal to another worker"
+            signals.raise_if_requested(request, True)
+    assert request.reason == "a signal to another worker"
 
 
-def test_the_handlers_are_put_back_whether_or_not_a_signal_came():
-    def before():
+def test_the_handlers_are_restored_with_and_without_a_signal():
+    def handlers():
         return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
-    found = before()
+    before = handlers()
     with signals.watch_signals():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert before() == found
+    assert handlers() == before
     with signals.watch_signals():
-        assert before() != found
-    assert before() == found
+        assert handlers() != before
+    assert handlers() == before
 
 
 @pytest.mark.parametrize(

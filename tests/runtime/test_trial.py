@@ -1,4 +1,4 @@
-"""The metric file of a trial, read as the service would: by cloudml-hypertune's own format."""
+"""The metric file of a trial, in the format of cloudml-hypertune, which the service reads."""
 
 import json
 
@@ -14,7 +14,7 @@ LINES = [
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """Where the metrics of this, the third trial, go."""
+    """The metric file of the third trial."""
     path = tmp_path / "hypertune/output.metrics"
     monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(path))
     monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "3")
@@ -38,7 +38,7 @@ def test_each_evaluation_reports_the_best_so_far_at_its_step(path):
     assert row == {"trial": "3", "validation/accuracy": "0.7", "global_step": "50", "checkpoint_path": ""}
 
 
-def test_a_regression_is_judged_by_its_correlation(path):
+def test_a_regression_reports_its_correlation(path):
     trial.report_best([{"step": 10, "split": "validation", "pearson": -0.25, "mean_squared_error": 2.0}], "pearson")
     assert json.loads(path.read_text())["validation/pearson"] == "-0.25"
 
@@ -46,35 +46,35 @@ def test_a_regression_is_judged_by_its_correlation(path):
 def test_a_step_that_has_been_reported_is_not_reported_again(path):
     report_each(LINES[:2])
     before = path.read_text()
-    trial.report_best(LINES[:2], "accuracy")  # at the end of the run
-    trial.report_best(LINES[:1], "accuracy")  # gone on with from a checkpoint before its last evaluation
+    trial.report_best(LINES[:2], "accuracy")  # At the end of the run.
+    trial.report_best(LINES[:1], "accuracy")  # Resumed from a checkpoint before its last evaluation.
     trial.report_best(LINES[:2], "accuracy")
     assert path.read_text() == before
     trial.report_best(LINES, "accuracy")
     assert measurements(path) == [("50", "0.7"), ("100", "0.9"), ("150", "0.9")]
 
 
-def test_on_another_machine_the_next_report_holds_the_best_of_those_before(path):
+def test_on_a_new_machine_the_next_report_holds_the_best_so_far(path):
     trial.report_best(LINES, "accuracy")
     assert measurements(path) == [("150", "0.9")]
 
 
-def test_a_file_cut_by_a_kill_is_mended(path):
+def test_a_line_that_a_kill_interrupted_is_written_again(path):
     report_each(LINES[:2])
     path.write_text(path.read_text()[:-20])
     trial.report_best(LINES[:2], "accuracy")
     assert measurements(path) == [("50", "0.7"), ("100", "0.9")]
 
 
-def test_more_evaluations_than_the_file_holds_are_each_reported_once(path):
+def test_the_file_keeps_the_newest_measurements(path):
     lines = [{"step": step, "accuracy": step / 1000} for step in range(1, 111)]
     report_each(lines)
     trial.report_best(lines, "accuracy")
-    assert measurements(path) == [(str(step), str(step / 1000)) for step in range(11, 111)]  # the library keeps 100
+    assert measurements(path) == [(str(step), str(step / 1000)) for step in range(11, 111)]  # It keeps 100.
 
 
 @pytest.mark.parametrize("number", [None, "", "0"])
-def test_what_is_no_trial_writes_no_file(path, monkeypatch, number):
+def test_a_job_that_is_no_trial_writes_no_file(path, monkeypatch, number):
     monkeypatch.delenv("CLOUD_ML_TRIAL_ID")
     if number is not None:
         monkeypatch.setenv("CLOUD_ML_TRIAL_ID", number)
@@ -82,6 +82,6 @@ def test_what_is_no_trial_writes_no_file(path, monkeypatch, number):
     assert not path.parent.exists()
 
 
-def test_a_trial_without_an_evaluation_has_nothing_to_report(path):
+def test_a_trial_without_an_evaluation_reports_nothing(path):
     trial.report_best([], "accuracy")
     assert not path.exists()

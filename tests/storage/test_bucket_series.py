@@ -1,7 +1,6 @@
-"""Checkpoints and shards in a bucket under faults: none is dropped, cut or passed over for what happened on the way."""
+"""Checkpoints and shards in a bucket: no fault of the transport drops, truncates or skips one."""
 
 import pytest
-from test_gcs import python
 
 SERIES = """
 from trainer.train import checkpoints
@@ -20,52 +19,52 @@ def restore():
 
 
 @pytest.mark.parametrize("what", ["flip", "short", "truncate", "reset", "status"])
-def test_the_newest_checkpoint_is_restored_whatever_happens_on_its_way(simulator, what):
-    python(simulator, f"{SERIES}save(1, 2)")
+def test_the_newest_checkpoint_is_restored_despite_faults(simulator, what):
+    simulator.storage_python(f"{SERIES}save(1, 2)")
     with simulator.faults({"do": what, "match": "GET .*(download|/bucket/run)", "times": 2}):
-        out, _ = python(simulator, f"{SERIES}print(restore(), checkpoints.list_steps(folder))")
+        out, _ = simulator.storage_python(f"{SERIES}print(restore(), checkpoints.list_steps(folder))")
     assert out == "(2, 2.0) [1, 2]"
     assert len([line for line in simulator.log() if str({"status": 503}.get(what, what)) in str(line["outcome"])]) == 2
 
 
 @pytest.mark.parametrize("fault", [{"do": "status", "status": 503}, {"do": "status", "status": 403}, {"do": "flip"}])
-def test_a_series_out_of_reach_starts_nothing_again_and_loses_nothing(simulator, fault):
-    python(simulator, f"{SERIES}save(1, 2)")
+def test_unreachable_checkpoints_are_an_error_and_are_kept(simulator, fault):
+    simulator.storage_python(f"{SERIES}save(1, 2)")
     with simulator.faults({**fault, "match": "GET .*(download|/bucket/run)", "times": -1}):
-        out, took = python(simulator, f"{SERIES}print(restore())")
+        out, seconds = simulator.storage_python(f"{SERIES}print(restore())")
     assert out.startswith("gs://bucket/run/checkpoint ")
-    assert took < 60
-    assert python(simulator, f"{SERIES}print(restore(), checkpoints.list_steps(folder))")[0] == "(2, 2.0) [1, 2]"
+    assert seconds < 60
+    assert simulator.storage_python(f"{SERIES}print(restore(), checkpoints.list_steps(folder))")[0] == "(2, 2.0) [1, 2]"
 
 
-def test_a_checkpoint_that_is_damaged_where_it_lies_is_named_and_the_one_before_taken(simulator):
-    damage = """
+def test_a_stored_corrupt_checkpoint_gives_way_to_the_one_before(simulator):
+    corrupt = """
 name = next(name for name in fs.list_names(folder) if name.startswith("ckpt-2.data"))
 data = bytearray(fs.read_bytes(f"{folder}/{name}"))
 data[100] ^= 255
 fs.write_bytes(f"{folder}/{name}", bytes(data))
 import contextlib, io
-with contextlib.redirect_stderr(io.StringIO()) as said:
+with contextlib.redirect_stderr(io.StringIO()) as printed:
     print(restore(), checkpoints.list_steps(folder))
-print(said.getvalue())
+print(printed.getvalue())
 """
-    out = python(simulator, f"{SERIES}save(1, 2)\n{damage}")[0].splitlines()
+    out = simulator.storage_python(f"{SERIES}save(1, 2)\n{corrupt}")[0].splitlines()
     assert out[0] == "(1, 1.0) [1]"
-    assert "warning: not whole: gs://bucket/run/ckpt-2 (" in out[1]
+    assert "gs://bucket/run/ckpt-2 (" in out[1]
 
 
-def test_a_save_outlives_faults_and_keeps_the_newest(simulator):
+def test_saves_survive_faults_and_the_newest_are_kept(simulator):
     faults = {"do": ["status", "reset", "lose reply"], "seed": 3, "rate": 0.1}
     with simulator.faults(faults):
-        python(simulator, f"{SERIES}save(1, 2, 3, 4)", seconds=100)
-    out, _ = python(simulator, f"{SERIES}print(restore(), checkpoints.list_steps(folder))")
+        simulator.storage_python(f"{SERIES}save(1, 2, 3, 4)", seconds=100)
+    out, _ = simulator.storage_python(f"{SERIES}print(restore(), checkpoints.list_steps(folder))")
     assert out == "(4, 4.0) [2, 3, 4]"
 
 
 @pytest.mark.parametrize(("what", "after"), [("flip", 2), ("short", 0), ("short", 2)])  # the footer, the entries
-def test_a_save_whose_parts_come_back_damaged_is_made_again(simulator, what, after):
+def test_a_save_whose_parts_are_read_back_corrupt_is_repeated(simulator, what, after):
     with simulator.faults({"do": what, "match": "GET .*_temp.*index", "after": after}):
-        out, _ = python(simulator, f"{SERIES}save(1)\nprint(restore(), checkpoints.list_steps(folder))")
+        out, _ = simulator.storage_python(f"{SERIES}save(1)\nprint(restore(), checkpoints.list_steps(folder))")
     assert out == "(1, 1.0) [1]"
     assert len([line for line in simulator.log() if what in str(line["outcome"])]) == 1
 
@@ -84,8 +83,8 @@ def test_a_save_whose_parts_come_back_damaged_is_made_again(simulator, what, aft
         ),
     ],
 )
-def test_a_save_that_is_refused_says_so_and_leaves_what_is_there(simulator, fault, words):
-    python(simulator, f"{SERIES}save(1)")
+def test_a_failed_save_is_an_error_and_keeps_the_one_before(simulator, fault, words):
+    simulator.storage_python(f"{SERIES}save(1)")
     code = """
 try:
     save(2)
@@ -93,13 +92,13 @@ except OSError as error:
     print(error)
 """
     with simulator.faults({**fault, "match": "POST .*ckpt-2"}):
-        out, _ = python(simulator, SERIES + code)
+        out, _ = simulator.storage_python(SERIES + code)
     assert out.startswith(f"gs://bucket/run/ckpt-2 could not be written. Received: {words}")
     assert out.endswith("Run the same command again to go on from the checkpoint before it.")
-    assert python(simulator, f"{SERIES}print(restore(), checkpoints.list_steps(folder))")[0] == "(1, 1.0) [1]"
+    assert simulator.storage_python(f"{SERIES}print(restore(), checkpoints.list_steps(folder))")[0] == "(1, 1.0) [1]"
 
 
-def test_events_are_uploaded_when_they_are_published_and_not_for_every_line(simulator):
+def test_events_are_uploaded_on_publish_only(simulator):
     code = """
 from trainer.train import metrics_log
 events = metrics_log.open_event_log(folder)
@@ -111,7 +110,7 @@ for step in range(1, 7):
 read = [event.step for event in tf.compat.v1.train.summary_iterator(name) if event.summary.value]
 print(read)
 """
-    assert python(simulator, code)[0] == "[1, 2, 3, 4, 5, 6]"
+    assert simulator.storage_python(code)[0] == "[1, 2, 3, 4, 5, 6]"
     assert len([line for line in simulator.log() if "tfevents" in line.get("wrote", "")]) == 2
 
 
@@ -140,14 +139,14 @@ def read():
         ({"do": "truncate"}, "100"),
     ],
 )
-def test_no_record_is_lost_on_the_way(simulator, tmp_path, fault, words):
+def test_every_record_is_read_despite_faults(simulator, tmp_path, fault, words):
     code = 'fs.write_bytes("gs://bucket/a.tfrecord", data)\nprint(read())'
     with simulator.faults({"match": "GET .*download.*a.tfrecord", **fault}):
-        out, _ = python(simulator, SHARD + code, str(tmp_path / "a"))
+        out, _ = simulator.storage_python(SHARD + code, str(tmp_path / "a"))
     assert words in out
 
 
-def test_a_shard_that_is_cut_where_it_lies_is_named(simulator, tmp_path):
+def test_a_stored_truncated_shard_is_named(simulator, tmp_path):
     code = 'fs.write_bytes("gs://bucket/a.tfrecord", data[: 19 * 50])\nprint(read())'
-    out, _ = python(simulator, SHARD + code, str(tmp_path / "a"))
+    out, _ = simulator.storage_python(SHARD + code, str(tmp_path / "a"))
     assert out.startswith("gs://bucket/a.tfrecord is not the shard that its manifest describes")

@@ -1,18 +1,21 @@
+"""The filesystem layer on this machine. test_gcs has the same for a bucket."""
+
+import json
 import os
-import re
 import signal
 import socket
 
 import pytest
 from helpers import start
 
+from trainer.errors import UserError
 from trainer.storage import fs
 
-HOLD = """
+LOCK = """
 import sys, time
 from trainer.storage import fs
 with fs.exclusive_lock(sys.argv[1]):
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(60)
 """
 
@@ -21,7 +24,7 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_file_holds_what_was_written(tmp_path):
     fs.write_text(f"{tmp_path}/a", "Größe\n")
     fs.write_bytes(f"{tmp_path}/b", b"\0\xff")
     assert fs.read_text(f"{tmp_path}/a") == "Größe\n"
@@ -29,7 +32,7 @@ def test_what_is_written_is_read(tmp_path):
     assert fs.size(f"{tmp_path}/b") == 2
 
 
-def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
+def test_writing_replaces_the_file_and_leaves_no_temporary_file(tmp_path):
     fs.write_text(f"{tmp_path}/a", "a longer text")
     fs.write_text(f"{tmp_path}/a", "short")
     assert contents(tmp_path) == {"a": b"short"}
@@ -38,28 +41,40 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "a"
     path.write_text("before")
-    (tmp_path / "a.partial").mkdir()  # in the way of the temporary file
-    with pytest.raises(Exception, match="partial"):
+    (tmp_path / "a.partial").mkdir()  # In the way of the temporary file.
+    with pytest.raises(OSError, match="partial"):
         fs.write_text(str(path), "after")
     assert path.read_text() == "before"
 
 
-def test_names_are_sorted_and_folders_have_no_slash(tmp_path):
+def test_a_listing_is_sorted_and_has_no_slashes(tmp_path):
     for name in ("b", "a", "c"):
         (tmp_path / name).mkdir()
     (tmp_path / "c" / "d").write_text("")
     assert fs.list_names(str(tmp_path)) == ["a", "b", "c"]
 
 
-def test_existence_of_files_and_folders(tmp_path):
+def test_files_folders_and_missing_paths_are_told_apart(tmp_path):
     (tmp_path / "file").write_text("")
     fs.make_folder(f"{tmp_path}/x/y")
     fs.make_folder(f"{tmp_path}/x/y")
-    found = [(fs.exists(f"{tmp_path}/{n}"), fs.is_folder(f"{tmp_path}/{n}")) for n in ("file", "x/y", "no")]
-    assert found == [(True, False), (True, True), (False, False)]
+    kinds = [(fs.exists(f"{tmp_path}/{n}"), fs.is_folder(f"{tmp_path}/{n}")) for n in ("file", "x/y", "no")]
+    assert kinds == [(True, False), (True, True), (False, False)]
 
 
-def test_removing_takes_files_folders_and_nothing_alike(tmp_path):
+@pytest.mark.parametrize("function", [fs.read_bytes, fs.size, fs.list_names])
+def test_a_missing_path_is_an_error(tmp_path, function):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        function(f"{tmp_path}/missing")
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/a", "https://host/a"])
+def test_a_path_of_another_scheme_is_rejected(path):
+    with pytest.raises(UserError, match=path):
+        fs.make_folder(path)
+
+
+def test_files_folders_and_missing_paths_can_be_removed(tmp_path):
     (tmp_path / "file").write_text("")
     fs.write_text(f"{tmp_path}/keep", "")
     fs.make_folder(f"{tmp_path}/x/y")
@@ -68,7 +83,7 @@ def test_removing_takes_files_folders_and_nothing_alike(tmp_path):
     assert fs.list_names(str(tmp_path)) == ["keep"]
 
 
-def test_a_folder_is_copied_with_its_folders_and_the_original_stays(tmp_path):
+def test_a_folder_is_copied_with_its_subfolders(tmp_path):
     source = tmp_path / "from"
     (source / "variables" / "deep").mkdir(parents=True)
     (source / "saved_model.pb").write_bytes(b"graph")
@@ -80,16 +95,16 @@ def test_a_folder_is_copied_with_its_folders_and_the_original_stays(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..", "", "a\\b", "a\0b", "link/x"])
-def test_a_name_that_leaves_its_folder_is_not_followed(tmp_path, name):
+def test_a_name_that_leads_out_of_its_folder_is_rejected(tmp_path, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/link").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="must stay in that folder") as caught:
+    with pytest.raises(UserError) as caught:
         fs.join_inside(str(tmp_path / "folder"), name)
-    assert f"Received: {name!r}. It was not followed." in str(caught.value)
+    assert f"must stay in that folder. Received: {name!r}." in str(caught.value)
 
 
 @pytest.mark.parametrize("folder", ["{}/folder", "gs://bucket/folder"])
-def test_a_name_that_stays_is(tmp_path, folder):
+def test_a_name_inside_its_folder_is_joined(tmp_path, folder):
     folder = folder.format(tmp_path)
     assert fs.join_inside(folder, "a/b..c.txt") == f"{folder}/a/b..c.txt"
 
@@ -107,31 +122,34 @@ def test_the_checksum_is_crc32c():
     assert fs.crc32c(b"") == 0
 
 
-def test_a_folder_is_held_against_other_processes_until_its_holder_is_killed(tmp_path):
+def test_a_folder_is_locked_until_the_holder_is_killed(tmp_path):
     folder = str(tmp_path / "run")
-    holder = start(HOLD, folder)
+    holder = start(LOCK, folder)
     try:
-        assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(ValueError, match="--model_dir must be used by one run at a time") as caught,
-            fs.exclusive_lock(folder),
-        ):
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(UserError) as caught, fs.exclusive_lock(folder):
             pass
-        assert folder in str(caught.value)
-        assert f'"pid": {holder.pid}' in str(caught.value)
-        assert socket.gethostname() in str(caught.value)
-        assert "Wait for it to end, or choose another --model_dir." in str(caught.value)
+        (problem,) = caught.value.problems
+        assert problem.setting == "--model_dir"
+        for words in (folder, f'"pid": "{holder.pid}"', socket.gethostname()):
+            assert words in problem.received
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         with fs.exclusive_lock(folder):
-            assert re.findall(r'"pid": (\d+)', (tmp_path / "run" / ".lock").read_text()) == [str(os.getpid())]
+            assert json.loads((tmp_path / "run" / ".lock").read_text())["pid"] == str(os.getpid())
     finally:
         holder.kill()
         holder.communicate()
 
 
-def test_a_failure_inside_gives_the_folder_back(tmp_path):
+def test_an_exception_releases_the_lock(tmp_path):
     with pytest.raises(RuntimeError), fs.exclusive_lock(str(tmp_path)):
         raise RuntimeError
     with fs.exclusive_lock(str(tmp_path)):
         pass
+
+
+def test_a_folder_that_was_locked_and_left_empty_is_removed(tmp_path):
+    with fs.exclusive_lock(str(tmp_path / "run")):
+        pass
+    assert not (tmp_path / "run").exists()

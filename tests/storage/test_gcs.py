@@ -1,30 +1,17 @@
-"""Paths in a bucket: each fault and each trap that gs:// has, and what a user is told. Every client is the real one.
+"""Paths in a bucket: each fault that storage may have, and what becomes of it. Every client is the real one.
 
-The code under test runs in a process of its own, as TensorFlow reads its settings once. STORAGE_RETRY_SECONDS is small,
-so that giving up takes seconds; test_retries times it.
+The code under test runs in another process, as TensorFlow reads its settings once.
 """
 
 import json
 import re
-import time
 
 import pytest
 
-from trainer.storage import gcs, lease, retries
-
-RETRY = "4"
+from trainer.storage import gcs
 
 
-def python(simulator, code, *arguments, seconds=60, setting=RETRY, **changes):
-    """(what the code prints, the seconds it took), with storage, buckets and tf at hand."""
-    begin = "import sys, time\nfrom trainer.storage import gcs; from trainer.storage import fs\nfolder = 'gs://bucket/run'\n"
-    begin += "import tensorflow as tf\n" if "tf." in code else ""  # takes 3 s
-    began = time.monotonic()
-    out = simulator.python(begin + code, *arguments, seconds=seconds, STORAGE_RETRY_SECONDS=setting, **changes)
-    return out, time.monotonic() - began
-
-
-def test_every_function_of_the_door_works_on_a_bucket(simulator):
+def test_every_function_of_the_filesystem_layer_works_on_a_bucket(simulator):
     code = """
 fs.write_text(f"{folder}/a", "Größe")
 fs.write_bytes(f"{folder}/x/y/b", b"1" * 9_000_000)
@@ -34,15 +21,15 @@ print([(fs.exists(f"{folder}{n}"), fs.is_folder(f"{folder}{n}")) for n in ("/a",
 fs.make_folder(f"{folder}/made")
 fs.copy_folder(folder, "gs://bucket/copy")
 fs.replace_folder("gs://bucket/copy", f"{folder}/x")
-print(gcs.list_files("gs://bucket"))
+print(sorted(gcs.list_files("gs://bucket")))
 fs.remove(f"{folder}/x")
 fs.remove(f"{folder}/no")
-print(gcs.list_files("gs://bucket"))
-here = fs.local_copy(folder)
-fs.copy_folder(here, "gs://bucket/back")
-print(open(f"{here}/a").read(), fs.read_text("gs://bucket/back/a"), fs.local_copy(here) == here)
+print(sorted(gcs.list_files("gs://bucket")))
+local = fs.local_copy(folder)
+fs.copy_folder(local, "gs://bucket/back")
+print(open(f"{local}/a").read(), fs.read_text("gs://bucket/back/a"), fs.local_copy(local) == local)
 """
-    assert python(simulator, code)[0].splitlines() == [
+    assert simulator.storage_python(code)[0].splitlines() == [
         "Größe 9000000 9000000",
         "['a', 'x'] ['a', 'x'] ['run']",
         "[(True, False), (True, True), (True, True), (False, False), (True, True)]",
@@ -52,7 +39,7 @@ print(open(f"{here}/a").read(), fs.read_text("gs://bucket/back/a"), fs.local_cop
     ]
 
 
-def test_an_object_whose_name_leaves_its_folder_is_not_copied(simulator, tmp_path):
+def test_an_object_whose_name_leads_out_is_not_copied(simulator, tmp_path):
     code = """
 for name in ("../../out", f"{sys.argv[1]}/out"):
     gcs.write(f"{folder}/a", b"fine")
@@ -64,59 +51,62 @@ for name in ("../../out", f"{sys.argv[1]}/out"):
             print(error)
     fs.remove(folder)
 """
-    said = python(simulator, code, str(tmp_path))[0].splitlines()
-    assert len(said) == 4
-    for line, name in zip(said, ["../../out"] * 2 + [f"{tmp_path}/out"] * 2, strict=True):
+    lines = simulator.storage_python(code, str(tmp_path))[0].splitlines()
+    assert len(lines) == 4
+    for line, name in zip(lines, ["../../out"] * 2 + [f"{tmp_path}/out"] * 2, strict=True):
         assert f"must stay in that folder. Received: {name!r}. It was not followed." in line
     assert not list(tmp_path.glob("**/out"))
 
 
-def test_what_tensorflow_wrote_is_seen_and_what_storage_wrote_is_read(simulator):
+def test_our_client_and_tensorflows_read_each_others_files(simulator):
     code = """
 tf.saved_model.save(tf.Module(), folder)
 print(sorted(fs.list_names(folder)), fs.exists(f"{folder}/saved_model.pb"))
 fs.write_text(f"{folder}/s", "aaaa")
 print(tf.io.gfile.GFile(f"{folder}/s").read())
-gcs.write(f"{folder}/s", b"longer than that")  # a stale size would cut it
+gcs.write(f"{folder}/s", b"longer than that")  # A stale size would truncate it.
 print(tf.io.gfile.GFile(f"{folder}/s").read())
 """
-    out = python(simulator, code)[0].splitlines()
+    out = simulator.storage_python(code)[0].splitlines()
     assert "'saved_model.pb'" in out[0]
     assert out[0].endswith("True")
     assert out[1:] == ["aaaa", "longer than that"]
 
 
-# (fault, what comes of reading an object of eight letters through it)
+# (a fault, the outcome of reading an object of eight letters)
 READING = [
-    *(({"do": "status", "status": code, "times": 2}, "whole") for code in (408, 429, 500, 503)),
-    ({"do": "reset", "times": 2}, "whole"),
-    ({"do": "truncate"}, "whole"),
-    ({"do": "flip"}, "whole"),  # plain gfile gives it as it came
-    ({"do": "short", "bytes": 3}, "whole"),  # and this, cut
-    ({"do": "slow", "seconds": 0.5}, "whole"),
-    ({"do": "hang", "seconds": 3}, "whole"),
+    *(({"do": "status", "status": code, "times": 2}, "complete") for code in (408, 429, 500, 503)),
+    ({"do": "reset", "times": 2}, "complete"),
+    ({"do": "truncate"}, "complete"),
+    ({"do": "flip"}, "complete"),  # TensorFlow returns the changed byte.
+    ({"do": "short", "bytes": 3}, "complete"),  # TensorFlow returns three bytes.
+    ({"do": "slow", "seconds": 0.5}, "complete"),
+    ({"do": "hang", "seconds": 3}, "complete"),
     (
         {"do": "status", "status": 503, "times": -1},
-        "could not be reached for reading. Received: status 503.",
+        "must be reachable for reading. Received: status 503.",
     ),
-    ({"do": "reset", "times": -1}, "could not be reached for reading. Received: ProxyError"),
-    ({"do": "truncate", "times": -1}, "could not be reached for reading. Received: "),
-    ({"do": "flip", "times": -1}, "could not be reached for reading. Received: DataCorruption"),
-    ({"do": "short", "bytes": 0, "times": -1}, "could not be reached for reading. Received: ConnectionError"),
-    ({"do": "hang", "seconds": 20, "times": -1}, "could not be reached for reading. Received: "),
-    ({"do": "status", "status": 401, "times": -1}, "needs credentials that are accepted. Received: 401."),
+    ({"do": "reset", "times": -1}, "must be reachable for reading. Received: ProxyError"),
+    ({"do": "truncate", "times": -1}, "must be reachable for reading. Received: "),
+    ({"do": "flip", "times": -1}, "must be reachable for reading. Received: DataCorruption"),
+    ({"do": "short", "bytes": 0, "times": -1}, "must be reachable for reading. Received: ConnectionError"),
+    ({"do": "hang", "seconds": 20, "times": -1}, "must be reachable for reading. Received: "),
+    (
+        {"do": "status", "status": 401, "times": -1},
+        "must be used with credentials that the service accepts. Received: 401.",
+    ),
     ({"do": "status", "status": 403, "times": -1}, "gs://bucket/a must allow reading. Received: 403"),
-    ({"do": "status", "status": 404, "times": -1}, "gs://bucket/a is not there"),
+    ({"do": "status", "status": 404, "times": -1}, "gs://bucket/a does not exist"),
 ]
 READ = """
 import concurrent.futures, json
 def read(number):
-    began = time.monotonic()
+    started = time.monotonic()
     try:
-        said = "whole" if fs.read_bytes(f"gs://bucket/{number}") == b"abcdefgh" else "cut or changed"
+        outcome = "complete" if fs.read_bytes(f"gs://bucket/{number}") == b"abcdefgh" else "truncated or changed"
     except OSError as error:
-        said = str(error)
-    return said, time.monotonic() - began
+        outcome = str(error)
+    return outcome, time.monotonic() - started
 numbers = range(int(sys.argv[1]))
 with concurrent.futures.ThreadPoolExecutor(len(numbers)) as threads:
     print(json.dumps(list(threads.map(read, numbers))))
@@ -125,16 +115,18 @@ with concurrent.futures.ThreadPoolExecutor(len(numbers)) as threads:
 
 @pytest.fixture(scope="module")
 def readings(simulator_process):
-    """Of each row what reading came to, its seconds, and whether it met its fault; at once, as giving up takes long."""
-    simulator_process.ask("wipe", {})
+    """(outcome, seconds, whether the fault occurred) of each row, all at once, since giving up takes long."""
+    simulator_process.control("wipe", {})
     simulator_process.bucket("bucket")
     count = str(len(READING))
-    python(simulator_process, 'for n in range(int(sys.argv[1])): fs.write_text(f"gs://bucket/{n}", "abcdefgh")', count)
+    simulator_process.storage_python(
+        'for n in range(int(sys.argv[1])): fs.write_text(f"gs://bucket/{n}", "abcdefgh")', count
+    )
     match = "GET .*storage.googleapis.com/download/.*/o/{}[?]"
     with simulator_process.faults(*({"match": match.format(n), **fault} for n, (fault, _) in enumerate(READING))):
-        out, _ = python(simulator_process, READ, count)
+        out, _ = simulator_process.storage_python(READ, count)
     log = simulator_process.log()
-    met = [
+    occurred = [
         any(
             re.search(match.format(n), line["request"])
             and str(fault.get("status", fault["do"])) in str(line["outcome"])
@@ -142,16 +134,16 @@ def readings(simulator_process):
         )
         for n, (fault, _) in enumerate(READING)
     ]
-    return [(*row, hit) for row, hit in zip(json.loads(out), met, strict=True)]
+    return [(*row, hit) for row, hit in zip(json.loads(out), occurred, strict=True)]
 
 
 @pytest.mark.parametrize("row", range(len(READING)), ids=[" ".join(map(str, fault.values())) for fault, _ in READING])
-def test_reading_meets_each_fault(readings, row):
-    said, took, met = readings[row]
+def test_reading_under_each_fault(readings, row):
+    outcome, seconds, occurred = readings[row]
     words = READING[row][1]
-    assert words.replace("gs://bucket/a", f"gs://bucket/{row}") in said
-    assert took < 60
-    assert met
+    assert words.replace("gs://bucket/a", f"gs://bucket/{row}") in outcome
+    assert seconds < 60
+    assert occurred
 
 
 @pytest.mark.parametrize(
@@ -160,44 +152,44 @@ def test_reading_meets_each_fault(readings, row):
         ({"do": "status", "status": 503, "times": 2}, "written"),
         ({"do": "lose reply"}, "written"),
         ({"do": "hang", "seconds": 3}, "written"),
-        ({"do": "status", "status": 503, "times": -1}, "gs://bucket/w could not be reached for writing"),
+        ({"do": "status", "status": 503, "times": -1}, "gs://bucket/w must be reachable for writing"),
         ({"do": "deny", "permission": "storage.objects.create"}, "gs://bucket/w must allow writing. Received: 403"),
     ],
 )
-def test_writing_meets_each_fault(simulator, fault, words):
+def test_writing_under_each_fault(simulator, fault, words):
     code = """
 try:
-    fs.write_text("gs://bucket/w", "whole")
+    fs.write_text("gs://bucket/w", "complete")
     print("written", fs.read_text("gs://bucket/w"))
 except OSError as error:
     print(error)
 """
     with simulator.faults({"match": "POST .*upload", **fault}):
-        out, took = python(simulator, code)
+        out, seconds = simulator.storage_python(code)
     assert words in out
-    assert took < 60
+    assert seconds < 60
 
 
 @pytest.mark.parametrize("status", [403, 503])
-def test_a_failure_is_not_taken_for_not_there(simulator, status):
+def test_a_failure_does_not_count_as_missing(simulator, status):
     code = """
 import concurrent.futures
 from trainer.train import checkpoints
-def answer(ask):
+def outcome(function):
     try:
-        return ask(f"{folder}/x")
+        return function(f"{folder}/x")
     except OSError as error:
         return type(error).__name__
-asked = (fs.exists, fs.is_folder, fs.list_names, fs.size, checkpoints.list_checkpoints, fs.remove)
-with concurrent.futures.ThreadPoolExecutor(len(asked)) as at_once:  # each takes the setting's time to give up
-    print(*at_once.map(answer, asked))
+functions = (fs.exists, fs.is_folder, fs.list_names, fs.size, checkpoints.list_checkpoints, fs.remove)
+with concurrent.futures.ThreadPoolExecutor(len(functions)) as executor:  # Each needs the setting's time to fail.
+    print(*executor.map(outcome, functions))
 """
     with simulator.faults({"do": "status", "status": status, "match": "/o", "times": -1}):
-        out, _ = python(simulator, code)
+        out, _ = simulator.storage_python(code)
     assert out.split() == ["BucketError"] * 6
 
 
-def test_a_missing_bucket_is_named_wherever_tensorflow_would_try_for_ever(simulator):
+def test_a_missing_bucket_is_named_where_tensorflow_would_not_end(simulator):
     code = """
 from trainer.train import checkpoints
 from trainer.train import metrics_log
@@ -205,7 +197,7 @@ folder = "gs://missing/run"
 series = checkpoints.CheckpointSeries(tf.train.Checkpoint(v=tf.Variable(1.0)), folder, 2)
 events = metrics_log.open_event_log(folder)
 events.add({"step": 1, "split": "train", "loss": 1.0})
-for ask in (
+for function in (
     lambda: fs.make_folder(folder),
     lambda: checkpoints.save_checkpoint(series, 1),
     lambda: checkpoints.restore_newest(series),
@@ -213,28 +205,28 @@ for ask in (
     lambda: fs.copy_folder(fs.local_copy("gs://bucket/full"), folder),
 ):
     try:
-        print(ask())
+        print(function())
     except OSError as error:
         print(error)
 """
-    python(simulator, 'fs.write_text("gs://bucket/full/a", "a")')
-    out, took = python(simulator, code)
-    assert out.count("must exist. Received: gs://missing, which does not.") == 5, out
-    assert took < 20
+    simulator.storage_python('fs.write_text("gs://bucket/full/a", "a")')
+    out, seconds = simulator.storage_python(code)
+    assert out.count("must be in a bucket that exists. Received: no bucket gs://missing.") == 5, out
+    assert seconds < 20
 
 
 # --- A folder that is copied or replaced ---------------------------------------------------------------
 
 
-def test_a_folder_is_whole_only_when_its_last_file_is_there(simulator):
+def test_a_folder_is_written_last_file_last_and_removed_first(simulator):
     code = """
 for name in ("saved_model.pb", "variables/a", "fingerprint.pb", "assets/b"):
     fs.write_text(f"gs://bucket/new/{name}", name)
     fs.write_text(f"gs://bucket/old/{name}", name)
 fs.replace_folder("gs://bucket/new", "gs://bucket/old")
-print(gcs.list_files("gs://bucket"))
+print(sorted(gcs.list_files("gs://bucket")))
 """
-    assert "new" not in python(simulator, code)[0]
+    assert "new" not in simulator.storage_python(code)[0]
     done = [line["request"] for line in simulator.log() if line["outcome"] in (200, 204)]
     deleted = [line for line in done if line.startswith("DELETE") and "/o/old%2F" in line]
     copied = [line for line in done if "/rewriteTo/" in line]
@@ -244,7 +236,7 @@ print(gcs.list_files("gs://bucket"))
     assert done.index(deleted[-1]) < done.index(copied[0])
 
 
-def test_a_copy_cut_half_way_is_no_export(simulator):
+def test_an_interrupted_copy_is_no_export(simulator):
     code = """
 from trainer.export import predict
 for name in ("saved_model.pb", "variables/a", "assets/b"):
@@ -259,15 +251,13 @@ except ValueError as error:
     print(error)
 """
     with simulator.faults({"do": "deny", "permission": "storage.objects.create", "match": "rewriteTo", "after": 2}):
-        out = python(simulator, code)[0].splitlines()
+        out = simulator.storage_python(code)[0].splitlines()
     assert "Received: 403" in out[0]
     assert "Received: gs://bucket/export, which has no saved_model.pb." in out[1]
 
 
-def test_paths_are_split_and_a_lease_outlasts_what_is_retried():
+def test_a_path_is_split_into_bucket_and_name():
     assert gcs.split_path("gs://a/b/c/") == ("a", "b/c")
     assert gcs.split_path("gs://a") == ("a", "")
-    with pytest.raises(ValueError, match="Received: 'gs://'"):
+    with pytest.raises(gcs.BucketError, match="gs://BUCKET/NAME"):
         gcs.split_path("gs://")
-    assert lease.lease_seconds() * 2 / 3 > retries.retry_seconds()
-    assert json.loads(lease._describe_holder({"host": "h", "token": "secret"})) == {"host": "h"}

@@ -218,9 +218,9 @@ def run(kept, model_dir):
     return runs.open_run(kept, resolve_run_files(str(model_dir)), time.monotonic())
 
 
-def another_worker(run, *said: float) -> runs.Run:
-    """The run as a worker has it that is not the chief, who says this at each exchange."""
-    return dataclasses.replace(run, chief=False, agree=lambda values: list(said))
+def another_worker(run, largest: float) -> runs.Run:
+    """The run of a worker that is not the chief, where each collective gives this number."""
+    return dataclasses.replace(run, chief=False, agree=lambda values: dict.fromkeys(values, largest))
 
 
 def contents(folder) -> dict:
@@ -230,7 +230,7 @@ def contents(folder) -> dict:
 def test_a_worker_alone_is_the_chief_and_agrees_with_itself(run):
     assert run.chief
     assert strategies.worker_index_and_count(run.job.strategy) == (0, 1)
-    assert run.agree([False, 1.5, -2]) == [False, 1.5, -2]
+    assert run.agree({"stop": False, "seconds": 1.5}) == {"stop": False, "seconds": 1.5}
 
 
 def test_the_newest_checkpoint_is_restored_and_the_next_is_saved(run, model_dir):

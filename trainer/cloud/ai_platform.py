@@ -5,81 +5,70 @@ End: https://cloud.google.com/ai-platform/training/docs/deprecations
 """
 
 import re
-from collections.abc import Mapping, Sequence
 
-from trainer.cloud.machine_types import ATTACHED, GPU_TYPES, Host
+from trainer.cloud import job_spec
+from trainer.cloud.job_request import JobRequest
+from trainer.cloud.machine_types import Machine, MachineNames
+from trainer.errors import Problem
 
-ENDED = (
+DEPRECATION = (
     "Google ended AI Platform Training on 2025-01-31: https://cloud.google.com/ai-platform/training/docs/deprecations. "
-    "Vertex AI takes its place: change --target=ai_platform to --target=vertex. (Its runtimes had Python 3.7; this "
+    "Vertex AI replaces it: change --target=ai_platform to --target=vertex. (Its runtimes had Python 3.7, and this "
     "package needs 3.11.)"
 )
 # From 2.1 on with Python 3.7 alone: https://cloud.google.com/ai-platform/training/docs/tensorflow-2
-RUNTIME, PYTHON = "2.11", "3.7"
-# What the names of a short --machine stand for there; the service had no L4 and no v5e.
-SHORT = {
-    "cpu": (Host("n1-standard-8"), 1),
-    "gpu": (Host("n1-standard-8", "NVIDIA_TESLA_T4", 1), 1),
-    "gpus": (Host("n1-standard-16", "NVIDIA_TESLA_T4", 2), 1),
-    "workers": (Host("n1-standard-8", "NVIDIA_TESLA_T4", 1), 2),
+RUNTIME_VERSION, PYTHON_VERSION = "2.11", "3.7"
+# The short names for --machine: the service had no L4 and no TPU v5e.
+SHORT_NAMES: MachineNames = {
+    "cpu": (Machine("n1-standard-8"), 1),
+    "gpu": (Machine("n1-standard-8", "NVIDIA_TESLA_T4", 1), 1),
+    "gpus": (Machine("n1-standard-16", "NVIDIA_TESLA_T4", 2), 1),
+    "workers": (Machine("n1-standard-8", "NVIDIA_TESLA_T4", 1), 2),
 }
-ACCELERATORS = ("NVIDIA_TESLA_A100", *ATTACHED)
 
 
-def check(name: str, host: Host) -> list[str]:
-    """What the service would not have taken, a message each, beside what Vertex AI does not take either."""
-    found = []
-    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name):
-        found.append(f"--name must be letters, digits and underscores on AI Platform. Received: {name}.")
-    if host.tpu:
-        found.append(f"--machine must be one with GPUs, or without, on AI Platform. Received: {host.type}.")
-    elif host.accelerator and host.accelerator not in ACCELERATORS:
-        found.append(
-            f"--machine must have one of {', '.join(ACCELERATORS)} on AI Platform. Received: {host.type}, which has "
-            f"{host.accelerator}. Take --machine=n1-standard-8 --accelerator=NVIDIA_TESLA_T4."
-        )
-    elif not host.type.startswith(("n1-", "e2-", "n2-", "c2-")) and host.type not in GPU_TYPES:
-        found.append(f"--machine must be an n1, n2, e2, c2 or a2 machine on AI Platform. Received: {host.type}.")
-    return found
+def find_problems(request: JobRequest) -> list[Problem]:
+    """What Vertex AI takes and this service did not."""
+    problems = []
+    if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", request.name):
+        problems.append(Problem("--name", "be letters, digits and underscores on AI Platform", request.name))
+    if request.machine.machine_type.partition("-")[0] not in ("n1", "n2", "e2", "c2", "a2"):
+        required = "be an n1, n2, e2, c2 or a2 machine on AI Platform"
+        advice = "Use --machine=n1-standard-8 --accelerator=NVIDIA_TESLA_T4."
+        problems.append(Problem("--machine", required, request.machine.machine_type, advice))
+    return problems
 
 
-def command(
-    *,
-    name: str,
-    host: Host,
-    replicas: int,
-    flags: Sequence[str],
-    job_dir: str,
-    project: str,
-    region: str,
-    service_account: str = "",
-    labels: Mapping[str, str] | None = None,
-) -> list[str]:
-    """gcloud's arguments for a job of `replicas` machines like `host`, each of which runs trainer.task with `flags`.
+def build_command(request: JobRequest) -> list[str]:
+    """gcloud's arguments for the job, each of whose machines runs trainer.task.
 
-    The service itself adds --job-dir to what the trainer is given.
+    The service itself adds --job-dir to the trainer's flags.
     """
-    accelerator = f"count={host.count},type={host.accelerator.lower().replace('_', '-')}" if host.accelerator else ""
-    machines = {"master-machine-type": host.type, "master-accelerator": accelerator}
-    if replicas > 1:
+    machine = request.machine
+    accelerator = ""
+    if machine.accelerator_type:
+        accelerator = f"count={machine.accelerator_count},type={machine.accelerator_type.lower().replace('_', '-')}"
+    machines = {"master-machine-type": machine.machine_type, "master-accelerator": accelerator}
+    if request.replicas > 1:
         machines |= {
-            "worker-count": str(replicas - 1),
-            "worker-machine-type": host.type,
+            "worker-count": str(request.replicas - 1),
+            "worker-machine-type": machine.machine_type,
             "worker-accelerator": accelerator,
             "use-chief-in-tf-config": "true",
         }
     named = {
         "package-path": "trainer",
         "module-name": "trainer.task",
-        "job-dir": job_dir,
-        "runtime-version": RUNTIME,
-        "python-version": PYTHON,
+        "job-dir": request.base_output_directory,
+        "runtime-version": RUNTIME_VERSION,
+        "python-version": PYTHON_VERSION,
         "scale-tier": "custom",
         **machines,
-        "region": region,
-        "project": project,
-        "service-account": service_account,
-        "labels": ",".join(f"{key}={value}" for key, value in (labels or {}).items()),
+        "region": request.region,
+        "project": request.project,
+        "service-account": request.service_account,
+        "labels": ",".join(f"{key}={value}" for key, value in request.labels.items()),
     }
     options = [f"--{key}={value}" for key, value in named.items() if value]
-    return ["gcloud", "ai-platform", "jobs", "submit", "training", name, *options, "--", *flags]
+    submit = ["gcloud", "ai-platform", "jobs", "submit", "training", request.name]
+    return [*submit, *options, "--", *job_spec.trainer_flags(request)]

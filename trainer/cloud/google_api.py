@@ -1,167 +1,106 @@
-"""Requests to Google's services, each within a bound; what goes wrong is said with what to do about it.
+"""Google's clients, and the one translation of what they raise into messages for users.
 
 Imports nothing of Google's at its top, so that --help answers at once.
 """
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError, UserError
 from trainer.runtime.versions import installed_version
 
-# Seconds for one try, for all tries of a request, and for one that must not be tried again.
-TRY, WITHIN, ONCE = 4.0, 8.0, 30.0
-# Seconds in which a service that was just enabled may go on saying that it is not: Google speaks of minutes.
-FRESH = 300.0
+# The longest that one request may take.
+REQUEST_TIMEOUT_S = 30.0
+# The distributions of the clients. All are in hubtune's extra `cloud`.
+CLIENT_PACKAGES = ("google-cloud-aiplatform", "google-cloud-logging")
+LOGIN_ADVICE = (
+    "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service "
+    "account."
+)
+# What to do, by the error's reason where the service gives one, or else by its gRPC status. The reasons:
 # https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
-DISABLED, BILLING = "SERVICE_DISABLED", "BILLING_DISABLED"
-# gRPC's words for credentials that could not be renewed: the request has not left this machine.
-NOT_SENT = "metadata from plugin"
-# The distributions of the clients, all in hubtune's extra `cloud`.
-CLIENTS = ("google-cloud-artifact-registry", "google-cloud-build", "google-cloud-service-usage")
-
-Errors = tuple[type[Exception], ...]
-
-
-class Refused(ValueError):
-    """What a service will not do: the message says what was asked, what came, and what to change."""
-
-
-class Unreached(Refused):
-    """A service that did not answer; the same request may yet succeed."""
-
-
-@functools.cache
-def credentials() -> Any:
-    """Whatever the environment gives; Google's library finds and keeps them, we never look inside."""
-    import google.auth
-
-    with said("any of this", "project"):
-        return google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
+ADVICE = {
+    "BILLING_DISABLED": "Link a billing account to --project: https://console.cloud.google.com/billing/linkedaccount.",
+    "SERVICE_DISABLED": "Enable the services that docs/cloud.md lists, or change --project. If the message names "
+    "another project, it is the credentials' own: gcloud auth application-default set-quota-project PROJECT.",
+    "RESOURCE_EXHAUSTED": "A quota is used up, or there is none: change --machine, --replicas or --region, try --spot, "
+    "or ask for more at https://console.cloud.google.com/iam-admin/quotas.",
+    "PERMISSION_DENIED": "Change --project, or have its owner grant this account roles/aiplatform.user, and act-as on "
+    "--service_account.",
+    "NOT_FOUND": "Change --project, --region, or what --service_account, --network, --endpoint or --follow_job names.",
+    "INVALID_ARGUMENT": "Change the flag that the message is about: --machine, --accelerator, --region, --image, "
+    "--labels, --service_account or --network.",
+    "FAILED_PRECONDITION": "Change --region, --service_account or --network, or what they refer to.",
+    "UNIMPLEMENTED": "Change --region to one that Vertex AI has.",
+    "UNAUTHENTICATED": LOGIN_ADVICE,
+}
 
 
 def check_installed() -> None:
-    """Raises UsageError unless the clients are there."""
-    missing = [name for name in CLIENTS if installed_version(name) is None]
+    """Raises UsageError unless Google's clients are installed."""
+    missing = [name for name in CLIENT_PACKAGES if installed_version(name) is None]
     if missing:
-        raise UsageError(
-            f"hubtune's extra `cloud` is required. Received: no {', '.join(missing)}. Install it: make environment."
-        )
+        advice = "Install them: make environment."
+        received = f"an environment without {', '.join(missing)}"
+        raise UsageError(Problem("This command", "run where hubtune's extra `cloud` is installed", received, advice))
 
 
-def reason(error: Any) -> str:
-    """The service's own word for a refusal, such as SERVICE_DISABLED; empty if it gave none."""
-    return str(getattr(error, "reason", None) or "")
+@functools.cache
+def load_credentials() -> Any:
+    """The environment's credentials, with a fresh access token.
 
-
-def asked(
-    call: Callable[..., Any],
-    request: Any,
-    doing: str,
-    project: str,
-    *,
-    but: Errors = (),
-    fresh: bool = False,
-    once: bool = False,
-) -> Any:
-    """The reply to a request; `doing` is for the message. Raises Refused, within WITHIN seconds, or one of `but`.
-
-    `fresh`: the service was enabled a moment ago, and has FRESH seconds to notice. `once`: not to be sent again after
-    a reply that was lost, since it would be done twice.
+    Google's library finds and keeps them. They are renewed here, since gRPC would report a failure to do so as one of
+    the connection. Raises UserError.
     """
-    from google.api_core import exceptions, retry
+    import google.auth
+    from google.auth.transport.requests import Request
 
-    lost = (exceptions.ServiceUnavailable, exceptions.GatewayTimeout, exceptions.InternalServerError)
-
-    def again(error: Exception) -> bool:
-        unsure = isinstance(error, lost) and not _rejected(error)
-        return (unsure and not once) or (fresh and reason(error) == DISABLED)
-
-    tries = retry.Retry(again, initial=0.5, maximum=10.0, timeout=FRESH if fresh else WITHIN)
-    with said(doing, project, but):
-        return call(request=request, timeout=ONCE if once else TRY, retry=tries)
+    with translate_errors("a connection"):
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+        credentials.refresh(functools.partial(Request(), timeout=REQUEST_TIMEOUT_S))
+    return credentials
 
 
-def finished(operation: Any, seconds: float, doing: str, project: str, but: Errors = ()) -> Any:
-    """What a long-running operation ends with. Raises Refused, or one of `but`, if it fails or takes `seconds`."""
-    with said(doing, project, but):
-        try:
-            return operation.result(timeout=seconds)
-        except TimeoutError:
-            raise Unreached(f"{doing} must end within {seconds:.0f} s. Received: nothing. Run it again.") from None
+def connect(client_class: Any, region: str = "") -> Any:
+    """A client of this class with the environment's credentials. `region`: of Vertex AI's regional services.
+
+    Raises UserError for credentials that are missing or refused.
+    """
+    options = {"api_endpoint": f"{region}-aiplatform.googleapis.com"} if region else {}
+    return client_class(credentials=load_credentials(), client_options=options)
+
+
+def describe_error(error: Any) -> str:
+    """An error of Google's clients in one line: its status and its message."""
+    status = getattr(error, "grpc_status_code", None)
+    name = status.name if status else type(error).__name__
+    message = " ".join(str(getattr(error, "message", None) or error).split())
+    return f"{name}, {message[:500].rstrip('.')}."
 
 
 @contextlib.contextmanager
-def said(doing: str, project: str, but: Errors = ()) -> Iterator[None]:
-    """Turn what Google's clients raise into Refused, except `but`, which the caller makes something of."""
-    import requests
+def translate_errors(action: str, untranslated: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what Google's clients raise, except `untranslated`, into UserError with the flag to change.
+
+    `action` completes "The service must allow ...".
+    """
     from google.api_core import exceptions
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 
     try:
         yield
-    except but:
+    except untranslated:
         raise
-    except DefaultCredentialsError:
-        raise Refused(
-            f"Google credentials are required for {doing}. Received: none. Run `gcloud auth application-default "
-            "login`, or set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
-        ) from None
-    except (exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException) as error:
-        cause = getattr(error, "cause", None) or error
-        kind = Unreached if _lost(cause) else Refused
-        raise kind(f"{doing} must be allowed. Received: {_words(cause)} {_advice(cause, project)}") from None
-
-
-def _lost(error: Any) -> bool:
-    from google.api_core import exceptions
-
-    return not isinstance(error, exceptions.ClientError) and not _rejected(error)
-
-
-def _rejected(error: Any) -> bool:
-    """Whether it is the credentials that are at fault."""
-    from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError, TransportError
-
-    ours = isinstance(error, GoogleAuthError) and not isinstance(error, TransportError)
-    return ours or isinstance(error, exceptions.Unauthorized) or NOT_SENT in str(error)
-
-
-def _advice(error: Any, project: str) -> str:
-    from google.api_core import exceptions
-
-    if reason(error) == BILLING or "billing" in str(error).lower():
-        return (
-            "The project needs a billing account: link one at "
-            f"https://console.cloud.google.com/billing/linkedaccount?project={project}, then run this again."
-        )
-    if reason(error) == DISABLED:
-        service = (getattr(error, "metadata", None) or {}).get("service", "that it names")
-        return (
-            f"Enable the service: `gcloud services enable {service} --project={project}`, then run this again. If "
-            "these words name another project, it is the credentials' own: `gcloud auth application-default "
-            f"set-quota-project {project}`."
-        )
-    if _rejected(error):
-        return "Renew the credentials: `gcloud auth application-default login`."
-    if isinstance(error, exceptions.Forbidden):
-        return (
-            f"Check --project ({project}), or have its owner give the account that this runs as roles/editor and "
-            "roles/serviceusage.serviceUsageAdmin."
-        )
-    if isinstance(error, exceptions.TooManyRequests):
-        return f"Ask for more at https://console.cloud.google.com/iam-admin/quotas?project={project}, or wait."
-    if isinstance(error, exceptions.ClientError):
-        return "Change the flag that these words are about."
-    return "Run the same command again: it goes on from what is done."
-
-
-def _words(error: Any) -> str:
-    """The status and the service's words, in one line."""
-    status = getattr(error, "grpc_status_code", None)
-    what = status.name if status is not None else str(getattr(error, "code", None) or type(error).__name__)
-    words = " ".join(str(getattr(error, "message", None) or error).split())[:300].rstrip(".")
-    return f"{what}, {words}."
+    except (exceptions.GoogleAPIError, GoogleAuthError) as error:
+        status = getattr(error, "grpc_status_code", None)
+        reason = getattr(error, "reason", None)
+        if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
+            advice = LOGIN_ADVICE
+        else:
+            advice = ADVICE.get(reason or "") or ADVICE.get(
+                status.name if status else "", "Run the same command again."
+            )
+        received = "no credentials" if isinstance(error, DefaultCredentialsError) else describe_error(error)
+        raise UserError(Problem("The service", f"allow {action}", received, advice)) from None

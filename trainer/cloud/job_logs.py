@@ -1,182 +1,181 @@
 """A job followed to its end: its states as they change, its log lines as they come.
 
 The lines are Cloud Logging's entries of the resource ml_job, in the order of their timestamps. Entries come late and
-out of order: each look reads the last LATE seconds once more, and a line is printed at the look after the one that
-found it, with whatever has come before it by then.
+out of order: each poll reads the last OVERLAP_S seconds once more, and a line is printed at the poll after the one that
+read it, with whatever earlier line has come by then.
 """
 
 import dataclasses
 import datetime
-import sys
+import logging
 import time
 from typing import Any
 
-from trainer.cloud import vertex_client
-from trainer.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from trainer.cloud import google_api, vertex_client
+from trainer.cloud.vertex_client import JobName
+from trainer.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, Problem, UserError
 
-# Seconds by which an entry may come late and still be seen; and without an answer until following is given up.
-LATE, PATIENCE = 120.0, 300.0
-# Seconds after a failure within which the service says why: it takes about a minute.
-# https://cloud.google.com/vertex-ai/docs/training/understanding-training-service, which also says what it restarts
-WHY = 90.0
-# Looks for lines after the job has ended, until two have found none.
-LAST_LOOKS = 10
+_LOG = logging.getLogger(__name__)
 
-# The states that a job ends in. After STOPPED the same command goes on from the last checkpoint.
-ENDS = {
+# An entry may come so late and still be printed.
+OVERLAP_S = 120.0
+# Following ends with an error after so long without an answer.
+OUTAGE_TIMEOUT_S = 300.0
+# The service gives a failure's message about a minute after the state; it is waited for so long.
+# https://cloud.google.com/vertex-ai/docs/training/understanding-training-service
+ERROR_MESSAGE_TIMEOUT_S = 90.0
+# Polls of the log after the job has ended: until two in a row are empty, but no more than these.
+MAX_FINAL_POLLS = 10
+
+# The states that a job ends in. After EXIT_STOPPED the same command resumes from the last checkpoint.
+EXIT_CODES = {
     "JOB_STATE_SUCCEEDED": EXIT_DONE,
     "JOB_STATE_FAILED": EXIT_FAILED,
     "JOB_STATE_PARTIALLY_SUCCEEDED": EXIT_FAILED,
     "JOB_STATE_CANCELLED": EXIT_STOPPED,
     "JOB_STATE_EXPIRED": EXIT_STOPPED,
 }
-# Said beside the state.
-MORE = {"JOB_STATE_QUEUED": ": Vertex AI waits for machines, or for quota"}
 
 
 @dataclasses.dataclass
-class Log:
+class LogReader:
     """What has been read of a job's log."""
 
-    name: vertex_client.Name
-    client: Any  # None: it may not be read
+    name: JobName
+    client: Any  # None if this account may not read the log.
     seen: set[tuple[str, str, datetime.datetime]] = dataclasses.field(default_factory=set)
-    held: list[Any] = dataclasses.field(default_factory=list)  # entries that are not printed yet
+    unprinted: list[Any] = dataclasses.field(default_factory=list)
     newest: datetime.datetime | None = None
 
 
-def follow(name: vertex_client.Name, every: float) -> int:
-    """Print states on standard error and log lines on standard output, looking every `every` seconds.
+def follow_job(name: JobName, interval_s: float) -> int:
+    """Print a job's log lines on standard output, and log its states, once in `interval_s` seconds, until it ends.
 
-    Returns DONE for a job that succeeded, FAILED for one that failed, STOPPED for one that was cancelled or ran out of
-    its time, and for Ctrl-C, which leaves the job alone. Raises vertex.Refused if it may not be looked at, or if there
-    was no answer for PATIENCE seconds.
+    Returns EXIT_DONE for a job that succeeded, EXIT_FAILED for one that failed, EXIT_STOPPED for one that was canceled
+    or that reached its time limit, and for Ctrl-C, which leaves the job alone. Raises UserError if this account may not
+    read the job, or if there was no answer for OUTAGE_TIMEOUT_S.
     """
     try:
-        return _follow(name, every)
+        return _follow(name, interval_s)
     except KeyboardInterrupt:
-        print(f"no longer following; the job goes on. {_again(name)}", file=sys.stderr)
+        _LOG.info("No longer following. The job continues. %s", _follow_advice(name))
         return EXIT_STOPPED
 
 
-def _again(name: vertex_client.Name) -> str:
+def _follow_advice(name: JobName) -> str:
     return f"To follow it: python scripts/submit.py --follow_job={name.full}"
 
 
-def _follow(name: vertex_client.Name, every: float) -> int:
-    jobs, log = vertex_client.client(name.region), _open(name)
+def _follow(name: JobName, interval_s: float) -> int:
+    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+
+    client, reader = vertex_client.connect(name.region), LogReader(name, google_api.connect(LoggingServiceV2Client))
     state = ""
-    while True:
-        job = _look(name, jobs, every)
+    while state not in EXIT_CODES:
+        if state:
+            _print_lines(reader, _read_new_entries(reader))
+            time.sleep(interval_s)
+        job = _get_job(name, client, interval_s)
         if job.state.name != state:
             state = job.state.name
-            word = state.removeprefix("JOB_STATE_").lower()
-            print(f"{name.id}: {word}{MORE.get(state, '')}", file=sys.stderr, flush=True)
-        if state in ENDS:
-            break
-        _print(log, _read(log))
-        time.sleep(every)
-    _print_rest(log, every)
-    ended = time.monotonic()
-    while ENDS[state] == EXIT_FAILED and not job.error.message and time.monotonic() - ended < WHY:
-        time.sleep(every)
-        job = _look(name, jobs, every)
+            reason = ": Vertex AI waits for machines, or for quota" if state == "JOB_STATE_QUEUED" else ""
+            _LOG.info("%s: %s%s", name.id, state.removeprefix("JOB_STATE_").lower(), reason)
+    _print_remaining_lines(reader, interval_s)
+    deadline = time.monotonic() + ERROR_MESSAGE_TIMEOUT_S
+    while EXIT_CODES[state] == EXIT_FAILED and not job.error.message and time.monotonic() < deadline:
+        time.sleep(interval_s)
+        job = _get_job(name, client, interval_s)
     if job.error.message:
-        print(f"error: {job.error.message}", file=sys.stderr)
-    if ENDS[state] == EXIT_STOPPED and name.collection == "customJobs":
-        print("The same command, with the same --name, goes on from the last checkpoint.", file=sys.stderr)
-    elif ENDS[state] == EXIT_STOPPED:
-        print("A study starts anew: submit it with another --name.", file=sys.stderr)
-    return ENDS[state]
+        _LOG.error("%s", job.error.message)
+    if EXIT_CODES[state] == EXIT_STOPPED:
+        resumes = name.collection == vertex_client.CUSTOM_JOBS
+        _LOG.info(
+            "The same command, with the same --name, resumes from the last checkpoint."
+            if resumes
+            else "A study cannot be resumed: submit it with another --name."
+        )
+    return EXIT_CODES[state]
 
 
-def _look(name: vertex_client.Name, jobs: Any, every: float) -> Any:
-    """The job as it is now; failures that pass are waited out for PATIENCE seconds."""
+def _get_job(name: JobName, client: Any, interval_s: float) -> Any:
+    """The job as it is now. Transient failures are retried for OUTAGE_TIMEOUT_S."""
     from google.api_core import exceptions
 
-    passing = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.RetryError)
-    began = time.monotonic()
+    transient = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.RetryError)
+    deadline = time.monotonic() + OUTAGE_TIMEOUT_S
     while True:
         try:
-            with vertex_client.said(f"a look at {name.full}", passing):
-                return vertex_client.job(name, jobs)
-        except passing as error:
-            if time.monotonic() - began > PATIENCE:
-                raise vertex_client.Refused(
-                    f"Vertex AI must answer within {PATIENCE:.0f} s. Received: {error}. The job may go on. "
-                    f"{_again(name)}"
-                ) from None
-        time.sleep(every)
+            with google_api.translate_errors(f"reading {name.full}", transient):
+                return vertex_client.get_job(name, client)
+        except transient as error:
+            if time.monotonic() > deadline:
+                required, received = f"answer within {OUTAGE_TIMEOUT_S:.0f} s", google_api.describe_error(error)
+                advice = f"The job may still be running. {_follow_advice(name)}"
+                raise UserError(Problem("Vertex AI", required, received, advice)) from None
+        time.sleep(interval_s)
 
 
-def _open(name: vertex_client.Name) -> Log:
-    with vertex_client.needed():
-        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
-    with vertex_client.said("a connection to Cloud Logging"):
-        return Log(name, LoggingServiceV2Client())
-
-
-def _read(log: Log) -> list[Any]:
-    """Entries that were not seen before; none while the log cannot be read. That it may not be is said once."""
+def _read_new_entries(reader: LogReader) -> list[Any]:
+    """Entries that were not read before. Empty while the log cannot be read; a refusal is reported once."""
     from google.api_core import exceptions
 
-    if log.client is None:
+    if reader.client is None:
         return []
-    wanted = f'resource.type="ml_job" AND resource.labels.job_id="{log.name.id}"'
-    if log.newest:
-        wanted += f' AND timestamp>="{(log.newest - datetime.timedelta(seconds=LATE)).isoformat()}"'
+    log_filter = f'resource.type="ml_job" AND resource.labels.job_id="{reader.name.id}"'
+    if reader.newest:
+        log_filter += f' AND timestamp>="{(reader.newest - datetime.timedelta(seconds=OVERLAP_S)).isoformat()}"'
     request = {
-        "resource_names": [f"projects/{log.name.project}"],
-        "filter": wanted,
+        "resource_names": [f"projects/{reader.name.project}"],
+        "filter": log_filter,
         "order_by": "timestamp asc",
         "page_size": 1000,
     }
-    fresh = []
+    new_entries = []
     try:
-        for entry in log.client.list_log_entries(request=request, timeout=vertex_client.WITHIN, retry=None):
+        for entry in reader.client.list_log_entries(request=request, timeout=google_api.REQUEST_TIMEOUT_S, retry=None):
             key = (entry.log_name, entry.insert_id, entry.timestamp)
-            if key not in log.seen:
-                log.seen.add(key)
-                fresh.append(entry)
+            if key not in reader.seen:
+                reader.seen.add(key)
+                new_entries.append(entry)
     except (exceptions.Forbidden, exceptions.NotFound) as error:
-        log.client = None
-        print(
-            f"note: the log may not be read ({error.message}); only states follow. roles/logging.viewer allows it.",
-            file=sys.stderr,
+        reader.client = None
+        _LOG.warning(
+            "This account may not read the job's log (%s). Only states follow. roles/logging.viewer allows it.",
+            error.message,
         )
     except exceptions.GoogleAPIError:
-        pass  # until the next look: what was read of it is kept
-    return fresh
+        pass  # The next poll reads the rest.
+    return new_entries
 
 
-def _print(log: Log, fresh: list[Any]) -> None:
-    """Print what was held, with whatever is fresh and older; hold the rest."""
-    until = max((entry.timestamp for entry in log.held), default=None)
-    entries = sorted([*log.held, *fresh], key=lambda entry: (entry.timestamp, entry.insert_id))
-    log.held = [entry for entry in entries if until is None or entry.timestamp > until]
-    for entry in entries[: len(entries) - len(log.held)]:
-        print(line(entry), flush=True)
-    log.newest = max((entry.timestamp for entry in entries), default=log.newest)
+def _print_lines(reader: LogReader, new_entries: list[Any]) -> None:
+    """Print the entries of the poll before, with every new entry that is older. The newer ones wait for the next."""
+    limit = max((entry.timestamp for entry in reader.unprinted), default=None)
+    entries = sorted([*reader.unprinted, *new_entries], key=lambda entry: (entry.timestamp, entry.insert_id))
+    reader.unprinted = [entry for entry in entries if limit is None or entry.timestamp > limit]
+    for entry in entries[: len(entries) - len(reader.unprinted)]:
+        print(format_entry(entry), flush=True)
+    reader.newest = max((entry.timestamp for entry in entries), default=reader.newest)
 
 
-def _print_rest(log: Log, every: float) -> None:
-    silent = 0
-    for _ in range(LAST_LOOKS):
-        fresh = _read(log)
-        _print(log, fresh)
-        silent = 0 if fresh else silent + 1
-        if silent == 2:
+def _print_remaining_lines(reader: LogReader, interval_s: float) -> None:
+    empty_polls = 0
+    for _ in range(MAX_FINAL_POLLS):
+        new_entries = _read_new_entries(reader)
+        _print_lines(reader, new_entries)
+        empty_polls = 0 if new_entries else empty_polls + 1
+        if empty_polls == 2:
             break
-        time.sleep(every)
-    _print(log, [])
+        time.sleep(interval_s)
+    _print_lines(reader, [])
 
 
-def line(entry: Any) -> str:
-    """Time (UTC), the machine, the words."""
+def format_entry(entry: Any) -> str:
+    """An entry's time (UTC), replica and text."""
     payload = type(entry).pb(entry).WhichOneof("payload")
     if payload == "json_payload":
-        words = str(entry.json_payload.get("message", dict(entry.json_payload)))
+        text = str(entry.json_payload.get("message", dict(entry.json_payload)))
     else:
-        words = entry.text_payload if payload == "text_payload" else str(entry.proto_payload)
-    where = dict(entry.resource.labels).get("task_name", "service")
-    return f"{entry.timestamp:%H:%M:%S} {where} {words.rstrip()}"
+        text = entry.text_payload if payload == "text_payload" else str(entry.proto_payload)
+    replica = dict(entry.resource.labels).get("task_name", "service")
+    return f"{entry.timestamp:%H:%M:%S} {replica} {text.rstrip()}"

@@ -1,161 +1,204 @@
-"""What submit.py's flags ask for, with nothing left to default: a configuration as the cloud sees it, and machines."""
+"""A training job with every value resolved, from the flags of scripts/submit.py."""
 
 import dataclasses
 import re
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
-from trainer.cloud import ai_platform, machine_check
-from trainer.cloud.machine_types import SHORT, Host
+from trainer.cloud import machine_types
+from trainer.cloud.machine_types import SHORT_NAMES, Machine, MachineNames
 from trainer.config import loading
 from trainer.config.schema import Config
 from trainer.encoders import registry
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError
 
-MACHINE = "gpu"  # whose one L4 fine-tunes any of the tutorials' encoders
-# The images, by what they are for.
+DEFAULT_MACHINE = "gpu"  # Its one L4 fine-tunes any of the tutorials' encoders.
 IMAGES = {"cpu": "hubtune", "gpu": "hubtune-gpu", "tpu": "hubtune-tpu"}
-IN_A_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
-NOWHERE = "gs:///"  # where a default would be in --bucket, and none is given
+IMAGE_REPOSITORY = "hubtune"
+
+_PATH_IN_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
+_WITHOUT_BUCKET = "gs:///"  # How a default path in --bucket begins if that flag was not given.
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class JobOptions:
+    """The flags of scripts/submit.py that describe a job, by their names. None and "" are derived or left out."""
+
+    project: str | None = None
+    region: str | None = None
+    bucket: str | None = None
+    name: str | None = None
+    config: str | None = None
+    set: Sequence[str] = ()
+    data_dir: str | None = None
+    encoder: str | None = None
+    base_output_directory: str | None = None
+    machine: str | None = None
+    accelerator: str = ""
+    tpu_topology: str = ""
+    replicas: int | None = None
+    image: str | None = None
+    spot: bool = False
+    restarts: bool = True
+    timeout_hours: float = 168
+    service_account: str = ""
+    network: str = ""
+    labels: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class JobRequest:
+    """A training job, as job_spec and ai_platform describe it to a service."""
+
     name: str
     project: str
     region: str
-    config: Config  # its paths are the cloud's
-    host: Host
-    replicas: int  # hosts
+    config: Config  # Its paths are ones that a machine in the cloud reaches.
+    machine: Machine
+    replicas: int  # The number of machines.
     image: str
     base_output_directory: str
     labels: Mapping[str, str]
-    notes: Sequence[str]  # what was not asked for, and is assumed
+    spot: bool
+    restarts: bool
+    timeout_s: float
+    service_account: str
+    network: str
+    defaults: Sequence[str]  # The flags that were not given, with the values that they have got.
 
     @property
     def strategy(self) -> str:
-        return machine_check.strategy(self.host, self.replicas)
+        return machine_types.choose_strategy(self.machine, self.replicas)
+
+    @property
+    def devices(self) -> int:
+        return self.machine.devices * self.replicas
 
 
-def take(
-    *,
-    target: str,
-    config: str | None,
-    overrides: Sequence[str],
-    project: str | None,
-    region: str | None,
-    bucket: str | None,
-    name: str,
-    data_dir: str | None,
-    encoder: str | None,
-    base_output_directory: str | None,
-    machine: str | None,
-    accelerator: str,
-    tpu_topology: str,
-    replicas: int | None,
-    image: str | None,
-    labels: Sequence[str],
-    version: str,
-) -> Order:
-    """Raises UsageError with everything that is wrong with any of it.
+def build_job_request(options: JobOptions, version: str, short_names: MachineNames = SHORT_NAMES) -> JobRequest:
+    """Resolve what was not given. `version`: the default image's. `short_names`: what --machine may abbreviate.
 
-    `target`: vertex or ai_platform. `config`: the preset's file; `version`: of the default images.
+    Raises UsageError with everything that is wrong with any of the options.
     """
-    found, notes = [], []
-    for flag, value in (("project", project), ("region", region)):
-        if not value:
-            found.append(f"--{flag} must be given. Received: none.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", name):
-        found.append(f"--name must be letters, digits, '_', '.' and '-', 128 at most. Received: {name}.")
-    bucket = (bucket or "").removeprefix("gs://").rstrip("/")
-    if bucket and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", bucket):
-        found.append(f"--bucket must be a bucket's name, or gs://NAME. Received: {bucket}.")
-        bucket = "BUCKET"
-
-    host, count = machine_check.chosen(
-        machine or MACHINE,
-        accelerator,
-        tpu_topology,
-        replicas,
-        ai_platform.SHORT if target == "ai_platform" else SHORT,
+    preset = PurePath(options.config or "").stem
+    now = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+    name = options.name or f"{re.sub('[^A-Za-z0-9_]', '_', preset) or 'hubtune'}_{now}"
+    bucket = (options.bucket or "").removeprefix("gs://").rstrip("/")
+    labels = {key: value for key, _, value in (label.partition("=") for label in options.labels)}
+    problems: list[Problem | str] = [
+        *find_location_problems(options.project, options.region),
+        *_find_name_problems(name, bucket, labels),
+    ]
+    defaults = []
+    machine, replicas = machine_types.resolve_machine(
+        options.machine or DEFAULT_MACHINE, options.accelerator, options.tpu_topology, options.replicas, short_names
     )
-    if not machine:
-        notes.append(f"--machine={MACHINE} ({host.type}), since none was given.")
-    wrong = machine_check.check(host, count, region) if region else []
-    wrong += ai_platform.check(name, host) if target == "ai_platform" else []
-    found += wrong
-    if wrong and target == "ai_platform":
-        found.append(ai_platform.ENDED)
-
-    base = base_output_directory or f"gs://{bucket}/runs/{name}"
-    try:
-        # A progress bar would fill the log; one can be asked for all the same.
-        read = loading.load_config(
-            config, ["logging.progress=off", *overrides], {"data_dir": data_dir, "encoder": encoder}
-        )
-        if not wrong:
-            loading.check_replicas(read, host.devices * count)
-    except UsageError as error:
-        found.append(str(error))
-        read = Config(data_dir=data_dir or "", encoder=encoder or Config.encoder)
-    preset = re.sub(r"\.ya?ml$", "", config.rsplit("/", 1)[-1]) if config else ""
-    read, assumed, problems = in_the_cloud(read, preset, bucket)
-    notes += assumed
-    found += problems
-    if not base_output_directory:
-        notes.append(f"--base_output_directory={base}.")
-    if not bucket and any(path.startswith(NOWHERE) for path in (base, read.data_dir, read.encoder)):
-        found.append("--bucket must be given, or --base_output_directory, --data_dir and --encoder. Received: none.")
-    elif not IN_A_BUCKET.match(base):
-        found.append(f"--base_output_directory must be gs://BUCKET/NAME. Received: {base}.")
-    pairs = {key: value for key, _, value in (label.partition("=") for label in labels)}
-    for key, value in pairs.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
-            found.append(
-                "--labels must be key=value,..., of lower-case letters, digits, '_' and '-', 63 at most each. "
-                f"Received: {key}={value}."
-            )
-    if found:
-        raise UsageError("\n".join(found))
-    kind = "tpu" if host.tpu else "gpu" if host.count else "cpu"
-    repository = f"{region}-docker.pkg.dev/{str(project).replace(':', '/')}/hubtune"
-    return Order(
+    machine_problems = machine_types.find_machine_problems(machine, replicas, short_names)
+    problems += machine_problems
+    if not options.machine:
+        defaults.append(f"--machine={DEFAULT_MACHINE} ({machine.machine_type})")
+    config = _load_config(options, None if machine_problems else machine.devices * replicas, problems)
+    config = _resolve_paths(config, preset, bucket, defaults, problems)
+    base = options.base_output_directory or f"gs://{bucket}/runs/{name}"
+    if not options.base_output_directory:
+        defaults.append(f"--base_output_directory={base}")
+    if not bucket and any(path.startswith(_WITHOUT_BUCKET) for path in (base, config.data_dir, config.encoder)):
+        advice = "Or give all of --base_output_directory, --data_dir and --encoder."
+        problems.append(Problem("--bucket", "be given", "none", advice))
+    elif not _PATH_IN_BUCKET.match(base):
+        problems.append(Problem("--base_output_directory", "be gs://BUCKET/NAME", base))
+    if problems:
+        raise UsageError(*problems)
+    project, region = str(options.project), str(options.region)
+    return JobRequest(
         name=name,
-        project=str(project),
-        region=str(region),
-        config=read,
-        host=host,
-        replicas=count,
-        image=image or f"{repository}/{IMAGES[kind]}:{version}",
+        project=project,
+        region=region,
+        config=config,
+        machine=machine,
+        replicas=replicas,
+        image=options.image or default_image(project, region, machine, version),
         base_output_directory=base.rstrip("/"),
-        labels=pairs,
-        notes=notes,
+        labels=labels,
+        spot=options.spot,
+        restarts=options.restarts,
+        timeout_s=options.timeout_hours * 3600,
+        service_account=options.service_account,
+        network=options.network,
+        defaults=defaults,
     )
 
 
-def in_the_cloud(config: Config, preset: str, bucket: str) -> tuple[Config, list[str], list[str]]:
-    """The configuration with paths that a machine elsewhere reaches; what was assumed; what is wrong."""
-    notes, found = [], []
+def find_location_problems(project: str | None, region: str | None) -> list[Problem]:
+    """What is wrong with where a job or an endpoint is to be."""
+    problems = [] if project else [Problem("--project", "be a project's id", "none")]
+    if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+", region or ""):
+        problems.append(Problem("--region", "be a region of Vertex AI, such as us-central1", region or "none"))
+    return problems
+
+
+def image_repository(project: str, region: str) -> str:
+    """The address of the repository of images, which docs/cloud.md makes."""
+    return f"{region}-docker.pkg.dev/{project.replace(':', '/')}/{IMAGE_REPOSITORY}"
+
+
+def default_image(project: str, region: str, machine: Machine, version: str) -> str:
+    """The image that cloudbuild.yaml pushes for this kind of machine."""
+    kind = "tpu" if machine.has_tpu else "gpu" if machine.accelerator_count else "cpu"
+    return f"{image_repository(project, region)}/{IMAGES[kind]}:{version}"
+
+
+def _find_name_problems(name: str, bucket: str, labels: Mapping[str, str]) -> list[Problem]:
+    problems = []
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", name):
+        problems.append(Problem("--name", "be at most 128 letters, digits, '_', '.' and '-'", name))
+    if bucket and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", bucket):
+        problems.append(Problem("--bucket", "be a bucket's name, or gs://NAME", bucket))
+    for key, value in labels.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
+            required = "be key=value,..., each at most 63 lower-case letters, digits, '_' and '-'"
+            problems.append(Problem("--labels", required, f"{key}={value}"))
+    return problems
+
+
+def _load_config(options: JobOptions, devices: int | None, problems: list[Problem | str]) -> Config:
+    """The job's configuration. Its problems are added to `problems`; with any, only its paths are as given."""
+    paths = {"data_dir": options.data_dir, "encoder": options.encoder}
+    try:
+        # A progress bar would fill the job's log. --set can still turn it on.
+        config = loading.load_config(options.config, ["logging.progress=off", *options.set], paths)
+        if devices is not None:
+            loading.check_replicas(config, devices)
+        return config
+    except UsageError as error:
+        problems.extend(error.problems)
+        return Config(data_dir=options.data_dir or "", encoder=options.encoder or Config.encoder)
+
+
+def _resolve_paths(
+    config: Config, preset: str, bucket: str, defaults: list[str], problems: list[Problem | str]
+) -> Config:
+    """The configuration with paths that a machine in the cloud reaches. Adds to `defaults` and to `problems`."""
     data_dir, encoder = config.data_dir, config.encoder
     if not data_dir and preset:
         data_dir = f"gs://{bucket}/data/{preset}"
-        notes.append(f"--data_dir={data_dir}.")
-    if not data_dir.startswith(NOWHERE) and not IN_A_BUCKET.match(data_dir):
-        found.append(
-            "--data_dir must be gs://..., where scripts/prepare_data.py --output=gs://... wrote it. Received: "
-            f"{data_dir or 'none'}."
-        )
-    if IN_A_BUCKET.match(encoder) or encoder.startswith(("https://", "http://")) or encoder in registry.ENCODERS:
-        pass
-    elif "/" not in encoder:
+        defaults.append(f"--data_dir={data_dir}")
+    if not data_dir.startswith(_WITHOUT_BUCKET) and not _PATH_IN_BUCKET.match(data_dir):
+        required = "be gs://..., where scripts/prepare_data.py --output=gs://... wrote the data set"
+        problems.append(Problem("--data_dir", required, data_dir or "none"))
+    if "/" not in encoder and encoder not in registry.ENCODERS:
+        defaults.append(f"--encoder=gs://{bucket}/encoders/{encoder}, a copy of encoders/{encoder}")
         encoder = f"gs://{bucket}/encoders/{encoder}"
-        notes.append(f"--encoder={encoder}, a copy of encoders/{config.encoder}.")
-    else:
-        near = machine_check.nearest(encoder, registry.ENCODERS, "")
-        found.append(
-            "--encoder must be gs://..., a Hub or Kaggle URL or name, or the name of a folder in gs://BUCKET/encoders. "
-            f"Received: {encoder}{near}."
-        )
-    reached = IN_A_BUCKET.match(config.preprocess) or config.preprocess.startswith(("https://", "http://"))
-    if config.preprocess and not reached:
-        found.append(f"preprocess must be gs://... or a URL. Received: {config.preprocess}. Change it with --set.")
-    return dataclasses.replace(config, data_dir=data_dir, encoder=encoder), notes, found
+    elif encoder not in registry.ENCODERS and not _is_reachable(encoder):
+        required = "be gs://..., a Hub or Kaggle URL or name, or the name of a folder in gs://BUCKET/encoders"
+        nearest = machine_types.nearest_name(encoder, registry.ENCODERS)
+        problems.append(Problem("--encoder", required, encoder, nearest))
+    if config.preprocess and not _is_reachable(config.preprocess):
+        advice = "Change it with --set=preprocess=..."
+        problems.append(Problem("preprocess", "be gs://... or a URL", config.preprocess, advice))
+    return dataclasses.replace(config, data_dir=data_dir, encoder=encoder)
+
+
+def _is_reachable(path: str) -> bool:
+    return bool(_PATH_IN_BUCKET.match(path)) or path.startswith(("https://", "http://"))

@@ -4,96 +4,100 @@ https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.cus
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.cloud.machine_types import Host
+from trainer.cloud.job_request import JobRequest
+from trainer.cloud.machine_types import Machine
 from trainer.config import schema
 from trainer.config.schema import Config
+from trainer.errors import STOPPED_CODE_VARIABLE
 
-COMMAND = ("python", "-m", "trainer.task")
-# The trainer finds the TPU of its own host by the first; the rest is what v5e wants of TensorFlow:
+TRAINER_COMMAND = ("python", "-m", "trainer.task")
+# By the first the trainer finds its own host's TPU. TensorFlow needs the others on a TPU v5e:
 # https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm and https://cloud.google.com/tpu/docs/runtimes
-TPU = {"TPU_NAME": "local"}
-TPU_V5E = {
-    **TPU,
+TPU_VARIABLES = {"TPU_NAME": "local"}
+TPU_V5E_VARIABLES = {
+    **TPU_VARIABLES,
     "PJRT_DEVICE": "TPU",
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
-# Vertex takes most codes for an error of the program, and ends the job; after this one it starts the worker again:
+# Vertex AI ends a job after most exit codes. After this one it starts the worker again:
 # https://cloud.google.com/vertex-ai/docs/training/understanding-training-service
-STOPPED = {"STOPPED_CODE": "134"}
+RESTART_EXIT_CODE = "134"
 
 
-def task_flags(config: Config, strategy: str) -> list[str]:
-    """What trainer.task has to be told for the same run: the paths, and each key that is not at its default.
-
-    As flags and not as a file, so that the job is the whole of its configuration.
-    """
+def changed_keys(config: Config) -> list[str]:
+    """Each key of the configuration that is not at its default, as the "section.key=value" of --set; paths apart."""
     keys = dict(schema.flatten(dataclasses.asdict(config)))
-    paths = {name: keys.pop(name) for name in ("data_dir", "encoder")}
-    changed = {key: value for key, value in keys.items() if value != schema.DEFAULTS[key]}
     return [
-        f"--strategy={strategy}",
-        *(f"--{name}={path}" for name, path in paths.items()),
-        *(f"--set={key}={_text(value)}" for key, value in changed.items()),
+        f"{key}={_format_value(value)}"
+        for key, value in keys.items()
+        if key not in ("data_dir", "encoder") and value != schema.DEFAULTS[key]
     ]
 
 
-def _text(value: Any) -> str:
-    """As --set reads it."""
+def _format_value(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def custom_job(
-    *,
-    name: str,
-    host: Host,
-    replicas: int,
-    image: str,
-    flags: Sequence[str],
-    base_output_directory: str,
-    spot: bool = False,
-    restarts: bool = True,
-    timeout: float = 7 * 86400,
-    service_account: str = "",
-    network: str = "",
-    labels: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """A CustomJob of `replicas` machines like `host`, each of which runs trainer.task with `flags`.
+def trainer_flags(request: JobRequest) -> list[str]:
+    """The flags of trainer.task on each machine.
 
-    The first machine is a pool of its own, as the service wants it: the chief. `timeout` is in seconds.
+    They hold the complete configuration, so that the job that is printed is all of what runs.
     """
-    counts = [1, *([replicas - 1] if replicas > 1 else [])]
-    pools = [
-        {
-            "machineSpec": machine_spec(host),
-            "replicaCount": count,
-            "containerSpec": {"imageUri": image, "command": list(COMMAND), "args": list(flags), **_environment(host)},
-        }
-        for count in counts
+    return [
+        f"--strategy={request.strategy}",
+        f"--data_dir={request.config.data_dir}",
+        f"--encoder={request.config.encoder}",
+        *(f"--set={change}" for change in changed_keys(request.config)),
     ]
+
+
+def build_custom_job(request: JobRequest) -> dict[str, Any]:
+    """A CustomJob whose machines each run trainer.task. The chief is a worker pool of its own, as the service wants."""
+    pools = [_build_worker_pool(request, 1)]
+    if request.replicas > 1:
+        pools.append(_build_worker_pool(request, request.replicas - 1))
+    scheduling = {"timeout": f"{request.timeout_s:.0f}s", "restartJobOnWorkerRestart": request.restarts}
     spec = {
         "workerPoolSpecs": pools,
-        "scheduling": {
-            "timeout": f"{timeout:.0f}s",
-            "restartJobOnWorkerRestart": restarts,
-            **({"strategy": "SPOT"} if spot else {}),
-        },
-        "serviceAccount": service_account,
-        "network": network,
-        "baseOutputDirectory": {"outputUriPrefix": base_output_directory},
+        "scheduling": {**scheduling, "strategy": "SPOT"} if request.spot else scheduling,
+        "serviceAccount": request.service_account,
+        "network": request.network,
+        "baseOutputDirectory": {"outputUriPrefix": request.base_output_directory},
     }
-    job = {"displayName": name, "jobSpec": {key: value for key, value in spec.items() if value}}
-    return {**job, "labels": dict(labels)} if labels else job
+    job = {"displayName": request.name, "jobSpec": {key: value for key, value in spec.items() if value}}
+    return {**job, "labels": dict(request.labels)} if request.labels else job
 
 
-def machine_spec(host: Host) -> dict[str, Any]:
-    spec = {"machineType": host.type, "acceleratorType": host.accelerator, "acceleratorCount": host.count}
-    return {key: value for key, value in {**spec, "tpuTopology": host.topology}.items() if value}
+def _build_worker_pool(request: JobRequest, replicas: int) -> dict[str, Any]:
+    """A WorkerPoolSpec."""
+    container = {
+        "imageUri": request.image,
+        "command": list(TRAINER_COMMAND),
+        "args": trainer_flags(request),
+        "env": _environment(request.machine),
+    }
+    return {
+        "machineSpec": build_machine_spec(request.machine),
+        "replicaCount": replicas,
+        "containerSpec": container,
+    }
 
 
-def _environment(host: Host) -> dict[str, Any]:
-    variables = STOPPED | (TPU_V5E if host.topology else TPU if host.tpu else {})
-    return {"env": [{"name": key, "value": value} for key, value in variables.items()]}
+def build_machine_spec(machine: Machine) -> dict[str, Any]:
+    """A MachineSpec."""
+    spec = {
+        "machineType": machine.machine_type,
+        "acceleratorType": machine.accelerator_type,
+        "acceleratorCount": machine.accelerator_count,
+        "tpuTopology": machine.tpu_topology,
+    }
+    return {key: value for key, value in spec.items() if value}
+
+
+def _environment(machine: Machine) -> list[dict[str, str]]:
+    tpu = TPU_V5E_VARIABLES if machine.tpu_topology else TPU_VARIABLES if machine.has_tpu else {}
+    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **tpu}
+    return [{"name": key, "value": value} for key, value in variables.items()]

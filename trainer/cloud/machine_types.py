@@ -1,39 +1,21 @@
-"""What Vertex AI offers to train on, as data: machine types, accelerators, TPU topologies, regions.
+"""What --machine and its companions name: a machine type of Vertex AI, with its accelerators.
 
-From the pages below as they stood in autumn 2026 (Vertex AI's new name in them is Gemini Enterprise Agent Platform):
-  types, GPUs a machine takes, TPU topologies  https://cloud.google.com/vertex-ai/docs/training/configure-compute
-  accelerators a region has for training       https://cloud.google.com/vertex-ai/docs/general/locations#accelerators
+Only what a job needs to be built, and what could not run, is known here. The service refuses the rest: a type or an
+accelerator that does not exist, or that the region does not have. As of autumn 2026:
+  machine types, accelerators, TPU topologies  https://cloud.google.com/vertex-ai/docs/training/configure-compute
   TensorFlow on TPUs                           https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm
-Left out: the P100, whose support ended on 2026-09-15, and a4x, whose processors are Arm: the images are for x86.
 """
 
 import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
 
-_CPU = {
-    "c2-standard": (4, 8, 16, 30, 60),
-    "e2-standard": (4, 8, 16, 32),
-    "e2-highmem": (2, 4, 8, 16),
-    "e2-highcpu": (16, 32),
-    "m1-ultramem": (40, 80, 160),
-    "m1-megamem": (96,),
-    "n1-standard": (4, 8, 16, 32, 64, 96),
-    "n1-highmem": (2, 4, 8, 16, 32, 64, 96),
-    "n1-highcpu": (16, 32, 64, 96),
-    "n2-standard": (4, 8, 16, 32, 48, 64, 80),
-    "n2-highmem": (2, 4, 8, 16, 32, 48, 64, 80),
-    "n2-highcpu": (16, 32, 48, 64, 80),
-    "n4-standard": (2, 4, 8, 16, 32, 48, 64, 80),
-    "n4-highmem": (2, 4, 8, 16, 32, 48, 64, 80),
-    "n4-highcpu": (2, 4, 8, 16, 32, 48, 64, 80),
-}
-CPU_TYPES = tuple(f"{series}-{size}" for series, sizes in _CPU.items() for size in sizes)
+from trainer.errors import Problem
 
-# Machine types that come with GPUs: which, and how many.
-GPU_TYPES = {
-    **{f"g2-standard-{size}": ("NVIDIA_L4", 1) for size in (4, 8, 12, 16, 32)},
-    "g2-standard-24": ("NVIDIA_L4", 2),
-    "g2-standard-48": ("NVIDIA_L4", 4),
-    "g2-standard-96": ("NVIDIA_L4", 8),
+# The GPUs that are part of a machine type: which, and how many. A job has to name them too.
+INCLUDED_GPUS = {
+    **{f"g2-standard-{cores}": ("NVIDIA_L4", 1) for cores in (4, 8, 12, 16, 32)},
+    **{f"g2-standard-{24 * gpus}": ("NVIDIA_L4", 2 * gpus) for gpus in (1, 2, 4)},
     **{f"g4-standard-{48 * gpus}": ("NVIDIA_RTX_PRO_6000", gpus) for gpus in (1, 2, 4, 8)},
     **{f"a2-highgpu-{gpus}g": ("NVIDIA_TESLA_A100", gpus) for gpus in (1, 2, 4, 8)},
     "a2-megagpu-16g": ("NVIDIA_TESLA_A100", 16),
@@ -43,100 +25,121 @@ GPU_TYPES = {
     "a3-ultragpu-8g": ("NVIDIA_H200_141GB", 8),
     "a4-highgpu-8g": ("NVIDIA_B200", 8),
 }
-
-# How many GPUs an n1 machine takes, by the most virtual CPUs that it may have.
-_SMALL = {8: (1, 2, 4), 16: (1, 2, 4), 32: (2, 4), 96: (4,)}
-ATTACHED = {
-    "NVIDIA_TESLA_P4": _SMALL,
-    "NVIDIA_TESLA_T4": _SMALL,
-    "NVIDIA_TESLA_V100": {8: (1, 2, 4, 8), 16: (2, 4, 8), 32: (4, 8), 96: (8,)},
+# The GPUs that an n1 machine can have: the last part of each is its short name.
+ATTACHABLE_GPUS = {
+    name.rpartition("_")[2]: name for name in ("NVIDIA_TESLA_P4", "NVIDIA_TESLA_T4", "NVIDIA_TESLA_V100")
 }
-
-CLOUD_TPU = "cloud-tpu"  # v2 and v3: 8 cores a host, the accelerator said
-TPU_CORES = 8
-# v5e: the type says the chips of a host; topology -> hosts.
-V5E = {
-    "ct5lp-hightpu-1t": {"1x1": 1},
-    "ct5lp-hightpu-4t": {"2x2": 1, "2x4": 2, "4x4": 4, "4x8": 8, "8x8": 16, "8x16": 32, "16x16": 64},
-    "ct5lp-hightpu-8t": {"2x4": 1},
-}
-NO_TENSORFLOW = ("ct6e", "tpu7x", "tpu_v6e", "tpu_v7", "tpu-v6e", "v6e")  # v6e and what came after
-
-ACCELERATORS = (*ATTACHED, *dict.fromkeys(name for name, _ in GPU_TYPES.values()), "TPU_V2", "TPU_V3")
-TYPES = (*CPU_TYPES, *GPU_TYPES, *V5E, CLOUD_TPU)
-
-# Region -> accelerators for training, by the ends of their names.
-REGIONS = {
-    "africa-south1": "",
-    "asia-east1": "T4 V100 H100_MEGA_80GB TPU_V2",
-    "asia-east2": "T4",
-    "asia-northeast1": "H100_80GB H100_MEGA_80GB B200 T4",
-    "asia-northeast2": "",
-    "asia-northeast3": "A100 H100_80GB L4 T4",
-    "asia-south1": "H100_80GB L4 T4 H200_141GB",
-    "asia-south2": "H200_141GB RTX_PRO_6000",
-    "asia-southeast1": "A100 A100_80GB B200 H100_80GB H100_MEGA_80GB L4 P4 T4 RTX_PRO_6000",
-    "asia-southeast2": "T4",
-    "australia-southeast1": "H100_MEGA_80GB P4 T4",
-    "australia-southeast2": "",
-    "europe-central2": "T4",
-    "europe-north1": "H100_MEGA_80GB",
-    "europe-southwest1": "",
-    "europe-west1": "H100_80GB H100_MEGA_80GB H200_141GB T4",
-    "europe-west2": "H100_80GB L4 T4",
-    "europe-west3": "H100_80GB H100_MEGA_80GB T4",
-    "europe-west4": "A100 A100_80GB H100_80GB H100_MEGA_80GB H200_141GB B200 L4 P4 T4 V100 RTX_PRO_6000 TPU_V2 TPU_V3",
-    "europe-west6": "",
-    "europe-west8": "",
-    "europe-west9": "",
-    "europe-west12": "",
-    "me-central1": "",
-    "me-central2": "L4",
-    "me-west1": "A100",
-    "northamerica-northeast1": "P4 T4",
-    "northamerica-northeast2": "H100_80GB L4",
-    "southamerica-east1": "T4",
-    "southamerica-west1": "",
-    "us-central1": "A100 A100_80GB B200 H100_80GB H100_MEGA_80GB H200_141GB L4 P4 T4 V100 RTX_PRO_6000 TPU_V2 TPU_V3 "
-    "TPU_V5E",
-    "us-east1": "A100 B200 L4 T4 V100 RTX_PRO_6000 TPU_V5E",
-    "us-east4": "A100_80GB H100_80GB H100_MEGA_80GB H200_141GB B200 L4 P4 T4 RTX_PRO_6000",
-    "us-east5": "A100_80GB H100_80GB H100_MEGA_80GB H200_141GB",
-    "us-south1": "B200 H200_141GB",
-    "us-west1": "H100_80GB H100_MEGA_80GB H200_141GB L4 T4 V100 TPU_V5E",
-    "us-west2": "P4 T4 B200",
-    "us-west3": "A100 B200",
-    "us-west4": "A100 H100_80GB H100_MEGA_80GB T4 TPU_V5E",
-}
+CLOUD_TPU = "cloud-tpu"  # TPU v2 and v3: the accelerator says which.
+CLOUD_TPU_CORES = 8  # One host has so many.
+# TPU v5e: the topology that is one host's.
+ONE_HOST_TOPOLOGIES = {"ct5lp-hightpu-1t": "1x1", "ct5lp-hightpu-4t": "2x2", "ct5lp-hightpu-8t": "2x4"}
+# TPU v6e and later: Vertex AI has no TensorFlow for them.
+WITHOUT_TENSORFLOW = ("ct6e", "tpu7x", "tpu_v6e", "tpu_v7", "tpu-v6e", "v6e")
 
 
 @dataclasses.dataclass(frozen=True)
-class Host:
-    """One machine of a job."""
+class Machine:
+    """One machine of a job, as Vertex AI's MachineSpec describes it."""
 
-    type: str  # such as n1-standard-8
-    accelerator: str = ""  # a name of Vertex's AcceleratorType; v5e's is said by the type alone
-    count: int = 0  # of accelerators (cores, for a TPU v2 or v3)
-    topology: str = ""  # of a TPU v5e, such as 2x2
+    machine_type: str
+    accelerator_type: str = ""  # A name of Vertex AI's AcceleratorType. The machine type implies a TPU v5e.
+    accelerator_count: int = 0  # GPUs, or the cores of a TPU v2 or v3.
+    tpu_topology: str = ""  # Of a TPU v5e, such as 2x2.
 
     @property
-    def tpu(self) -> bool:
-        return self.type == CLOUD_TPU or self.type in V5E
+    def has_tpu(self) -> bool:
+        return self.machine_type == CLOUD_TPU or self.machine_type in ONE_HOST_TOPOLOGIES
 
     @property
     def devices(self) -> int:
-        """Replicas that one machine trains: GPUs, or a TPU's cores (v5e: one a chip), or the CPU."""
-        chips = int(self.type.rsplit("-", 1)[1].removesuffix("t")) if self.type in V5E else 0
-        return self.count or chips or 1
+        """The number of replicas that it trains: its GPUs, its TPU cores (v5e has one in a chip), or the CPU."""
+        if self.machine_type in ONE_HOST_TOPOLOGIES:
+            return int(self.machine_type.rpartition("-")[2].removesuffix("t"))
+        return self.accelerator_count or 1
 
 
-# Short names for --machine: the machine, and how many.
-SHORT = {
-    "cpu": (Host("n1-standard-8"), 1),
-    "gpu": (Host("g2-standard-8"), 1),
-    "gpus": (Host("g2-standard-24"), 1),
-    "workers": (Host("g2-standard-8"), 2),
-    "tpu_v2": (Host(CLOUD_TPU, "TPU_V2", TPU_CORES), 1),
-    "tpu_v3": (Host(CLOUD_TPU, "TPU_V3", TPU_CORES), 1),
-    "tpu_v5e": (Host("ct5lp-hightpu-4t"), 1),
+MachineNames = Mapping[str, tuple[Machine, int]]
+
+# Short names for --machine: the machine, and how many of it.
+SHORT_NAMES: MachineNames = {
+    "cpu": (Machine("n1-standard-8"), 1),
+    "gpu": (Machine("g2-standard-8"), 1),
+    "gpus": (Machine("g2-standard-24"), 1),
+    "workers": (Machine("g2-standard-8"), 2),
+    "tpu_v2": (Machine(CLOUD_TPU, "TPU_V2", CLOUD_TPU_CORES), 1),
+    "tpu_v3": (Machine(CLOUD_TPU, "TPU_V3", CLOUD_TPU_CORES), 1),
+    "tpu_v5e": (Machine("ct5lp-hightpu-4t"), 1),
 }
+
+
+def resolve_machine(
+    name: str,
+    accelerator: str = "",
+    tpu_topology: str = "",
+    replicas: int | None = None,
+    short_names: MachineNames = SHORT_NAMES,
+) -> tuple[Machine, int]:
+    """(the machine that the flags name, with what its type implies; how many of it).
+
+    `accelerator`: NVIDIA_TESLA_T4, NVIDIA_TESLA_T4:2 or T4:2. `find_machine_problems` checks the result.
+    """
+    machine, usual_replicas = short_names.get(name, (Machine(name), 1))
+    if accelerator:
+        accelerator_type, _, count = accelerator.upper().replace("-", "_").partition(":")
+        usual_count = CLOUD_TPU_CORES if machine.has_tpu else 1
+        machine = dataclasses.replace(
+            machine,
+            accelerator_type=ATTACHABLE_GPUS.get(accelerator_type, accelerator_type),
+            accelerator_count=(int(count) if count.isdecimal() else 0) if count else usual_count,
+        )
+    elif machine.machine_type in INCLUDED_GPUS:
+        gpu_type, gpu_count = INCLUDED_GPUS[machine.machine_type]
+        machine = dataclasses.replace(machine, accelerator_type=gpu_type, accelerator_count=gpu_count)
+    topology = tpu_topology or ONE_HOST_TOPOLOGIES.get(machine.machine_type, "")
+    return dataclasses.replace(machine, tpu_topology=topology), usual_replicas if replicas is None else replicas
+
+
+def choose_strategy(machine: Machine, replicas: int) -> str:
+    """trainer.task's --strategy for `replicas` such machines. It is one that fails where the accelerator is missing."""
+    if machine.has_tpu:
+        return "tpu"
+    if replicas > 1:
+        return "multi_worker"
+    return "mirrored" if machine.accelerator_count else "cpu"
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: a sentence with the nearest known one, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"The nearest is {nearest[0]}." if nearest else ""
+
+
+def find_machine_problems(machine: Machine, replicas: int, short_names: MachineNames = SHORT_NAMES) -> list[Problem]:
+    """Why the trainer could not run on so many such machines."""
+    problems = []
+    machine_type, topology = machine.machine_type, machine.tpu_topology
+    accelerator = f"{machine.accelerator_type}:{machine.accelerator_count}" if machine.accelerator_type else "none"
+    if machine_type.startswith(WITHOUT_TENSORFLOW):
+        advice = "From TPU v6e on, Vertex AI has no TensorFlow. Use tpu_v5e, tpu_v3 or tpu_v2, or a GPU."
+        problems.append(Problem("--machine", "be one that runs TensorFlow", machine_type, advice))
+    elif "-" not in machine_type:
+        required = f"be a machine type of Vertex AI, such as n1-standard-8, or one of {', '.join(short_names)}"
+        problems.append(Problem("--machine", required, machine_type, nearest_name(machine_type, short_names)))
+    if replicas < 1:
+        problems.append(Problem("--replicas", "be at least 1", str(replicas)))
+    if machine.has_tpu and replicas > 1:
+        problems.append(Problem("--replicas", "be 1 with a TPU", str(replicas)))
+    # The batches are made in one process, so that a TPU has to be one host's.
+    one_host = [f"{name}:{CLOUD_TPU_CORES}" for name in ("TPU_V2", "TPU_V3")]
+    if machine_type == CLOUD_TPU and accelerator not in one_host:
+        required = f"be {' or '.join(one_host)}, one host's, with {CLOUD_TPU}"
+        problems.append(Problem("--accelerator", required, accelerator))
+    elif machine_type in ONE_HOST_TOPOLOGIES and machine.accelerator_type:
+        problems.append(Problem("--accelerator", f"be left out with {machine_type}", accelerator))
+    elif machine.accelerator_type and machine.accelerator_count < 1:
+        problems.append(Problem("--accelerator", "have a count of at least 1, NAME:COUNT", accelerator))
+    if topology and topology != ONE_HOST_TOPOLOGIES.get(machine_type):
+        pairs = ", ".join(f"{value} with {name}" for name, value in ONE_HOST_TOPOLOGIES.items())
+        required = f"be left out, or be one host's of a TPU v5e ({pairs})"
+        problems.append(Problem("--tpu_topology", required, f"{topology} with {machine_type}"))
+    return problems

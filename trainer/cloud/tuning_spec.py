@@ -1,32 +1,34 @@
 """A tuning job: many trials of one CustomJob, each with other values of some keys of the configuration.
 
-A YAML file such as configs/tune_imdb.yaml says which; `job` makes of it a HyperparameterTuningJob in the JSON mapping
-of its proto. https://cloud.google.com/vertex-ai/docs/reference/rest/v1/StudySpec has the service's rules.
+A YAML file such as configs/tune_imdb.yaml describes the study. `build_tuning_job` makes a HyperparameterTuningJob of
+it, in the JSON mapping of its proto. The service's rules:
+https://cloud.google.com/vertex-ai/docs/reference/rest/v1/StudySpec
 """
 
 import dataclasses
 import itertools
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from trainer.config import loading, yaml_file
+from trainer.cloud import job_spec, machine_types
+from trainer.cloud.job_request import JobRequest
+from trainer.config import loading, schema, yaml_file
 from trainer.config.schema import Integer, Number, PositiveInteger
 from trainer.data import tasks
-from trainer.errors import UsageError
-from trainer.runtime import trial, vertex_env
+from trainer.errors import Problem, UsageError
+from trainer.runtime import trial
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
 SCALES = {"linear": "UNIT_LINEAR_SCALE", "log": "UNIT_LOG_SCALE", "reverse_log": "UNIT_REVERSE_LOG_SCALE"}
 ALGORITHMS = {"bayesian": "ALGORITHM_UNSPECIFIED", "grid": "GRID_SEARCH", "random": "RANDOM_SEARCH"}
 MEASUREMENTS = {"best": "BEST_MEASUREMENT", "last": "LAST_MEASUREMENT"}
-# Values of a discrete parameter, and the least distance between two of them.
-MOST, APART = 1000, 1e-10
+MAX_DISCRETE_VALUES = 1000
+MIN_DISCRETE_DISTANCE = 1e-10
 
 Scale = Literal["linear", "log", "reverse_log"]
 
@@ -53,7 +55,7 @@ class Whole:
 class Discrete:
     __pydantic_config__ = _STRICT
     type: Literal["discrete"]
-    values: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MOST)]
+    values: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MAX_DISCRETE_VALUES)]
     scale: Scale = "linear"
 
 
@@ -70,138 +72,153 @@ Parameter = Double | Whole | Discrete | Categorical
 @dataclasses.dataclass(frozen=True)
 class Study:
     __pydantic_config__ = _STRICT
-    metric: str  # what the trainer reports: one of trial.TAGS
+    metric: str  # What the trainer reports: validation/accuracy or validation/pearson.
     max_trials: PositiveInteger
-    parameters: Annotated[
-        dict[str, Annotated[Parameter, Field(discriminator="type")]], Field(min_length=1)
-    ]  # by key of the configuration
-    goal: Literal["maximize"] = "maximize"  # higher is better of all that is reported
+    # By key of the configuration.
+    parameters: Annotated[dict[str, Annotated[Parameter, Field(discriminator="type")]], Field(min_length=1)]
+    goal: Literal["maximize"] = "maximize"  # Higher is better for every metric that the trainer reports.
     parallel_trials: PositiveInteger = 1
-    max_failed_trials: Annotated[Integer, Field(ge=0)] = 0  # that end the job; 0: the service decides
+    max_failed_trials: Annotated[Integer, Field(ge=0)] = 0  # So many end the job. With 0 the service decides.
     algorithm: Literal["bayesian", "grid", "random"] = "bayesian"
-    measurement: Literal["best", "last"] = "best"  # the same here: what is reported is the best so far
+    # Both give the same result: the trainer reports the best value so far.
+    measurement: Literal["best", "last"] = "best"
 
 
 _ADAPTER = pydantic.TypeAdapter(Study)
-_TYPES = ("double", "integer", "discrete", "categorical")
+
+# What a value must be, by pydantic's type of error: https://docs.pydantic.dev/latest/errors/validation_errors/
+_REQUIRED = {
+    "extra_forbidden": "be left out: it is not a key of a study",
+    "finite_number": "be a finite number",
+    "float_parsing": "be a number",
+    "float_type": "be a number",
+    "greater_than": "be greater than {gt}",
+    "greater_than_equal": "be at least {ge}",
+    "int_from_float": "be an integer",
+    "int_parsing": "be an integer",
+    "int_type": "be an integer",
+    "literal_error": "be {expected}",
+    "missing": "be given",
+    "string_type": "be a string",
+    "too_long": "have at most {max_length} items",
+    "too_short": "have at least {min_length} items",
+    "unexpected_keyword_argument": "be left out: it is not a key of a study",
+    "union_tag_invalid": "have a type of {expected_tags}",
+    "union_tag_not_found": "have a type",
+}
 
 
-def read(path: str) -> Study:
-    """The study in a YAML file. Raises UsageError with every value in it that is none."""
+def read_study(path: str) -> Study:
+    """The study in a YAML file. Raises UsageError with every value in it that is wrong."""
     try:
         return _ADAPTER.validate_python(yaml_file.read_yaml(path, "--tune"))
     except pydantic.ValidationError as invalid:
-        found = []
+        problems = []
         for error in invalid.errors():
-            place = [str(part) for part in error["loc"]]
-            key = ".".join(part for at, part in enumerate(place) if not (at == 2 and part in _TYPES))
-            wanted = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ").split(", unable")[0]
-            found.append(f"{key}: {wanted}. Received: {error['input']!r}.")
-        raise UsageError("\n".join([f"--tune={path} has errors:", *found])) from None
+            # The location of a parameter's key is parameters, its name, its type, the key.
+            keys = [
+                str(part) for place, part in enumerate(error["loc"]) if place != 2 or error["loc"][0] != "parameters"
+            ]
+            required = _REQUIRED.get(error["type"], "be valid").format_map(error.get("ctx", {}))
+            problems.append(Problem(f"{'.'.join(keys)} in --tune={path}", required, repr(error["input"])))
+        raise UsageError(*problems) from None
 
 
 def check_metric(study: Study, kind: str) -> None:
-    """Raises UsageError if a trial on data of this kind would report another metric than the study awaits."""
+    """Raises UsageError if a trial on data of this kind would report another metric than the study's."""
     reported = trial.metric_tag(tasks.MAIN_METRIC[kind])
     if study.metric != reported:
-        raise UsageError(
-            f"metric: {reported} was required for a {kind}. Received: {study.metric}. Change it in --tune."
-        )
+        raise UsageError(Problem("metric in --tune", f"be {reported} for a {kind}", study.metric))
 
 
-def job(study: Study, custom_job: Mapping[str, Any], replicas: int = 1) -> dict[str, Any]:
-    """A HyperparameterTuningJob whose trials run `custom_job`, both in the JSON mapping of their protos.
+def build_tuning_job(study: Study, request: JobRequest) -> dict[str, Any]:
+    """A HyperparameterTuningJob whose trials run the job, in the JSON mapping of its proto.
 
-    `replicas`: the devices of a trial, none of which may be without an example. Raises UsageError with every value of a
-    parameter that the trainer, started with that job's own flags, would refuse, and everything else that the service or
-    the trial would.
+    Raises UsageError with every value of a parameter that the trainer would refuse, and everything else that the
+    service would.
     """
-    found = [*_study_errors(study), *_job_errors(custom_job["jobSpec"])]
+    problems = list(_find_study_problems(study))
     for key, parameter in study.parameters.items():
-        found += [f"parameters.{key}: {error}" for error in _parameter_errors(parameter)]
-        found += _refused(key, parameter, _overrides(custom_job["jobSpec"]), replicas)
-    if found:
-        raise UsageError("\n".join(["the tuning job has errors:", *dict.fromkeys(found)]))
+        problems += _find_parameter_problems(f"parameters.{key} in --tune", parameter)
+        problems += _find_value_problems(key, parameter, request)
+    if problems:
+        raise UsageError(*problems)
+    custom_job = job_spec.build_custom_job(request)
     spec = {
         "metrics": [{"metricId": study.metric, "goal": study.goal.upper()}],
-        "parameters": [_spec(key, parameter) for key, parameter in study.parameters.items()],
+        "parameters": [_build_parameter_spec(key, parameter) for key, parameter in study.parameters.items()],
         "algorithm": ALGORITHMS[study.algorithm],
         "measurementSelectionType": MEASUREMENTS[study.measurement],
     }
-    return {
-        "displayName": custom_job["displayName"],
+    job = {
+        "displayName": request.name,
         "studySpec": spec,
         "maxTrialCount": study.max_trials,
         "parallelTrialCount": study.parallel_trials,
         "maxFailedTrialCount": study.max_failed_trials,
         "trialJobSpec": custom_job["jobSpec"],
-        **({"labels": custom_job["labels"]} if "labels" in custom_job else {}),
     }
+    return {**job, "labels": custom_job["labels"]} if "labels" in custom_job else job
 
 
-def _spec(key: str, parameter: Parameter) -> dict[str, Any]:
-    values = {k: v for k, v in dataclasses.asdict(parameter).items() if k in ("min", "max", "values")}
-    named = {"min": "minValue", "max": "maxValue", "values": "values"}
-    described = {named[k]: list(v) if k == "values" else v for k, v in values.items()}
+def _build_parameter_spec(key: str, parameter: Parameter) -> dict[str, Any]:
+    if isinstance(parameter, Discrete | Categorical):
+        values: dict[str, Any] = {"values": list(parameter.values)}
+    else:
+        values = {"minValue": parameter.min, "maxValue": parameter.max}
     scale = {} if isinstance(parameter, Categorical) else {"scaleType": SCALES[parameter.scale]}
-    return {"parameterId": key, f"{parameter.type}ValueSpec": described, **scale}
+    return {"parameterId": key, f"{parameter.type}ValueSpec": values, **scale}
 
 
-def _study_errors(study: Study) -> Iterator[str]:
-    tags = [trial.metric_tag(metric) for metric in tasks.MAIN_METRIC.values()]
-    if study.metric not in tags:
-        yield f"metric: {' or '.join(tags)} was required, as the data set's labels are. Received: {study.metric}."
+def _find_study_problems(study: Study) -> Iterator[Problem]:
+    reported = [trial.metric_tag(metric) for metric in tasks.MAIN_METRIC.values()]
+    if study.metric not in reported:
+        yield Problem("metric in --tune", f"be {' or '.join(reported)}, as the labels are", study.metric)
     if study.parallel_trials > study.max_trials:
-        yield (
-            f"parallel_trials: at most max_trials, {study.max_trials}, was required. Received: {study.parallel_trials}."
-        )
-    if study.algorithm == "grid" and any(isinstance(each, Double) for each in study.parameters.values()):
-        yield "algorithm: another than grid was required, which takes no double. Received: grid."
+        required = f"be at most max_trials, {study.max_trials}"
+        yield Problem("parallel_trials in --tune", required, str(study.parallel_trials))
+    if study.algorithm == "grid" and any(isinstance(parameter, Double) for parameter in study.parameters.values()):
+        yield Problem("algorithm in --tune", "be bayesian or random with a parameter of type double", "grid")
 
 
-def _job_errors(spec: Mapping[str, Any]) -> Iterator[str]:
-    if not spec.get("baseOutputDirectory"):
-        yield "A trial needs a folder of its own below the job's base output directory. Received: a job without one."
-    shared = [flag for flag in _flags(spec) if flag.startswith(("--model_dir", "--job-dir"))]
-    if shared:
-        yield f"A trial's --model_dir must be its own: leave the flag out. Received: {', '.join(shared)}."
-
-
-def _parameter_errors(parameter: Parameter) -> Iterator[str]:
+def _find_parameter_problems(setting: str, parameter: Parameter) -> Iterator[Problem]:
+    """What the service would refuse."""
     if isinstance(parameter, Categorical):
         if len(set(parameter.values)) < len(parameter.values):
-            yield f"values that differ were required. Received: {', '.join(parameter.values)}."
+            yield Problem(setting, "have values that differ", ", ".join(parameter.values))
         return
-    ends = _ends(parameter)
+    limits = parameter.values if isinstance(parameter, Discrete) else (parameter.min, parameter.max)
     if isinstance(parameter, Discrete):
-        if any(after - before < APART for before, after in itertools.pairwise(parameter.values)):
-            yield f"values in increasing order were required. Received: {', '.join(map(str, parameter.values))}."
+        if any(after - before < MIN_DISCRETE_DISTANCE for before, after in itertools.pairwise(limits)):
+            yield Problem(setting, "have values in increasing order", ", ".join(map(str, limits)))
     elif parameter.min >= parameter.max:
-        yield f"a max above min was required. Received: min {parameter.min}, max {parameter.max}."
-    if parameter.scale != "linear" and min(ends) <= 0:
-        yield f"values above 0 were required for the scale {parameter.scale}. Received: {min(ends)}."
+        yield Problem(setting, "have a max above min", f"min {parameter.min}, max {parameter.max}")
+    if parameter.scale != "linear" and min(limits) <= 0:
+        yield Problem(setting, f"have values above 0 for the scale {parameter.scale}", str(min(limits)))
 
 
-def _ends(parameter: Double | Whole | Discrete) -> tuple[float, ...]:
-    return parameter.values if isinstance(parameter, Discrete) else (parameter.min, parameter.max)
-
-
-def _refused(key: str, parameter: Parameter, overrides: list[str], replicas: int) -> Iterator[str]:
-    """What the trainer says of the parameter's values, of which a double has one between its ends, and not whole."""
-    values: tuple[Any, ...] = parameter.values if isinstance(parameter, Categorical) else _ends(parameter)
-    if isinstance(parameter, Double):
+def _find_value_problems(key: str, parameter: Parameter, request: JobRequest) -> Iterator[Problem]:
+    """What the trainer would refuse: it is given the parameter as a flag, --section.key=value."""
+    setting = f"parameters.{key} in --tune"
+    if key not in schema.KEYS:
+        nearest = machine_types.nearest_name(key, schema.KEYS)
+        yield Problem(setting, "be a key of the configuration", key, nearest)
+        return
+    ends_or_values = (
+        parameter.values if isinstance(parameter, Discrete | Categorical) else (parameter.min, parameter.max)
+    )
+    values: tuple[Any, ...] = ends_or_values
+    if isinstance(parameter, Double):  # One value inside the range, that is not an integer.
         values += (parameter.min + (parameter.max - parameter.min) / math.pi,)
+    problems: list[Problem | str] = []
     for value in values:
         try:
-            loading.check_replicas(loading.load_config(None, [*overrides, f"{key}={value}"]), replicas)
+            config = loading.load_config(None, [*job_spec.changed_keys(request.config), f"{key}={value}"])
+            loading.check_replicas(config, request.devices)
         except UsageError as error:
-            for line in str(error).removeprefix("the configuration has errors:\n").splitlines():
-                yield f"parameters.{re.split(' Change it with| Raise data', line)[0]}"
-
-
-def _flags(spec: Mapping[str, Any]) -> list[str]:
-    return vertex_env.settings(spec["workerPoolSpecs"][0]["containerSpec"].get("args", []))
-
-
-def _overrides(spec: Mapping[str, Any]) -> list[str]:
-    return [flag.removeprefix("--set=") for flag in _flags(spec) if flag.startswith("--set=")]
+            problems += error.problems
+    for problem in problems:
+        if isinstance(problem, Problem):
+            yield Problem(setting, problem.required, problem.received)
+        else:
+            yield Problem(setting, "have values that the configuration accepts", problem)

@@ -1,4 +1,4 @@
 """Devices and workers: tf.distribute strategies, the rendezvous of several workers, the probe for a TPU.
 
-Imports errors.
+Imports errors and child_process.
 """

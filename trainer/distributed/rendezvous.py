@@ -1,87 +1,86 @@
-"""The workers of a job on several machines: who they are, and their meeting before TensorFlow starts.
+"""The workers of a job: who they are, and their rendezvous before TensorFlow starts.
 
-TensorFlow itself waits for a missing worker without a bound, and deaf to SIGTERM; so the workers first meet
-here, over plain TCP on the very addresses that TensorFlow will use. There they also compare what they are about to run.
+TensorFlow waits for a missing worker without end, and without handling SIGTERM. So the workers first connect here, over
+plain TCP on the addresses that TensorFlow will use, and compare what they are about to run.
 """
 
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError, UserError
 
-HANDSHAKE_KEY = "hubtune"
-# Seconds between two calls to a worker that has not answered, and for one answer.
-POLL_INTERVAL_S, REPLY_TIMEOUT_S = 0.5, 5.0
-# Bytes of the longest greeting: a resolved configuration takes about 1,500.
+# The keys of a handshake, which is one line of JSON.
+INDEX_KEY, SIGNATURE_KEY = "hubtune", "job_signature"
+# Between two calls to a worker that has not answered; for one answer; between two lines of the log.
+POLL_INTERVAL_S, REPLY_TIMEOUT_S, LOG_INTERVAL_S = 0.5, 5.0, 15.0
+# The signature of a resolved configuration takes about 1,500 bytes.
 MAX_HANDSHAKE_BYTES = 1 << 16
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    addresses: tuple[str, ...]  # host:port of every worker, the chief first
-    index: int  # of this one
+    """The workers of a job, as one of them sees it."""
+
+    addresses: tuple[str, ...]  # The host:port of every worker; the chief's is first.
+    index: int  # This worker's place among the addresses.
 
     @property
     def hosts(self) -> set[str]:
-        """Names of hosts; this one's loopback has several."""
+        """The different hosts. The names of the loopback count as one."""
         names = {address.rpartition(":")[0] for address in self.addresses}
         return {"localhost" if name in ("127.0.0.1", "[::1]") else name for name in names}
 
 
 def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
-    """The cluster that TF_CONFIG, or else Vertex's CLUSTER_SPEC, describes; None if there is neither.
+    """The cluster that TF_CONFIG, or else Vertex AI's CLUSTER_SPEC, describes; None if there is neither.
 
-    https://www.tensorflow.org/guide/distributed_training#TF_CONFIG has the one format,
+    https://www.tensorflow.org/guide/distributed_training#TF_CONFIG describes the one format,
     https://cloud.google.com/vertex-ai/docs/training/distributed-training the other, whose workerpool0 is the chief.
-    Vertex sets CLUSTER_SPEC on every machine, TF_CONFIG beside it where there are several; AI Platform set TF_CONFIG
-    on every machine.
-    Raises UsageError for one that cannot be read.
+    Vertex AI sets CLUSTER_SPEC in every job, and TF_CONFIG too if there are several workers; AI Platform set TF_CONFIG
+    in every job. Raises UsageError for a value that cannot be read.
     """
-    for name in ("TF_CONFIG", "CLUSTER_SPEC"):
-        if environment.get(name, "").strip():
-            cluster = _parse(name, environment[name])
+    for variable in ("TF_CONFIG", "CLUSTER_SPEC"):
+        if environment.get(variable, "").strip():
+            cluster = _parse(variable, environment[variable])
             if cluster:
                 return cluster
     return None
 
 
-def _parse(name: str, value: str) -> Cluster | None:
-    """The cluster that the variable `name` describes; None for a job of one machine, which may have it all the same."""
+def _parse(variable: str, value: str) -> Cluster | None:
+    """The cluster that a variable describes; None if it names no workers, as for a job on one host."""
     try:
         described = json.loads(value)
         jobs, task = described.get("cluster") or {}, described.get("task") or {}
         jobs = {job: [str(address) for address in addresses] for job, addresses in jobs.items() if addresses}
         job, index = str(task.get("type", "worker")), int(task.get("index", 0))
     except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f'{name} must be JSON such as {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": "worker", '
-            f'"index": 0}}}}. Received: {value[:200]} ({error}).'
-        ) from None
+        example = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        raise UsageError(Problem(variable, f"be JSON such as {example}", f"{value[:200]} ({error})")) from None
     if not jobs:
         return None
     training = [job for job in ("workerpool0", "chief", "master", "worker", "workerpool1") if job in jobs]
     others = sorted(set(jobs) - set(training))
     if others:
-        raise UsageError(
-            f"{name} must hold workers alone (chief, worker, workerpool0, workerpool1). Received: {', '.join(others)} "
-            "too. There are no parameter servers and no evaluator: leave them out of the job."
-        )
+        required = "hold nothing but workers (chief, worker, workerpool0, workerpool1)"
+        advice = "There are no parameter servers and no evaluator: leave them out of the job."
+        raise UsageError(Problem(variable, required, f"also {', '.join(others)}", advice))
     if (not task and sum(map(len, jobs.values())) > 1) or job not in jobs or not 0 <= index < len(jobs[job]):
-        there = ", ".join(f"{name} 0 to {len(addresses) - 1}" for name, addresses in jobs.items())
-        raise UsageError(f"{name} must hold this task's address. Received: task {job} {index} of {there}.")
+        known = ", ".join(f"{name} 0 to {len(addresses) - 1}" for name, addresses in jobs.items())
+        raise UsageError(Problem(variable, "hold this task's address", f"task {job} {index} of {known}"))
     addresses = [address for name in training for address in jobs[name]]
     if not all(map(_is_address, addresses)) or len(set(addresses)) < len(addresses):
-        raise UsageError(
-            f"{name} must hold a host:port for each worker, no two alike. Received: {', '.join(addresses)}."
-        )
+        raise UsageError(Problem(variable, "hold a different host:port for each worker", ", ".join(addresses)))
     return Cluster(tuple(addresses), sum(len(jobs[j]) for j in training[: training.index(job)]) + index)
 
 
@@ -90,70 +89,68 @@ def _is_address(address: str) -> bool:
     return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
-def wait_for_workers(cluster: Cluster, plans: Mapping[str, Any], timeout: float) -> None:
-    """Return once every worker has called every other and all run the same: `plans`, of plain JSON values.
+def wait_for_workers(cluster: Cluster, job_signature: Mapping[str, Any], timeout_s: float) -> None:
+    """Return once every worker has reached every other one and all have the same job signature.
 
-    Raises UsageError, naming the key, if another worker's plans differ, and ValueError, naming the workers that
-    are missing, after `timeout` seconds.
+    `job_signature` maps names to plain JSON values. Raises UsageError, with the names that differ, if another worker
+    has another one, and UserError, with the workers that are missing, after `timeout_s`.
     """
-    greeting = json.dumps({HANDSHAKE_KEY: cluster.index, "plans": plans}).encode() + b"\n"
+    handshake = json.dumps({INDEX_KEY: cluster.index, SIGNATURE_KEY: job_signature}).encode() + b"\n"
     others = set(range(len(cluster.addresses))) - {cluster.index}
-    answered: set[int] = set()  # whom we have called
-    theirs: dict[int, dict[str, Any]] = {}  # plans
-    began = said = time.monotonic()
-    with _answering(cluster.addresses[cluster.index], greeting) as callers:
+    reached: set[int] = set()  # The workers that have answered our call; `callers` are those that have called us.
+    signatures: dict[int, dict[str, Any]] = {}
+    started = logged = time.monotonic()
+    with _listen(cluster.addresses[cluster.index], handshake) as callers:
         while True:
-            for index in sorted(others - answered):
-                answer = _call(cluster.addresses[index], greeting)
+            for index in sorted(others - reached):
+                answer = _call(cluster.addresses[index], handshake)
                 if answer is not None and answer[0] == index:
-                    theirs[index] = answer[1]
-                    answered.add(index)
-                if time.monotonic() - began > timeout:
+                    signatures[index] = answer[1]
+                    reached.add(index)
+                if time.monotonic() - started > timeout_s:
                     break
-            theirs.update({caller: heard for caller, heard in list(callers.items()) if caller in others})
-            absent = sorted(others - (answered & callers.keys()))
-            waited = time.monotonic() - began
-            if not absent or waited > timeout:
-                for index in sorted(theirs):  # not before: a worker that left could tell nobody why
-                    _check_alike(cluster, plans, index, theirs[index])
+            signatures.update({caller: theirs for caller, theirs in list(callers.items()) if caller in others})
+            absent = sorted(others - (reached & callers.keys()))
+            waited_s = time.monotonic() - started
+            if not absent or waited_s > timeout_s:
+                for index in sorted(signatures):  # Not earlier: a worker that left could not tell the others why.
+                    _check_signature(cluster, job_signature, index, signatures[index])
             if not absent:
                 return
             missing = ", ".join(f"{index} ({cluster.addresses[index]})" for index in absent)
-            if waited > timeout:
-                raise ValueError(
-                    f"Every worker must be reached within {timeout:.0f} s. Received: no answer from worker {missing}. "
-                    "Start it, mend its address in TF_CONFIG or CLUSTER_SPEC, or raise --cluster_timeout."
-                )
-            if time.monotonic() - said > 15:
-                said = time.monotonic()
-                print(f"waiting for worker {missing}, {waited:.0f} of {timeout:.0f} s", file=sys.stderr)
+            if waited_s > timeout_s:
+                required, received = f"be reached within {timeout_s:.0f} s", f"no answer from worker {missing}"
+                advice = "Start it, correct its address in TF_CONFIG or CLUSTER_SPEC, or raise --cluster_timeout."
+                raise UserError(Problem("Every worker", required, received, advice))
+            if time.monotonic() - logged > LOG_INTERVAL_S:
+                logged = time.monotonic()
+                _LOG.info("waiting for worker %s, %.0f of %.0f s", missing, waited_s, timeout_s)
             time.sleep(POLL_INTERVAL_S)
 
 
 @contextlib.contextmanager
-def _answering(address: str, greeting: bytes) -> Iterator[dict[int, dict[str, Any]]]:
-    """Greet whoever calls on this worker's port, in a thread. Yields the callers' plans by index, as they come.
+def _listen(address: str, handshake: bytes) -> Iterator[dict[int, dict[str, Any]]]:
+    """Answer calls on this worker's port, in a thread. Yields a dictionary, callers' index -> signature, that it fills.
 
-    The port is closed at the end: TensorFlow takes it after that.
+    The port is closed at the end, so that TensorFlow can use it.
     """
     port = int(address.rpartition(":")[2])
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     try:
         listener = socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6)
     except OSError as error:
-        raise ValueError(
-            f"This worker's port must be free. Received: {address} ({os.strerror(error.errno or 0)}). Another "
-            "worker of the same index may be running."
-        ) from None
+        received = f"{address} ({os.strerror(error.errno or 0)})"
+        advice = "Another worker of the same index may be running."
+        raise UserError(Problem("This worker's port", "be free", received, advice)) from None
     callers: dict[int, dict[str, Any]] = {}
     ended = threading.Event()
 
     def answer() -> None:
         while not ended.is_set():
-            with contextlib.suppress(OSError):  # TimeoutError among them: nobody has called
+            with contextlib.suppress(OSError):  # Among them TimeoutError, if nobody has called.
                 connection, _ = listener.accept()
                 with connection:
-                    caller = _exchange(connection, greeting)
+                    caller = _exchange(connection, handshake)
                     if caller:
                         callers[caller[0]] = caller[1]
 
@@ -168,44 +165,43 @@ def _answering(address: str, greeting: bytes) -> Iterator[dict[int, dict[str, An
         listener.close()
 
 
-def _call(address: str, greeting: bytes) -> tuple[int, dict[str, Any]] | None:
-    """Greet a worker; its index and plans, or None if it is not there, or not at the meeting."""
+def _call(address: str, handshake: bytes) -> tuple[int, dict[str, Any]] | None:
+    """Call a worker. Returns its index and signature; None if it does not answer with a handshake."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=REPLY_TIMEOUT_S) as connection:
-            return _exchange(connection, greeting)
+            return _exchange(connection, handshake)
     except OSError:
         return None
 
 
-def _exchange(connection: socket.socket, greeting: bytes) -> tuple[int, dict[str, Any]] | None:
-    """Say who we are and hear who they are; None if they are not at the meeting: TensorFlow's server, say."""
-    until = time.monotonic() + REPLY_TIMEOUT_S
+def _exchange(connection: socket.socket, handshake: bytes) -> tuple[int, dict[str, Any]] | None:
+    """Send our handshake and read theirs. None if it is none: another server may listen on that port."""
+    deadline = time.monotonic() + REPLY_TIMEOUT_S
     connection.settimeout(REPLY_TIMEOUT_S)
-    connection.sendall(greeting)
+    connection.sendall(handshake)
     line = b""
     while not line.endswith(b"\n") and len(line) < MAX_HANDSHAKE_BYTES:
-        connection.settimeout(max(until - time.monotonic(), 0.001))
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
         more = connection.recv(MAX_HANDSHAKE_BYTES)
         if not more:
             break
         line += more
     try:
-        said = json.loads(line)
-        index, plans = said[HANDSHAKE_KEY], dict(said["plans"])
+        theirs = json.loads(line)
+        index, signature = theirs[INDEX_KEY], dict(theirs[SIGNATURE_KEY])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return (index, plans) if isinstance(index, int) else None
+    return (index, signature) if isinstance(index, int) else None
 
 
-def _check_alike(cluster: Cluster, ours: Mapping[str, Any], index: int, theirs: Mapping[str, Any]) -> None:
+def _check_signature(cluster: Cluster, ours: Mapping[str, Any], index: int, theirs: Mapping[str, Any]) -> None:
     different = [
-        f"{key}: {ours.get(key)} here, {theirs.get(key)} there"
-        for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key)
+        f"{name}: {ours.get(name)} here, {theirs.get(name)} there"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
     ]
     if different:
-        raise UsageError(
-            f"Every worker must run the same configuration on the same data. Received: worker {index} "
-            f"({cluster.addresses[index]}) with another ({'; '.join(different)}). Give all workers the same flags."
-        )
+        required = "run the same configuration on the same data"
+        received = f"worker {index} ({cluster.addresses[index]}) with another ({'; '.join(different)})"
+        raise UsageError(Problem("Every worker", required, received, "Start all workers with the same flags."))

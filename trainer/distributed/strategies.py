@@ -1,80 +1,82 @@
-"""STRATEGIES: a name -> a tf.distribute.Strategy, with a clear failure where the hardware is missing.
+"""STRATEGIES: a name -> a tf.distribute.Strategy, with a clear error where the hardware is missing.
 
-Also what a worker of several has to know: which it is, and what the others say.
+Also what one of several workers needs: its index, and the largest of what all workers have.
 """
 
 import dataclasses
 import faulthandler
+import logging
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.distributed import tpu_probe
 from trainer.distributed.rendezvous import Cluster
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError
 
-# Seconds that a worker waits for the others in one exchange: longer than any does alone (saving to a bucket).
-# One that has died is noticed within a second, one that hangs within 20: TensorFlow's heartbeats see to that.
+# How long a worker waits for the others in one collective: longer than any of them is busy alone (saving to a bucket).
+# TensorFlow's heartbeats notice a worker that has died within a second, and one that hangs within 20.
 COLLECTIVE_TIMEOUT_S = 600
-# Seconds for TensorFlow's servers to find one another, after the workers have met.
+# For TensorFlow's servers to connect, after the rendezvous of the workers.
 STARTUP_TIMEOUT_S = 120
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceRequest:
-    """What a strategy may be built on, as far as TensorFlow cannot see it."""
+    """The devices that the flags and the environment ask for."""
 
-    virtual_devices: int | None = None  # the CPU is split into so many
-    tpu: str | None = None  # the one that --tpu or the environment names
+    virtual_devices: int | None = None  # Split the CPU into this many devices. None: leave it one.
+    tpu: str | None = None  # The TPU of --tpu or TPU_NAME: `local`, its name or its address.
     cluster: Cluster | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class StrategyChoice:
+    """A strategy that has been built."""
+
     strategy: tf.distribute.Strategy
-    description: str  # which devices, and why where they were chosen for the user
+    description: str  # For the user: the devices, and with --strategy=auto the reason for them.
 
 
 def _devices(kind: str) -> list[str]:
     return [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
 
 
-def _cpu(machine: DeviceRequest) -> StrategyChoice:
+def _cpu(request: DeviceRequest) -> StrategyChoice:
     tf.config.set_visible_devices([], "GPU")
     return StrategyChoice(tf.distribute.OneDeviceStrategy("/cpu:0"), "the CPU")
 
 
-def _one_device(machine: DeviceRequest) -> StrategyChoice:
+def _one_device(request: DeviceRequest) -> StrategyChoice:
     if tf.config.list_physical_devices("GPU"):
         return StrategyChoice(tf.distribute.OneDeviceStrategy("/gpu:0"), "the first GPU")
     return StrategyChoice(tf.distribute.OneDeviceStrategy("/cpu:0"), "the CPU (there is no GPU)")
 
 
-def _mirrored(machine: DeviceRequest) -> StrategyChoice:
+def _mirrored(request: DeviceRequest) -> StrategyChoice:
     gpus, cpus = _devices("GPU"), _devices("CPU")
     if not gpus and len(cpus) < 2:
-        raise UsageError(
-            "--strategy=mirrored needs GPUs. Received: a machine on which TensorFlow finds none. "
-            f"{describe_available_strategies()}, and mirrored with --virtual_devices=2 tries replicas on the CPU."
-        )
+        advice = f"{describe_available_strategies()} With --virtual_devices=2, mirrored runs replicas on the CPU."
+        received = "a host on which TensorFlow finds none"
+        raise UsageError(Problem("--strategy=mirrored", "run on GPUs", received, advice))
     devices = gpus or cpus
     return StrategyChoice(tf.distribute.MirroredStrategy(devices), f"{len(devices)} replicas on {', '.join(devices)}")
 
 
-def _multi_worker(machine: DeviceRequest) -> StrategyChoice:
-    cluster = machine.cluster
+def _multi_worker(request: DeviceRequest) -> StrategyChoice:
+    cluster = request.cluster
     if cluster is None:
-        raise UsageError(
-            "--strategy=multi_worker needs the workers' addresses in TF_CONFIG or CLUSTER_SPEC. Received: neither. "
-            f"{describe_available_strategies()}."
-        )
-    # From worker to worker, too, gRPC would take the proxy that the environment names for the world outside.
+        required = "have the workers' addresses in TF_CONFIG or CLUSTER_SPEC"
+        advice = describe_available_strategies()
+        raise UsageError(Problem("--strategy=multi_worker", required, "neither of them", advice))
+    # Between workers, too, gRPC would go through the proxy that the environment names for the internet.
     hosts = [address.rpartition(":")[0].strip("[]") for address in cluster.addresses]
-    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the small letters alone
+    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the lower case only
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
         task_type="worker",
@@ -82,27 +84,27 @@ def _multi_worker(machine: DeviceRequest) -> StrategyChoice:
         rpc_layer="grpc",
     )
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=COLLECTIVE_TIMEOUT_S)
-    print(f"joining {len(cluster.addresses)} workers, for {STARTUP_TIMEOUT_S} s at most", file=sys.stderr)
-    # A worker that dies at this very moment would be waited for without end, deaf to signals and with Python's
-    # lock held: only faulthandler's own thread can end that. It ends the process with code 1.
-    with open(os.devnull, "w") as nowhere:
-        faulthandler.dump_traceback_later(STARTUP_TIMEOUT_S, exit=True, file=nowhere)
+    _LOG.info("connecting %d workers, for %d s at most", len(cluster.addresses), STARTUP_TIMEOUT_S)
+    # For a worker that dies at this moment TensorFlow would wait without end, without handling signals and with
+    # Python's lock held. Only faulthandler's own thread can end that; it ends the process with code 1.
+    with open(os.devnull, "w") as null:
+        faulthandler.dump_traceback_later(STARTUP_TIMEOUT_S, exit=True, file=null)
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
         finally:
             faulthandler.cancel_dump_traceback_later()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow has taken it, and does nothing with it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow's own handler ignores it.
     return StrategyChoice(
         strategy,
         f"worker {cluster.index} of {len(cluster.addresses)}, {strategy.num_replicas_in_sync} replicas in all",
     )
 
 
-def _tpu(machine: DeviceRequest) -> StrategyChoice:
-    missing = find_missing_tpu(machine)
-    if missing:
-        raise UsageError(missing)
-    name = machine.tpu
+def _tpu(request: DeviceRequest) -> StrategyChoice:
+    problem = find_missing_tpu(request)
+    if problem:
+        raise UsageError(problem)
+    name = request.tpu
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
     if name != "local":
         tf.config.experimental_connect_to_cluster(resolver)
@@ -111,17 +113,17 @@ def _tpu(machine: DeviceRequest) -> StrategyChoice:
     return StrategyChoice(strategy, f"{strategy.num_replicas_in_sync} cores of the TPU {name}")
 
 
-def _auto(machine: DeviceRequest) -> StrategyChoice:
+def _auto(request: DeviceRequest) -> StrategyChoice:
     """The TPU or the cluster that the environment names, else all GPUs, else the CPU."""
-    if machine.tpu:
-        chosen, why = _tpu(machine), "named by --tpu or TPU_NAME"
-    elif machine.cluster and len(machine.cluster.addresses) > 1:
-        chosen, why = _multi_worker(machine), "named by TF_CONFIG or CLUSTER_SPEC"
+    if request.tpu:
+        choice, reason = _tpu(request), "named by --tpu or TPU_NAME"
+    elif request.cluster and len(request.cluster.addresses) > 1:
+        choice, reason = _multi_worker(request), "named by TF_CONFIG or CLUSTER_SPEC"
     elif len(tf.config.list_physical_devices("GPU")) > 1 or len(_devices("CPU")) > 1:
-        chosen, why = _mirrored(machine), "all that there are"
+        choice, reason = _mirrored(request), "all that there are"
     else:
-        chosen, why = _one_device(machine), "no TPU is named and there is no second device"
-    return dataclasses.replace(chosen, description=f"{chosen.description}; chosen by --strategy=auto: {why}")
+        choice, reason = _one_device(request), "no TPU is named and there is no second device"
+    return dataclasses.replace(choice, description=f"{choice.description}; chosen by --strategy=auto: {reason}")
 
 
 STRATEGIES: dict[str, Callable[[DeviceRequest], StrategyChoice]] = {
@@ -134,91 +136,90 @@ STRATEGIES: dict[str, Callable[[DeviceRequest], StrategyChoice]] = {
 }
 
 
-def find_flag_problems(name: str, machine: DeviceRequest, model_dir: str | None) -> list[str]:
-    """What is wrong with these flags, one line each. Looks at no device."""
-    found = []
+def find_flag_problems(name: str, request: DeviceRequest, model_dir: str | None) -> list[Problem]:
+    """What is wrong with --strategy, --virtual_devices and --model_dir together. Starts no device."""
+    problems = []
     if name not in STRATEGIES:
-        found.append(f"--strategy must be one of {', '.join(STRATEGIES)}. Received: {name}.")
-    if machine.virtual_devices is not None and machine.virtual_devices < 1:
-        found.append(f"--virtual_devices must be at least 1. Received: {machine.virtual_devices}.")
-    why = None
-    if machine.tpu and name in ("auto", "tpu"):
-        why = "with a TPU"
-    elif machine.cluster and len(machine.cluster.hosts) > 1 and name in ("auto", "multi_worker"):
-        why = f"on {len(machine.cluster.hosts)} hosts"
-    if why and model_dir and "://" not in model_dir:
-        found.append(
-            f"--model_dir must be on shared storage, gs://..., for a run {why}. Received: {model_dir}, a local path."
-        )
-    return found
+        problems.append(Problem("--strategy", f"be one of {', '.join(STRATEGIES)}", name))
+    if request.virtual_devices is not None and request.virtual_devices < 1:
+        problems.append(Problem("--virtual_devices", "be at least 1", str(request.virtual_devices)))
+    sharing = None
+    if request.tpu and name in ("auto", "tpu"):
+        sharing = "with a TPU"
+    elif request.cluster and len(request.cluster.hosts) > 1 and name in ("auto", "multi_worker"):
+        sharing = f"on {len(request.cluster.hosts)} hosts"
+    if sharing and model_dir and "://" not in model_dir:
+        required = f"be on shared storage, gs://..., for a run {sharing}"
+        problems.append(Problem("--model_dir", required, f"{model_dir}, a local path"))
+    return problems
 
 
-def find_missing_tpu(machine: DeviceRequest) -> str | None:
-    """What is wrong with the TPU that was asked for; None if it is there. Takes accelerators.LOOK seconds at most."""
-    name = machine.tpu
-    why = tpu_probe.find_tpu_problem(name) if name else "neither that flag nor the variable TPU_NAME"
-    if why is None:
+def find_missing_tpu(request: DeviceRequest) -> Problem | None:
+    """What is wrong with the requested TPU; None if it can be used. Takes tpu_probe.PROBE_TIMEOUT_S at most."""
+    name = request.tpu
+    reason = tpu_probe.find_tpu_problem(name) if name else "neither --tpu nor the variable TPU_NAME"
+    if reason is None:
         return None
-    return (
-        "--strategy=tpu needs the TPU that --tpu names, `local` for this host's own. "
-        f"Received: {f'--tpu={name}, but ' if name else ''}{why}. {describe_available_strategies()}."
-    )
+    required = "have the TPU that --tpu names, `local` for this host's own"
+    received = f"--tpu={name}, but {reason}" if name else reason
+    return Problem("--strategy=tpu", required, received, describe_available_strategies())
 
 
 def describe_available_strategies() -> str:
-    """Which strategies this machine has the hardware for."""
+    """A sentence that lists the strategies that this host has the devices for."""
     names = ["cpu", "one_device"]
     if _devices("GPU") or len(_devices("CPU")) > 1:
         names.append("mirrored")
-    return f"Here --strategy={', '.join(names)} would work"
+    return f"This host can run --strategy={', '.join(names)}."
 
 
-def build_strategy(name: str, machine: DeviceRequest) -> StrategyChoice:
-    """The strategy of this name; call it before TensorFlow starts up.
+def build_strategy(name: str, request: DeviceRequest) -> StrategyChoice:
+    """The strategy of this name. Call it before TensorFlow starts its devices.
 
-    Raises UsageError for an unknown name, or hardware that is not there.
+    Raises UsageError for an unknown name, or if the hardware is missing.
     """
-    found = find_flag_problems(name, machine, None)
-    if found:
-        raise UsageError("\n".join(found))
-    if machine.virtual_devices is not None:
+    problems = find_flag_problems(name, request, None)
+    if problems:
+        raise UsageError(*problems)
+    if request.virtual_devices is not None:
         cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration()] * machine.virtual_devices
+        devices = [tf.config.LogicalDeviceConfiguration()] * request.virtual_devices
         tf.config.set_logical_device_configuration(cpu, devices)
-    return STRATEGIES[name](machine)
+    return STRATEGIES[name](request)
 
 
-# --- A worker among others ------------------------------------------------------------------------
+# --- One of several workers -----------------------------------------------------------------------
 
 
 def worker_index_and_count(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """(this worker's index, the number of workers): (0, 1) unless the job has several machines."""
+    """(this worker's index, the number of workers): (0, 1) unless the job has a cluster."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
     resolver = strategy.cluster_resolver
     return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
 
 
-def build_all_reduce_max(strategy: tf.distribute.Strategy) -> Callable[[Sequence[float]], list[float]]:
-    """A function of some numbers, the same count on every worker -> the largest that any worker says of each.
+def build_all_reduce_max(strategy: tf.distribute.Strategy) -> Callable[[Mapping[str, float]], dict[str, float]]:
+    """A function of named numbers: for each name it returns the largest number of any worker.
 
-    Every worker has to call it at the same point of its run, and all go on together. Costs nothing with one worker.
+    Every worker has to call it at the same point with the same names. One call is one collective; with one worker it
+    is none.
     """
     if worker_index_and_count(strategy)[1] == 1:
-        return lambda values: list(values)
+        return lambda values: dict(values)
 
     @tf.function
-    def gathered(values: tf.Tensor) -> tf.Tensor:
+    def all_gather(values: tf.Tensor) -> tf.Tensor:
         return strategy.run(
             lambda: tf.distribute.get_replica_context().all_gather(values[tf.newaxis], axis=0),
         )
 
-    def largest(values: Sequence[float]) -> list[float]:
-        said = gathered(tf.constant(values, tf.float64))
-        (first, *_) = strategy.experimental_local_results(said)
-        return [float(value) for value in first.numpy().max(axis=0)]
+    def all_reduce_max(values: Mapping[str, float]) -> dict[str, float]:
+        gathered = all_gather(tf.constant(list(values.values()), tf.float64))
+        (first, *_) = strategy.experimental_local_results(gathered)
+        return dict(zip(values, map(float, first.numpy().max(axis=0)), strict=True))
 
-    return largest
+    return all_reduce_max
 
 
 # What TensorFlow raises when another worker is gone.
@@ -244,11 +245,11 @@ def has_bfloat16(strategy: tf.distribute.Strategy) -> bool:
     if "GPU" in strategy.extended.worker_devices[0]:
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
         return bool(details.get("compute_capability", (0, 0)) >= (8, 0))
-    return bool({"amx_bf16", "avx512_bf16"} & _cpu_flags())
+    return bool({"amx_bf16", "avx512_bf16"} & _cpu_features())
 
 
-def _cpu_flags() -> set[str]:
-    """What the processor can do, as Linux names it; empty where there is no /proc."""
+def _cpu_features() -> set[str]:
+    """The features of the processor, by Linux's names; empty where there is no /proc."""
     try:
         with open("/proc/cpuinfo") as file:
             return set(next((line for line in file if line.startswith("flags")), "").split())
@@ -257,10 +258,10 @@ def _cpu_flags() -> set[str]:
 
 
 def distribute_batches(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterator[Any]:
-    """Global batches of a `dataset` that yields an element for each of this worker's replicas in turn (data.to_inputs).
+    """Iterate over global batches of `dataset`, which yields one element for each replica of this worker in turn.
 
-    Take no more of them than there are: said to be infinite, the dataset spares the workers an exchange before each
-    batch, on whether any of them has run dry.
+    The caller must not ask for more than there are: the dataset is declared infinite, which spares the workers a
+    collective before each batch on whether any of them has reached the end.
     """
-    endless = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
-    return iter(strategy.distribute_datasets_from_function(lambda _: endless))
+    infinite = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
+    return iter(strategy.distribute_datasets_from_function(lambda _: infinite))

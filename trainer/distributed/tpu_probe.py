@@ -1,48 +1,37 @@
-"""The TPU, looked for in a process of its own: where it is missing, TensorFlow may hang, or abort the process."""
+"""Whether there is a TPU, tested in another process: where it is missing, TensorFlow may hang or abort its process."""
 
 import functools
 import importlib.util
 import os
 import subprocess
-import sys
 
-# Seconds for the look. Importing TensorFlow takes 3 to 10 of them.
+from trainer import child_process
+
+PROBE_MODULE = "trainer.distributed.tpu_probe_process"
+# What the process prints last, before the number of devices.
+COUNT_PREFIX = "TPU devices: "
+# For the complete process, of which importing TensorFlow takes 3 to 10 s.
 PROBE_TIMEOUT_S = 25
+CONNECT_TIMEOUT_S = 10
 
 # What a v5e host needs before TensorFlow is imported; older generations ignore it.
 # https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm
-_SETTINGS = {
+TPU_VARIABLES = {
     "PJRT_DEVICE": "TPU",
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
 }
 
-_LOOK = """
-import socket
-import sys
-import tensorflow as tf
-name = sys.argv[1]
-if name == "local":
-    found = len(tf.config.list_physical_devices("TPU"))
-else:
-    spec = tf.distribute.cluster_resolver.TPUClusterResolver(name).cluster_spec()
-    found = [address for job in spec.jobs for address in spec.job_tasks(job)]
-    for address in found:
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=10).close()
-print("found", found or 0)
-"""
-
 
 def requested_tpu(flag: str | None) -> str | None:
-    """The TPU that --tpu, or else the environment, names: `local`, or the name or grpc:// address of one."""
+    """The TPU that --tpu, or else TPU_NAME, names: `local`, or the name or grpc:// address of one."""
     return flag or os.environ.get("TPU_NAME") or None
 
 
 def set_tpu_environment(name: str) -> None:
-    """Put a TPU's settings into the environment. Call it before TensorFlow is imported."""
+    """Set the variables of a TPU that are not set yet. Call it before TensorFlow is imported."""
     os.environ.setdefault("TPU_NAME", name)
-    for key, value in _SETTINGS.items():
-        os.environ.setdefault(key, value)
+    for variable, value in TPU_VARIABLES.items():
+        os.environ.setdefault(variable, value)
     libtpu = importlib.util.find_spec("libtpu")
     if libtpu and libtpu.origin:
         library = os.path.join(os.path.dirname(libtpu.origin), "libtpu.so")
@@ -51,15 +40,20 @@ def set_tpu_environment(name: str) -> None:
 
 @functools.cache
 def find_tpu_problem(name: str) -> str | None:
-    """Why there is no TPU of this name; None if there is one. Takes LOOK seconds at most."""
+    """Why no TPU of this name can be used, in one line; None if one can. Takes PROBE_TIMEOUT_S at most."""
     try:
-        look = subprocess.run(
-            [sys.executable, "-c", _LOOK, name], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S
+        done = subprocess.run(
+            child_process.command(PROBE_MODULE, name),
+            env=child_process.environment(),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
         return f"no answer within {PROBE_TIMEOUT_S} s"
-    said = look.stdout.strip().splitlines()[-1:]
-    if look.returncode == 0 and said and said[0] != "found 0":
+    # Without a count the process has not come to its end, whatever its exit code: libtpu may end it with 0.
+    count = done.stdout.strip().rpartition("\n")[2].removeprefix(COUNT_PREFIX)
+    if done.returncode == 0 and count.isdecimal() and int(count):
         return None
-    errors = [line for line in look.stderr.splitlines() if line.strip()]
-    return errors[-1][:200] if look.returncode and errors else "TensorFlow lists none"
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1][:200] if done.returncode and lines else "TensorFlow lists none"

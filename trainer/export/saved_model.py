@@ -7,7 +7,6 @@ when that process gives the scores that the job gives.
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from trainer import child_process
 from trainer.data import tokenization
 from trainer.storage import fs
 
@@ -68,15 +68,14 @@ def scores_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.
 
     Raises ValueError with the process's last words if it fails, or takes longer than TIMEOUT.
     """
-    command = [sys.executable, "-m", "trainer.export.predict", folder]
     try:
         done = subprocess.run(
-            command,
+            child_process.command("trainer.export.predict", folder),
             input=json.dumps(rows),
             capture_output=True,
             text=True,
             timeout=SCORING_TIMEOUT_S,
-            env=_environment(),
+            env=child_process.environment(CUDA_VISIBLE_DEVICES="-1"),  # This process holds the accelerators.
         )
     except subprocess.TimeoutExpired:
         raise ValueError(
@@ -86,13 +85,6 @@ def scores_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.
         raise ValueError(f"The export must load in a fresh process. Received: {done.stderr.strip()[-800:]}")
     scores: np.ndarray = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
     return scores
-
-
-def _environment() -> dict[str, str]:
-    """The fresh process takes no accelerator: this one holds them."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def write_saved_model(

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a flag that the loop looks at between steps."""
+"""SIGTERM and SIGINT as a request that the train loop reads between two inner loops."""
 
 import contextlib
 import dataclasses
@@ -8,33 +8,39 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and has a checkpoint to go on from."""
+    """The run stopped on request. Run again, it resumes from its newest checkpoint."""
 
 
 @dataclasses.dataclass
 class StopRequest:
-    name: str | None = None  # of the signal, or who else was asked; None while none has come
+    """Whether a signal has requested this process to stop."""
 
-    def stop_if(self, asked: bool) -> None:
-        """Raises Stopped if a signal has come, here or to another worker."""
-        if asked:
-            self.name = self.name or "a signal to another worker"
-            raise Stopped(f"stopped by {self.name}")
+    reason: str | None = None  # The signal's name, or that another worker got one. None: no request.
+
+
+def raise_if_requested(request: StopRequest, on_any_worker: bool) -> None:
+    """Raises Stopped if any worker has a request to stop, which all of them have agreed on: `on_any_worker`.
+
+    A signal that came to this worker after the agreement waits for the next one, so that all workers stop together.
+    """
+    if on_any_worker:
+        request.reason = request.reason or "a signal to another worker"
+        raise Stopped(f"stopped by {request.reason}")
 
 
 @contextlib.contextmanager
 def watch_signals() -> Iterator[StopRequest]:
-    """Until the block ends, the first signal only sets the request; a second one ends the process at once."""
+    """Until the block ends, the first signal only fills in the request; a second one ends the process at once."""
     request = StopRequest()
 
-    def first(number: int, frame: FrameType | None) -> None:
-        request.name = signal.Signals(number).name
+    def on_first_signal(number: int, frame: FrameType | None) -> None:
+        request.reason = signal.Signals(number).name
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, first) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, on_first_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

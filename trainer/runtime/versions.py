@@ -45,9 +45,9 @@ def find_problems() -> list[str]:
     code = os.environ.get(errors.STOPPED_CODE_VARIABLE)
     if code and (not code.isdecimal() or not 0 < int(code) < 256):
         found.append(f"{errors.STOPPED_CODE_VARIABLE} must be an exit code, 1 to 255. Received: {code!r}.")
-    retrying = retries.find_problem()
-    if retrying:
-        found.append(retrying)
+    retry_problem = retries.find_retry_problem()
+    if retry_problem:
+        found.append(str(retry_problem))
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and getattr(tensorflow.keras, "__version__", "2").startswith("3"):
         found.append(

@@ -1,4 +1,4 @@
 """Files, local or in a bucket: reading, writing, locking, and checks before a run starts.
 
-Imports errors.
+Imports errors and child_process.
 """

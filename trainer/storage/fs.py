@@ -1,28 +1,36 @@
-"""The one door to files: a path may be local or gs://.
+"""The filesystem layer: every path may be local or in a bucket (gs://).
 
-What is written appears whole or not at all: a local file under a temporary name first, then renamed; an object as the
-service has it. What is in a bucket is `buckets`' business; the rest is TensorFlow's file layer.
+What is written appears complete or not at all. A new storage scheme is an entry of SCHEMES.
 """
 
 import contextlib
-import fcntl
-import json
 import os
-import socket
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import ModuleType
 
 import google_crc32c
 
-from trainer.storage import gcs, lease
+from trainer.errors import Problem, UserError
+from trainer.storage import gcs, lease, local
+
+# A path's scheme -> the module that handles its files, and the function that locks a folder.
+SCHEMES = {"": (local, local.lock_folder), "gs": (gcs, lease.lock_folder)}
 
 
-def _gfile() -> Any:
-    import tensorflow as tf  # takes 3 s: not for --help
+def _scheme(path: str) -> str:
+    scheme = path.partition("://")[0] if "://" in path else ""
+    if scheme not in SCHEMES:
+        raise UserError(Problem("A path", "be local or begin with gs://", path))
+    return scheme
 
-    return tf.io.gfile
+
+def _files(path: str) -> ModuleType:
+    return SCHEMES[_scheme(path)][0]
+
+
+def in_bucket(path: str) -> bool:
+    return _scheme(path) != ""
 
 
 def join(folder: str, *names: str) -> str:
@@ -32,7 +40,7 @@ def join(folder: str, *names: str) -> str:
 def join_inside(folder: str, name: str) -> str:
     """The path in `folder` of a name that a manifest, a list or a bucket holds.
 
-    Raises ValueError, naming it, if it leads out of the folder: by its letters, or by a link on this disk.
+    Raises UserError for a name that leads out of the folder, by its letters or through a link on this disk.
     """
     path = join(folder, name)
     leaves = not name or name.startswith("/") or ".." in name.split("/") or any(c in name for c in "\\\0")
@@ -40,117 +48,102 @@ def join_inside(folder: str, name: str) -> str:
         root = os.path.realpath(folder)
         leaves = not os.path.realpath(path).startswith(root.rstrip("/") + "/")
     if leaves:
-        raise ValueError(f"A name in {folder} must stay in that folder. Received: {name!r}. It was not followed.")
+        raise UserError(Problem(f"A name in {folder}", "stay in that folder", repr(name), "It was not followed."))
     return path
 
 
-def in_bucket(path: str) -> bool:
-    return gcs.is_gcs_path(path)
-
-
 def exists(path: str) -> bool:
-    """Raises OSError where a bucket cannot say: a failure is not taken for "no"."""
-    return gcs.exists(path) if in_bucket(path) else bool(_gfile().exists(path))
+    """Whether there is such a file or folder. Raises OSError where a bucket gives no answer: a failure is no "no"."""
+    return bool(_files(path).exists(path))
 
 
 def is_folder(path: str) -> bool:
-    return gcs.is_folder(path) if in_bucket(path) else bool(_gfile().isdir(path))
+    """Raises OSError where a bucket gives no answer."""
+    return bool(_files(path).is_folder(path))
 
 
 def size(path: str) -> int:
-    return gcs.size(path) if in_bucket(path) else int(_gfile().stat(path).length)
+    """The size of a file in bytes. Raises FileNotFoundError if it does not exist."""
+    return int(_files(path).size(path))
 
 
 def make_folder(path: str) -> None:
-    if in_bucket(path):
-        gcs.check_bucket_exists(path)
-    else:
-        _gfile().makedirs(path)
+    """Make a folder and those above it. A bucket has none to make, but has to exist: raises OSError otherwise."""
+    _files(path).make_folder(path)
 
 
 def list_names(folder: str) -> list[str]:
-    """The names in a folder, sorted; folders have no slash."""
-    return gcs.list_names(folder) if in_bucket(folder) else sorted(_gfile().listdir(folder))
+    """The names in a folder, sorted, those of folders without a slash. Raises FileNotFoundError if it is missing."""
+    return sorted(_files(folder).list_names(folder))
 
 
 def remove(path: str) -> None:
-    """Remove a file or a folder with all it holds; nothing if it is not there."""
-    if in_bucket(path):
-        gcs.remove(path)
-    elif is_folder(path):
-        _gfile().rmtree(path)
-    elif exists(path):
-        _gfile().remove(path)
+    """Remove a file, or a folder with its contents. Does nothing if it does not exist."""
+    _files(path).remove(path)
 
 
 def replace_folder(source: str, target: str) -> None:
-    """Put `source` in the place of `target`. A reader sees the old folder, none, or the new one, never a mixture.
+    """Move the folder `source` to `target`. A reader of `target` sees the old folder, none, or the new one.
 
-    Where one is in a bucket it is copied, what makes it whole last, and `source` removed after that.
+    If one of them is in a bucket, the files are copied, in the order of `gcs.write_order`, and then `source` removed.
     """
     remove(target)
     if in_bucket(source) or in_bucket(target):
         copy_folder(source, target)
         remove(source)
     else:
-        _gfile().rename(source, target, overwrite=True)
-
-
-def _files(folder: str) -> list[str]:
-    """The files of a folder by their paths in it, in the order in which they are to be written."""
-    if in_bucket(folder):
-        return gcs.list_files(folder)
-    walked = [(top, name) for top, _, names in _gfile().walk(folder) for name in names]
-    return gcs.in_write_order([os.path.relpath(join(top, name), folder) for top, name in walked])
+        os.rename(source, target)
 
 
 def copy_folder(source: str, target: str) -> None:
-    for name in _files(source):
-        path = join_inside(target, name)  # an object's name may hold anything
-        if in_bucket(source) or in_bucket(target):
-            gcs.copy(join(source, name), path)
-        else:
-            make_folder(os.path.dirname(path))
-            _gfile().copy(join(source, name), path, overwrite=True)
+    """Copy the files of a folder. Raises UserError for a name, which in a bucket may be any, that leads out of it."""
+    for name in sorted(_files(source).list_files(source), key=gcs.write_order):
+        _copy(join(source, name), join_inside(target, name))
+
+
+def _copy(source: str, target: str) -> None:
+    if not in_bucket(target):
+        make_folder(os.path.dirname(target))
+    if _files(source) is _files(target):
+        _files(source).copy(source, target)
+    else:
+        write_bytes(target, read_bytes(source))
 
 
 def local_copy(path: str, only: Sequence[str] | None = None) -> str:
-    """A local path to the same file or folder: itself, or a copy of what is in a bucket, held against its checksums.
+    """A local path to a file or folder: the same path, or a verified copy of what is in a bucket.
 
-    For what TensorFlow or others would read without. `only`: the files of a folder that are wanted. A copy lives as
-    long as the process. Raises OSError if it is not there.
+    For TensorFlow and others, which would read a bucket without comparing checksums. `only` names the files to copy
+    of a folder. The copy lives as long as the process. Raises FileNotFoundError if `path` does not exist.
     """
     if not in_bucket(path):
         return path
-    copied = join(local_scratch(path), os.path.basename(path.rstrip("/")))
+    target = join(local_scratch(path), os.path.basename(path.rstrip("/")))
     if only is not None:
         for name in only:
-            gcs.copy(join(path, name), join(copied, name))
+            _copy(join(path, name), join(target, name))
     elif is_folder(path):
-        copy_folder(path, copied)
+        copy_folder(path, target)
     else:
-        gcs.copy(path, copied)
-    return copied
+        _copy(path, target)
+    return target
+
+
+_SCRATCH_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # They are removed when the process ends.
 
 
 def local_scratch(path: str) -> str:
     """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
     if not in_bucket(path):
         return path
-    held = tempfile.TemporaryDirectory(prefix="hubtune-")
-    _COPIES.append(held)
-    return held.name
-
-
-_COPIES: list[tempfile.TemporaryDirectory[str]] = []  # each is removed when the process ends
+    folder = tempfile.TemporaryDirectory(prefix="hubtune-")
+    _SCRATCH_FOLDERS.append(folder)
+    return folder.name
 
 
 def read_bytes(path: str) -> bytes:
-    if in_bucket(path):
-        return gcs.read(path)
-    with _gfile().GFile(path, "rb") as file:
-        data: bytes = file.read()
-        return data
+    """A file's content, from a bucket as its checksum has it. Raises FileNotFoundError if it does not exist."""
+    return bytes(_files(path).read(path))
 
 
 def read_text(path: str) -> str:
@@ -158,14 +151,8 @@ def read_text(path: str) -> str:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a file whole: whoever reads `path` sees what was there before, or this."""
-    if in_bucket(path):
-        gcs.write(path, data)
-        return
-    temporary = f"{path}.partial"
-    with _gfile().GFile(temporary, "wb") as file:
-        file.write(data)
-    _gfile().rename(temporary, path, overwrite=True)
+    """Write a file. A reader sees the old content or the new one, never a part of either."""
+    _files(path).write(path, data)
 
 
 def write_text(path: str, text: str) -> None:
@@ -178,32 +165,8 @@ def crc32c(data: bytes) -> int:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: str) -> Iterator[None]:
-    """Hold `folder` (made if need be) for this process alone.
-
-    The kernel releases the lock when its holder ends, however it ends; `lease` has what holds a folder in a bucket.
-    Raises ValueError, naming the holder, if another process has it.
-    """
+    """Make a folder and lock it for this process. Raises UserError, naming the holder, if another process has it."""
     make_folder(folder)
-    if in_bucket(folder):
-        with lease.hold_lease(folder):
-            yield
-        return
-    with open(join(folder, ".lock"), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ValueError(
-                f"--model_dir must be used by one run at a time. Received: {folder}, held by "
-                f"{file.read().strip() or 'another process'}. "
-                "Wait for it to end, or choose another --model_dir."
-            ) from None
-        file.truncate(0)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
-        file.flush()
-        try:
-            yield
-        finally:
-            if os.listdir(folder) == [".lock"]:  # refused before it began: leave no folder that looks like a run
-                os.remove(join(folder, ".lock"))
-                os.rmdir(folder)
+    _, lock = SCHEMES[_scheme(folder)]
+    with lock(folder):
+        yield

@@ -1,33 +1,37 @@
-"""What storage does where a path begins with gs://, through google-cloud-storage. No other module imports that.
+"""Files whose path begins with gs://, through google-cloud-storage. `local` has the same functions for this machine.
 
-TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels). It
-sees no difference between "not there" and "not allowed" in isdir and latest_checkpoint, checks no checksum of a plain
-file, keeps sizes in a cache, and makes folders in a bucket that is missing for ever. Here each read and each write is
-held against the object's CRC32C, and only a 404 means "not there".
+TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels). It does not
+tell "does not exist" from "not allowed" in isdir and latest_checkpoint, compares no checksum of a plain file, caches
+sizes, and retries without end to make a folder in a missing bucket. Here each read and each write is verified against
+the object's CRC32C, and only a 404 means "does not exist".
 
-There are no folders: an object's name holds its path. An upload is seen whole or not at all, so that a file needs no
-temporary name; a folder has no such moment, so that its last file (see LAST) is what makes it one.
+There are no folders: an object's name holds its path. An upload appears complete or not at all, so that a file needs no
+temporary name. A folder appears file by file, so that its last file (see LAST_WRITTEN_FILES) is what completes it.
 """
 
 import base64
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
 
+from trainer.errors import Problem
 from trainer.storage import retries
 
 GCS_PREFIX = "gs://"
-# Without its own of these a folder is taken for none: written after all else, in this order; removed before all else.
+# A folder without its own of these counts as missing. They are written last, in this order, and removed first.
 LAST_WRITTEN_FILES = ("saved_model.pb", "dataset.json")
 
 
 class BucketError(OSError):
-    """A bucket that cannot be used: the message names it, what was wanted of it, and what came."""
+    """A bucket that cannot be used. The arguments are those of its `problem`, whose setting is the path."""
+
+    def __init__(self, path: str, required: str, received: str, advice: str = "") -> None:
+        self.problem = Problem(path, required, received, advice)
+        super().__init__(str(self.problem))
 
 
 def is_gcs_path(path: str) -> bool:
@@ -35,26 +39,26 @@ def is_gcs_path(path: str) -> bool:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """ "gs://bucket/a/b" -> ("bucket", "a/b"). Raises ValueError if it names no bucket."""
+    """ "gs://bucket/a/b" -> ("bucket", "a/b"). Raises BucketError if it names no bucket."""
     bucket, _, name = path.removeprefix(GCS_PREFIX).partition("/")
     if not bucket:
-        raise ValueError(f"A path in a bucket must be gs://BUCKET/NAME. Received: {path!r}.")
+        raise BucketError(path, "be gs://BUCKET/NAME", "no bucket")
     return bucket, name.strip("/")
 
 
 @functools.cache
 def client() -> Any:
-    """Google's client, with whatever credentials the environment gives it: it finds and keeps them, we never do."""
-    # Off Google's machines nothing answers there: two looks of 3 s at most, for Google's own three (12 s in all).
+    """Google's client, with the credentials that it finds in the environment. They never pass through our code."""
+    # Outside Google Cloud no metadata server answers: two attempts of 3 s at most, for Google's three (12 s in all).
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "2")
     from google.cloud import storage
 
-    return storage.Client(project="none")  # a project owns buckets; objects are reached without one
+    return storage.Client(project="none")  # A project owns buckets; objects are read and written without one.
 
 
 @contextlib.contextmanager
 def translate_errors(path: str, doing: str) -> Iterator[None]:
-    """Turn what Google's client raises, but for "not there", into BucketError."""
+    """Turn what Google's client raises into FileNotFoundError, for a missing object, or BucketError."""
     import requests
     from google.api_core import exceptions
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
@@ -62,25 +66,24 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
 
     try:
         yield
-    except exceptions.NotFound as error:
-        if "bucket" in error.message and "does not exist" in error.message:
-            raise BucketError(missing_bucket_message(path)) from None
-        raise FileNotFoundError(f"{path} is not there ({doing}).") from None
-    except exceptions.Forbidden as error:
-        raise BucketError(
-            f"{path} must allow {doing}. Received: 403, {_short(error.message)} Grant the account that this runs as "
-            "roles/storage.objectAdmin on the bucket, or name another path."
-        ) from None
-    except DefaultCredentialsError as error:
-        received = "none." if "credentials were not found" in str(error) else _short(error)
-        raise BucketError(
-            f"{path} needs Google credentials. Received: {received} Run `gcloud auth application-default login`, or "
-            "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file."
-        ) from None
-    except (exceptions.Unauthenticated, exceptions.Unauthorized):
-        raise BucketError(f"{path} needs credentials that are accepted. Received: 401. Renew them.") from None
     except exceptions.PreconditionFailed:
         raise
+    except exceptions.NotFound as error:
+        if "bucket" in error.message and "does not exist" in error.message:
+            raise missing_bucket_error(path) from None
+        raise FileNotFoundError(f"{path} does not exist ({doing}).") from None
+    except exceptions.Forbidden as error:
+        advice = "Grant the account that this runs as roles/storage.objectAdmin on the bucket, or name another path."
+        raise BucketError(path, f"allow {doing}", f"403, {_first_line(error.message)}", advice) from None
+    except DefaultCredentialsError as error:
+        received = "none" if "credentials were not found" in str(error) else _first_line(error)
+        advice = (
+            "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key file of a "
+            "service account."
+        )
+        raise BucketError(path, "be used with Google credentials", received, advice) from None
+    except (exceptions.Unauthenticated, exceptions.Unauthorized):
+        raise BucketError(path, "be used with credentials that the service accepts", "401", "Renew them.") from None
     except (
         GoogleAuthError,
         DataCorruption,
@@ -89,40 +92,39 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
         requests.RequestException,
     ) as error:
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, InvalidResponse):
-            what = f"status {cause.response.status_code}."
-        else:
-            what = f"{type(cause).__name__}: {_short(cause)}"
-        raise BucketError(
-            f"{path} could not be reached for {doing}. Received: {what} Run the same command again; "
-            f"{retries.RETRY_VARIABLE} ({retries.retry_seconds():.0f}) is how long a failure is retried, in seconds."
-        ) from None
+        status = f"status {cause.response.status_code}" if isinstance(cause, InvalidResponse) else None
+        setting = f"{retries.RETRY_VARIABLE} ({retries.retry_seconds():.0f})"
+        advice = f"Run the same command again. {setting} is how long a failure is retried, in seconds."
+        received = status or f"{type(cause).__name__}: {_first_line(cause)}"
+        raise BucketError(path, f"be reachable for {doing}", received, advice) from None
 
 
-def _short(error: object) -> str:
-    return str(error).splitlines()[0][:200].rstrip(".") + "." if str(error) else ""
+def _first_line(error: object) -> str:
+    return str(error).partition("\n")[0][:200].rstrip(".")
 
 
-def missing_bucket_message(path: str) -> str:
-    """What to tell of a path whose bucket is missing."""
-    bucket = split_path(path)[0]
-    return f"The bucket of {path} must exist. Received: gs://{bucket}, which does not. Make it, or name another path."
+def missing_bucket_error(path: str) -> BucketError:
+    """The error for a path whose bucket does not exist."""
+    received = f"no bucket gs://{split_path(path)[0]}"
+    return BucketError(path, "be in a bucket that exists", received, "Make it, or name another path.")
 
 
-def _options(within: float | None = None) -> dict[str, Any]:
-    return {"retry": retries.google_retry(within), "timeout": retries.request_timeout_s()}
+def request_options(timeout_s: float | None = None) -> dict[str, Any]:
+    """The client's arguments for one request. `timeout_s` replaces STORAGE_RETRY_SECONDS."""
+    return {"retry": retries.google_retry(timeout_s), "timeout": retries.request_timeout_s()}
 
 
-def _blob(path: str) -> Any:
+def blob_at(path: str) -> Any:
+    """The client's object for a path. Makes no request."""
     bucket, name = split_path(path)
     return client().bucket(bucket).blob(name)
 
 
 def _blobs(path: str) -> list[Any]:
-    """The objects of a folder, all its folders' included. Raises BucketError if the bucket is missing."""
+    """The objects below a folder, at any depth. Raises BucketError if the bucket does not exist."""
     bucket, name = split_path(path)
     with translate_errors(path, "listing"):
-        return list(client().list_blobs(bucket, prefix=f"{name}/" if name else None, **_options()))
+        return list(client().list_blobs(bucket, prefix=f"{name}/" if name else None, **request_options()))
 
 
 # --- Files ------------------------------------------------------------------------------------------
@@ -131,13 +133,13 @@ def _blobs(path: str) -> list[Any]:
 def size(path: str) -> int:
     """In bytes. Raises FileNotFoundError if there is no such object."""
     with translate_errors(path, "reading"):
-        blob = _blob(path)
-        blob.reload(**_options())
+        blob = blob_at(path)
+        blob.reload(**request_options())
         return int(blob.size)
 
 
 def exists(path: str) -> bool:
-    """Whether there is such an object, or such a folder. Raises BucketError for any answer but yes and no."""
+    """Whether there is such an object, or such a folder. Raises BucketError if the service gives no answer."""
     try:
         if split_path(path)[1]:
             size(path)
@@ -148,18 +150,18 @@ def exists(path: str) -> bool:
 
 
 def read(path: str) -> bytes:
-    """The object whole, of one generation, as its checksum has it.
+    """The complete object, of one generation, verified against its checksum.
 
-    Raises FileNotFoundError if it is not there; BucketError if it does not come whole within the setting's time.
+    Raises FileNotFoundError if it does not exist; BucketError if no intact copy arrives within STORAGE_RETRY_SECONDS.
     """
     from google.api_core.retry import Retry, if_exception_type
     from google.cloud.storage.exceptions import DataCorruption
 
-    def once() -> bytes:
-        blob = _blob(path)
-        data: bytes = blob.download_as_bytes(checksum="crc32c", **_options())
-        # Looked at once more: what the client puts together of several short replies, it gives without a check. The
-        # sum is of the bytes as they are stored, which may be packed.
+    def download() -> bytes:
+        blob = blob_at(path)
+        data: bytes = blob.download_as_bytes(checksum="crc32c", **request_options())
+        # Verified here as well: the client does not verify what it joins from several truncated replies. The checksum
+        # is that of the stored bytes, which may be compressed.
         if (
             not blob.content_encoding
             and blob.crc32c != base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
@@ -167,120 +169,74 @@ def read(path: str) -> bytes:
             raise DataCorruption(None, f"{len(data)} bytes of another CRC32C than the object's.")
         return data
 
-    with translate_errors(path, "reading"):  # a body that is damaged on its way is worth another try
-        return bytes(Retry(if_exception_type(DataCorruption), initial=0.1, timeout=retries.retry_seconds())(once)())
+    retry = Retry(if_exception_type(DataCorruption), initial=0.1, timeout=retries.retry_seconds())
+    with translate_errors(path, "reading"):
+        return bytes(retry(download)())
 
 
 def write(path: str, data: bytes) -> None:
-    """Upload an object whole; the service refuses one whose checksum is not ours."""
+    """Upload an object; the service refuses one whose checksum differs from ours."""
     with translate_errors(path, "writing"):
-        _blob(path).upload_from_string(data, "application/octet-stream", checksum="crc32c", **_options())
+        blob_at(path).upload_from_string(data, "application/octet-stream", checksum="crc32c", **request_options())
 
 
-# --- Marks: small objects that one of several writers gets to write; `within`: seconds, instead of the setting --
-
-
-def read_lock_object(path: str, within: float | None = None) -> tuple[int, dict[str, str]] | None:
-    """(the generation, what it says); None if it is not there."""
-    blob = _blob(path)
-    try:
-        with translate_errors(path, "reading"):
-            blob.reload(**_options(within))
-    except FileNotFoundError:
-        return None
-    return int(blob.generation), dict(blob.metadata or {})
-
-
-def write_lock_object(path: str, says: Mapping[str, str], generation: int, within: float | None = None) -> int | None:
-    """The new generation; None if the object had another generation than this (0: not there) when it was written.
-
-    None may also mean that it was written and the reply lost: then read_mark gives what `says`.
-    """
-    from google.api_core.exceptions import PreconditionFailed
-
-    blob = _blob(path)
-    blob.metadata = dict(says)
-    try:
-        with translate_errors(path, "writing"):
-            blob.upload_from_string("", if_generation_match=generation, **_options(within))
-    except PreconditionFailed:
-        return None
-    return int(blob.generation)
-
-
-def remove_lock_object(path: str, generation: int) -> None:
-    """Remove it, if it still is of this generation."""
-    from google.api_core.exceptions import PreconditionFailed
-
-    with contextlib.suppress(PreconditionFailed, FileNotFoundError), translate_errors(path, "deleting"):
-        _blob(path).delete(if_generation_match=generation, **_options())
+def copy(source: str, target: str) -> None:
+    """Copy an object within the service."""
+    with translate_errors(source, f"copying to {target}"):
+        blob, token = blob_at(target), None
+        while True:  # The service may need several calls for a large object.
+            token, _, _ = blob.rewrite(blob_at(source), token=token, **request_options())
+            if token is None:
+                return
 
 
 # --- Folders ----------------------------------------------------------------------------------------
 
 
-def check_bucket_exists(path: str) -> None:
-    """Nothing to make; but raises BucketError if the bucket is missing, where TensorFlow would try for ever."""
+def make_folder(path: str) -> None:
+    """There is nothing to make. Raises BucketError if the bucket does not exist: TensorFlow would retry without end."""
     is_folder(path)
 
 
 def is_folder(path: str) -> bool:
+    """Whether there are objects below. Raises BucketError if the bucket does not exist or gives no answer."""
     bucket, name = split_path(path)
     with translate_errors(path, "listing"):
-        found = client().list_blobs(bucket, prefix=f"{name}/" if name else None, max_results=1, **_options())
-        return any(True for _ in found) or not name
+        blobs = client().list_blobs(bucket, prefix=f"{name}/" if name else None, max_results=1, **request_options())
+        return any(True for _ in blobs) or not name
+
+
+def _names_below(folder: str) -> list[str]:
+    """The objects below a folder, by their paths in it."""
+    name = split_path(folder)[1]
+    return [blob.name[len(name) + 1 if name else 0 :] for blob in _blobs(folder)]
 
 
 def list_names(folder: str) -> list[str]:
-    """Raises FileNotFoundError if nothing is there."""
-    name = split_path(folder)[1]
-    cut = len(name) + 1 if name else 0
-    found = {blob.name[cut:].split("/")[0] for blob in _blobs(folder)} - {""}
-    if not found and not is_folder(folder):
-        raise FileNotFoundError(f"{folder} is not there (listing).")
-    return sorted(found)
-
-
-def _order(name: str) -> tuple[int, str]:
-    """Where a file stands in the writing of its folder: those of LAST come last."""
-    last = os.path.basename(name)
-    return (LAST_WRITTEN_FILES.index(last) + 1 if last in LAST_WRITTEN_FILES else 0, name)
+    """Raises FileNotFoundError if the folder does not exist."""
+    names = {name.split("/")[0] for name in _names_below(folder)} - {""}
+    if not names and not is_folder(folder):
+        raise FileNotFoundError(f"{folder} does not exist (listing).")
+    return list(names)
 
 
 def list_files(folder: str) -> list[str]:
-    """The files of a folder by their paths in it, in the order in which they are to be written."""
-    name = split_path(folder)[1]
-    found = [blob.name[len(name) + 1 if name else 0 :] for blob in _blobs(folder) if not blob.name.endswith("/")]
-    return sorted(found, key=_order)
+    """The files of a folder, by their paths in it."""
+    return [name for name in _names_below(folder) if name and not name.endswith("/")]
 
 
-def in_write_order(names: Sequence[str]) -> list[str]:
-    """The same files of a folder elsewhere, in the order in which they are to be written."""
-    return sorted(names, key=_order)
+def write_order(name: str) -> tuple[int, str]:
+    """A sort key for the files of a folder: those of LAST_WRITTEN_FILES come last."""
+    file = os.path.basename(name)
+    return (LAST_WRITTEN_FILES.index(file) + 1 if file in LAST_WRITTEN_FILES else 0, name)
 
 
 def remove(path: str) -> None:
-    """Remove an object and all below it, what makes it a folder first. Nothing if it is not there."""
+    """Remove an object and all below it, in the reverse of write_order. Does nothing if it does not exist."""
     from google.api_core.exceptions import NotFound
 
-    below = sorted(_blobs(path), key=lambda blob: _order(blob.name), reverse=True)
+    below = sorted(_blobs(path), key=lambda blob: write_order(blob.name), reverse=True)
     with translate_errors(path, "deleting"):
-        for blob in [_blob(path), *below] if split_path(path)[1] else below:
-            with contextlib.suppress(NotFound):  # removed by a request whose reply was lost
-                blob.delete(**_options())
-
-
-def copy(source: str, target: str) -> None:
-    """Copy a file, of which one or both are in a bucket; within the service where both are."""
-    if is_gcs_path(source) and is_gcs_path(target):
-        with translate_errors(source, f"copying to {target}"):
-            to, token = _blob(target), None
-            while True:  # a call copies what it can in its time
-                token, _, _ = to.rewrite(_blob(source), token=token, **_options())
-                if token is None:
-                    return
-    if is_gcs_path(target):
-        write(target, Path(source).read_bytes())
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        Path(target).write_bytes(read(source))
+        for blob in [blob_at(path), *below] if split_path(path)[1] else below:
+            with contextlib.suppress(NotFound):  # An earlier request removed it, and its reply was lost.
+                blob.delete(**request_options())

@@ -1,152 +1,140 @@
-"""A folder in a bucket, held by one process at a time: by an object in it, `.lock`, that its holder keeps alive.
+"""A lease on a folder in a bucket: one process at a time holds it, by a lock object that it renews.
 
-Whoever makes the object (the service lets one writer succeed, by generation) holds the folder. It is written anew every
-twelfth of a lease, which gives it another generation; who finds it watches by its own clock, no two machines' clocks
-being compared: a new generation is a live holder, none for a whole lease a dead one, whose place is taken.
+Whoever creates the lock object (the service lets one writer succeed, by generation) holds the folder. It is renewed
+every twelfth of a lease, which gives it another generation. Another process that wants the folder polls the object by
+its own clock, since the clocks of two machines cannot be compared: a new generation means that the holder is alive;
+none during a complete lease, that it is dead and can be replaced.
 
-A process of its own keeps it alive, since TensorFlow may hold Python's lock for as long as it tries a request again.
-It sees its parent's end, however it came, and gives the folder back at once: a lease is waited for only when a machine
-is gone. A holder that could not write the object for two thirds of a lease is killed before another takes its place.
+A heartbeat process of our own renews it, since TensorFlow may hold Python's lock as long as it retries a request. It
+notices the end of its parent, whatever the cause, and releases the folder at once: a lease has to run out only when a
+machine is gone. A holder that could not renew for two thirds of a lease is killed before another one replaces it.
 """
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
+from trainer import child_process
 from trainer.errors import EXIT_STOPPED
-from trainer.storage import gcs, retries
+from trainer.storage import local, lock_objects, retries
 
-LOCK_FILE = ".lock"
+_LOG = logging.getLogger(__name__)
 
 
 def lease_seconds() -> float:
-    """Of a lease: longer than the outages that a run outlives."""
+    """The length of a lease: longer than an outage that a run survives."""
     return 2 * retries.retry_seconds()
 
 
-def _describe_holder(holder: dict[str, str]) -> str:
+def _describe_holder(holder: dict[str, str] | None) -> str:
+    if holder is None:
+        return "nobody: the lock object was removed"
     return json.dumps({key: value for key, value in holder.items() if key != "token"})
 
 
 @contextlib.contextmanager
-def hold_lease(folder: str) -> Iterator[None]:
-    """Hold a folder for this process alone.
+def lock_folder(folder: str) -> Iterator[None]:
+    """Hold a folder for this process.
 
-    Raises ValueError, naming the holder, if another process is alive and has it, after a twelfth of a lease at most;
-    waits a lease for one that may be dead.
+    Raises UserError, naming the holder, if another process is alive and has it, after a twelfth of a lease at most.
+    Waits for a lease if the holder may be dead.
     """
-    path = f"{folder.rstrip('/')}/{LOCK_FILE}"
-    me = {
-        "host": socket.gethostname(),
-        "pid": str(os.getpid()),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "token": uuid.uuid4().hex,
-    }
-    generation = _acquire(folder, path, me)
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    command = [sys.executable, "-m", "trainer.storage.lease", path, str(generation), json.dumps(me)]
-    # A session of its own, so that Ctrl-C in a terminal reaches the run alone.
-    keeper = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
-    assert keeper.stdin
-    over = threading.Event()
+    path = f"{folder.rstrip('/')}/{local.LOCK_FILE}"
+    holder = {**local.describe_process(), "token": uuid.uuid4().hex}
+    generation = _acquire(folder, path, holder)
+    heartbeat = subprocess.Popen(
+        child_process.command("trainer.storage.lease", path, str(generation), json.dumps(holder)),
+        stdin=subprocess.PIPE,
+        env=child_process.environment(),
+        start_new_session=True,  # Ctrl-C in a terminal is to reach the run alone.
+    )
+    assert heartbeat.stdin
+    released = threading.Event()
 
-    def watch() -> None:
-        keeper.wait()
-        if not over.is_set():
-            print(f"stopped: the process that holds {path} is gone. Run the same command again.", file=sys.stderr)
-            sys.stderr.flush()
-            os._exit(EXIT_STOPPED)  # at once: nothing may be written that another could be writing
+    def stop_with_heartbeat() -> None:
+        heartbeat.wait()
+        if not released.is_set():
+            _LOG.error("The process that renews %s is gone. Run the same command again.", path)
+            os._exit(EXIT_STOPPED)  # At once: another process may be about to write to the folder.
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=stop_with_heartbeat, daemon=True).start()
     try:
         yield
     finally:
-        over.set()
-        keeper.stdin.close()
-        keeper.wait()
+        released.set()
+        heartbeat.stdin.close()
+        heartbeat.wait()
 
 
-def _acquire(folder: str, path: str, me: dict[str, str]) -> int:
-    """The generation of the object that says that the folder is ours."""
-    watched, since = None, time.monotonic()
+def _acquire(folder: str, path: str, holder: dict[str, str]) -> int:
+    """The generation of the lock object with which this process holds the folder."""
+    first_generation, first_seen = None, time.monotonic()
     while True:
-        there = gcs.read_lock_object(path)
-        if there is None:
-            written = gcs.write_lock_object(path, me, 0)
+        lock = lock_objects.read_lock(path)
+        if lock is None:
+            written = lock_objects.write_lock(path, holder, 0)
             if written is not None:
                 return written
-            continue  # another was faster, or it was us and the reply was lost: look again
-        generation, holder = there
-        if holder.get("token") == me["token"]:
+            continue  # Another process was faster, or it was this one and the reply was lost: read it again.
+        generation, other = lock
+        if other.get("token") == holder["token"]:
             return generation
-        if watched is None:
-            watched, since = generation, time.monotonic()
-            print(
-                f"{folder} is held by {_describe_holder(holder)}: watching whether it is alive.",
-                file=sys.stderr,
-                flush=True,
+        if first_generation is None:
+            first_generation, first_seen = generation, time.monotonic()
+            _LOG.info("%s is held by %s. Waiting to see whether it is alive.", folder, _describe_holder(other))
+        elif generation != first_generation:
+            raise local.locked_error(folder, _describe_holder(other))
+        elif time.monotonic() - first_seen >= lease_seconds():
+            _LOG.warning(
+                "%s has not renewed its lease for %.0f s: replacing it.", _describe_holder(other), lease_seconds()
             )
-        elif generation != watched:
-            raise ValueError(
-                f"--model_dir must be used by one run at a time. Received: {folder}, held by "
-                f"{_describe_holder(holder)}. Wait for it to end, or choose another --model_dir."
-            )
-        elif time.monotonic() - since >= lease_seconds():
-            print(
-                f"warning: {_describe_holder(holder)} has been silent for {lease_seconds():.0f} s: taking over.",
-                file=sys.stderr,
-            )
-            written = gcs.write_lock_object(path, me, generation)
+            written = lock_objects.write_lock(path, holder, generation)
             if written is not None:
                 return written
-            watched = None
+            first_generation = None
         time.sleep(lease_seconds() / 60)
 
 
-def run_heartbeat(path: str, generation: int, me: dict[str, Any], parent: int) -> None:
-    """Write the object anew until standard input ends, then remove it. Kills `parent` if the folder is not ours."""
-    # From the beginning of the last request that was answered well: the object's generation is no older.
-    known = time.monotonic()
-    # As short as the beat: a request that were tried for longer might end only when the lease is over.
-    wait = beat = lease_seconds() / 12
-    while not select.select([sys.stdin], [], [], wait)[0]:
-        began, wait = time.monotonic(), beat
+def run_heartbeat(path: str, generation: int, holder: dict[str, str], parent: int) -> None:
+    """Renew the lock object until standard input ends, then remove it. Kills `parent` once the lease is lost."""
+    # When the last request that succeeded was sent: the object's generation is no older.
+    renewed = time.monotonic()
+    # A request may not be retried for longer than the interval: it might end only when the lease has run out.
+    delay = interval = lease_seconds() / 12
+    while not select.select([sys.stdin], [], [], delay)[0]:
+        sent, delay = time.monotonic(), interval
         try:
-            written = gcs.write_lock_object(path, me, generation, beat)
-            there = None if written is not None else gcs.read_lock_object(path, beat)
+            written = lock_objects.write_lock(path, holder, generation, interval)
+            lock = None if written is not None else lock_objects.read_lock(path, interval)
         except OSError as error:
-            if time.monotonic() - known > lease_seconds() * 2 / 3:
+            if time.monotonic() - renewed > lease_seconds() * 2 / 3:
                 _kill_parent(parent, f"{path} could not be written for {lease_seconds() * 2 / 3:.0f} s: {error}")
                 return
-            wait = 1.0
+            delay = 1.0
             continue
         if written is None:
-            if there is None or there[1].get("token") != me["token"]:
-                _kill_parent(
-                    parent, f"{path} was taken by {_describe_holder(there[1]) if there else 'nobody: it was removed'}."
-                )
+            if lock is None or lock[1].get("token") != holder["token"]:
+                _kill_parent(parent, f"{path} is held by {_describe_holder(lock[1] if lock else None)}.")
                 return
-            written = there[0]  # ours, and the reply was lost
-        generation, known = written, began
+            written = lock[0]  # It was renewed, and the reply was lost.
+        generation, renewed = written, sent
     with contextlib.suppress(OSError):
-        gcs.remove_lock_object(path, generation)
+        lock_objects.remove_lock(path, generation)
 
 
-def _kill_parent(parent: int, why: str) -> None:
+def _kill_parent(parent: int, reason: str) -> None:
     print(
-        f"error: the run no longer holds its --model_dir and ends, before it could write beside another: {why} "
-        "Run the same command again to go on from the newest checkpoint.",
+        f"error: the run has lost its --model_dir and is killed before another run writes to it. {reason} "
+        "Run the same command again to resume from the newest checkpoint.",
         file=sys.stderr,
         flush=True,
     )

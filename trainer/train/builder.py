@@ -140,8 +140,9 @@ def resolve_precision(config: Config, encoder: LoadedEncoder, strategy: tf.distr
     """`auto` is bfloat16 where every worker's hardware computes in it; the Hub's path has float32 alone."""
     precision = config.precision
     if precision == "auto":
-        (lacking,) = strategies.build_all_reduce_max(strategy)([not strategies.has_bfloat16(strategy)])
-        precision = "float32" if lacking else "bfloat16"
+        all_reduce_max = strategies.build_all_reduce_max(strategy)
+        lacking = all_reduce_max({"lacks bfloat16": not strategies.has_bfloat16(strategy)})
+        precision = "float32" if lacking["lacks bfloat16"] else "bfloat16"
     return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
 
 

@@ -56,8 +56,9 @@ def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]
                 began = time.monotonic()
                 run.window(batches, tf.constant(stop - step))
                 stop_if_not_finite(run)
-                asked, took = run.agree([request.name is not None, time.monotonic() - began])
-                allowed = max(1, int((stop - step) * MAX_INNER_LOOP_S / took))
+                agreed = run.agree({"stop": request.reason is not None, "seconds": time.monotonic() - began})
+                asked = bool(agreed["stop"])
+                allowed = max(1, int((stop - step) * MAX_INNER_LOOP_S / agreed["seconds"]))
                 step = stop
                 bar.update(run.job.plan.examples_at(step) - bar.n)
                 if due(step, training.log_every, total):
@@ -66,8 +67,8 @@ def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]
                     runs.write_line(run, line)
                     logged = (step, time.monotonic())
                 if asked or due(step, training.save_every, total):
-                    runs.save(run, run.checkpoints, step, wait=bool(asked) or step == total)
-                request.stop_if(bool(asked))
+                    runs.save(run, run.checkpoints, step, wait=asked or step == total)
+                signals.raise_if_requested(request, asked)
                 if due(step, eval_every, total):
                     evaluate_at(run, step, validation, request)
                     logged = (step, time.monotonic())
@@ -76,7 +77,7 @@ def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]
         if step and not checkpoints.is_saved(run.checkpoints, step):
             runs.save(run, run.checkpoints, step)
         raise signals.Stopped(
-            f"stopped by {request.name} at step {step:,} of {total:,}, with a checkpoint. Run the same command again "
+            f"stopped by {request.reason} at step {step:,} of {total:,}, with a checkpoint. Run the same command again "
             "to go on."
         ) from None
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Run:
     bests: CheckpointSeries  # the weights that were best on validation
     window: Callable[[Any, tf.Tensor], None]
     score: Callable[[steps.Batch], tuple[np.ndarray, np.ndarray]]
-    agree: Callable[[Sequence[float]], list[float]]  # of what all workers say, the largest
+    agree: Callable[[Mapping[str, float]], dict[str, float]]  # of what all workers say, the largest by name
     chief: bool  # writes to model_dir; the other workers write nowhere
     history: metrics_log.MetricsHistory
     events: metrics_log.EventLog | None
@@ -83,9 +83,9 @@ def restore(run: Run, series: checkpoints.CheckpointSeries) -> int | None:
     ValueError on a worker that does not find what the chief has found.
     """
     step = checkpoints.restore_newest(series) if run.chief else None
-    (said,) = run.agree([-1 if step is None else step])
-    if not run.chief and said >= 0:
-        step = int(said)
+    chiefs_step = int(run.agree({"step": -1 if step is None else step})["step"])
+    if not run.chief and chiefs_step >= 0:
+        step = chiefs_step
         try:
             checkpoints.restore_step(series, step)
         except ValueError as error:
@@ -108,8 +108,8 @@ def save(run: Run, series: checkpoints.CheckpointSeries, step: int, *, wait: boo
 
 def stop_if_requested(run: Run, request: signals.StopRequest) -> None:
     """Raises signals.Stopped on every worker if a signal has come to any."""
-    (asked,) = run.agree([request.name is not None])
-    request.stop_if(bool(asked))
+    agreed = run.agree({"stop": request.reason is not None})
+    signals.raise_if_requested(request, bool(agreed["stop"]))
 
 
 def write_line(run: Run, line: metrics_log.LogLine) -> None:

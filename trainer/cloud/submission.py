@@ -1,0 +1,120 @@
+"""What scripts/submit.py does with a job or an export: print it, or check its buckets and send it."""
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from trainer.cloud import ai_platform, endpoints, google_api, job_logs, job_spec, tuning_spec, vertex_client
+from trainer.cloud.job_request import JobRequest
+from trainer.cloud.tuning_spec import Study
+from trainer.config import loading
+from trainer.errors import EXIT_DONE, EXIT_FAILED, Problem, UsageError, UserError
+from trainer.storage import fs, gcs, preflight
+from trainer.storage.preflight import PathUse
+
+_LOG = logging.getLogger(__name__)
+
+PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def build_job(request: JobRequest, study: Study | None) -> tuple[dict[str, Any], str]:
+    """(a CustomJob, or a HyperparameterTuningJob for a study, in the JSON mapping of its proto; its collection)."""
+    if study:
+        return tuning_spec.build_tuning_job(study, request), vertex_client.TUNING_JOBS
+    return job_spec.build_custom_job(request), vertex_client.CUSTOM_JOBS
+
+
+def print_yaml(*documents: Mapping[str, Any]) -> None:
+    print(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=1000), end="")
+
+
+def submit_to_vertex(
+    request: JobRequest, study: Study | None, *, dry_run: bool, follow_interval_s: float | None
+) -> int:
+    """Print the job, or check its buckets, submit it, and follow it if there is an interval. Returns an exit code."""
+    job, collection = build_job(request, study)
+    if dry_run:
+        print_yaml(job)
+        return EXIT_DONE
+    google_api.check_installed()
+    check_buckets(request, study)
+    name = vertex_client.submit_job(job, request.project, request.region, collection)
+    print(f"{name.full}\n{name.console_url}", flush=True)
+    return EXIT_DONE if follow_interval_s is None else job_logs.follow_job(name, follow_interval_s)
+
+
+def submit_to_ai_platform(request: JobRequest, *, dry_run: bool, stream_logs: bool) -> int:
+    """Print gcloud's command, or run it. Returns an exit code."""
+    problems = ai_platform.find_problems(request)
+    if problems:
+        raise UsageError(*problems)
+    command = ai_platform.build_command(request)
+    if dry_run:
+        print(shlex.join(command))
+        return EXIT_DONE
+    if not shutil.which(command[0]):
+        required, received = "find gcloud on the PATH, which it runs", "a PATH without it"
+        advice = "Install Google Cloud's command line, print the command with --dry_run, or use --target=vertex."
+        raise UserError(Problem("--target=ai_platform", required, received, advice))
+    options = ["--stream-logs"] if stream_logs else []
+    result = subprocess.run([*command[:6], *options, *command[6:]], cwd=PROJECT_ROOT)
+    return EXIT_FAILED if result.returncode else EXIT_DONE
+
+
+def check_buckets(request: JobRequest, study: Study | None) -> None:
+    """Raises UsageError unless the buckets hold what the job reads, and allow what it writes."""
+    config, base = request.config, request.base_output_directory
+    uses = [
+        PathUse("--data_dir", config.data_dir),
+        PathUse("--encoder", config.encoder),
+        PathUse("--base_output_directory", base, writes=True),
+    ]
+    # One check of each bucket, for the last use of it: that is the one that writes.
+    use_of_bucket = {gcs.split_path(use.path or "")[0]: use for use in preflight.in_buckets(uses)}
+    preflight.check_paths(list(use_of_bucket.values()), request.region)
+    manifest = fs.join(config.data_dir, "dataset.json")
+    if not fs.exists(manifest):
+        received = f"{config.data_dir}, which has no dataset.json"
+        raise UsageError(Problem("--data_dir", "hold a data set of scripts/prepare_data.py", received))
+    if config.encoder.startswith(gcs.GCS_PREFIX) and not fs.is_folder(config.encoder):
+        folder, name = os.path.split(config.encoder)
+        advice = f"Copy it, such as: gcloud storage cp --recursive encoders/{name} {folder}/"
+        raise UsageError(Problem("--encoder", "exist", f"{config.encoder}, which does not. {advice}"))
+    examples, kind = _read_manifest(manifest)
+    loading.check_replicas(config, request.devices, examples)
+    if study:
+        tuning_spec.check_metric(study, kind)
+        if fs.is_folder(fs.join(base, "1")):
+            received = f"{base}, which has the trials of another study"
+            raise UsageError(Problem("--name or --base_output_directory", "be new with --tune", received))
+
+
+def _read_manifest(path: str) -> tuple[int, str]:
+    """(the number of training examples, the kind of labels) of a data set."""
+    try:
+        manifest = json.loads(fs.read_text(path))
+        return int(manifest["splits"]["train"]["examples"]), str(manifest["kind"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(Problem(path, "be the manifest of a data set", f"{error!r} while reading it")) from None
+
+
+def serve(requests: Sequence[endpoints.Request], model: str, region: str, *, dry_run: bool) -> int:
+    """Print what deploys the export `model`, or do it. Returns an exit code."""
+    if dry_run:
+        print_yaml(*requests)
+        return EXIT_DONE
+    google_api.check_installed()
+    preflight.check_paths([PathUse("--model", model, writes=True)], region)
+    for request in requests:
+        endpoints.parse_request(request)  # Raises before anything is written.
+    endpoints.copy_for_serving(model)
+    endpoint = endpoints.send_requests(list(requests), region)
+    print(f"{endpoint}\n{endpoints.predict_command(endpoint, region)}")
+    return EXIT_DONE
