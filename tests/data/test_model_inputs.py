@@ -32,9 +32,9 @@ def inputs(corpus, layout, examples=18):
 
 
 def test_a_row_is_a_text_between_special_tokens_and_padding(corpus):
-    found, columns = inputs(corpus, layout())
-    assert [len(batch["weight"]) for batch in found] == [5] * 4
-    for batch, part in zip(found, columns, strict=True):
+    elements, columns = inputs(corpus, layout())
+    assert [len(batch["weight"]) for batch in elements] == [5] * 4
+    for batch, part in zip(elements, columns, strict=True):
         width = batch["input_word_ids"].shape[1]
         longest = min(part.lengths().max() + 2, 32)
         assert longest <= width < longest + 8
@@ -48,8 +48,8 @@ def test_a_row_is_a_text_between_special_tokens_and_padding(corpus):
 
 
 def test_a_width_is_never_beyond_seq_length(corpus):
-    found, _ = inputs(corpus, layout(seq_length=30, pad_multiple=16))
-    assert max(batch["input_word_ids"].shape[1] for batch in found) == 30
+    elements, _ = inputs(corpus, layout(seq_length=30, pad_multiple=16))
+    assert max(batch["input_word_ids"].shape[1] for batch in elements) == 30
 
 
 def test_a_dataset_is_not_autotuned(corpus):
@@ -59,8 +59,8 @@ def test_a_dataset_is_not_autotuned(corpus):
 
 
 def test_padding_rows_have_weight_0(corpus):
-    found, _ = inputs(corpus, layout(), examples=18)
-    assert [batch["weight"].tolist() for batch in found] == [[1] * 5] * 3 + [[1, 1, 1, 0, 0]]
+    elements, _ = inputs(corpus, layout(), examples=18)
+    assert [batch["weight"].tolist() for batch in elements] == [[1] * 5] * 3 + [[1, 1, 1, 0, 0]]
 
 
 @pytest.mark.parametrize("replicas", [2, 3])
@@ -79,8 +79,8 @@ def test_replicas_share_the_rows_of_one_batch_in_order(corpus, replicas):
 
 
 def test_the_two_texts_of_a_pair_have_different_types(write_corpus, tmp_path):
-    found, columns = inputs((str(tmp_path), write_corpus(tmp_path, texts=2)), layout(seq_length=128))
-    for batch, part in zip(found, columns, strict=True):
+    elements, columns = inputs((str(tmp_path), write_corpus(tmp_path, texts=2)), layout(seq_length=128))
+    for batch, part in zip(elements, columns, strict=True):
         for row in range(len(part)):
             a, b = part.tokens.row(row).tolist(), part.tokens_b.row(row).tolist()
             used = len(a) + len(b) + 3
@@ -90,9 +90,9 @@ def test_the_two_texts_of_a_pair_have_different_types(write_corpus, tmp_path):
 
 
 def test_labels_of_regression_are_floats(write_corpus, tmp_path):
-    found, columns = inputs((str(tmp_path), write_corpus(tmp_path, kind="regression")), layout())
-    assert found[0]["label"].dtype == np.float32
-    assert found[0]["label"].tolist() == [number / 2 for number in columns[0].ids]
+    elements, columns = inputs((str(tmp_path), write_corpus(tmp_path, kind="regression")), layout())
+    assert elements[0]["label"].dtype == np.float32
+    assert elements[0]["label"].tolist() == [number / 2 for number in columns[0].ids]
 
 
 # --- Several workers ------------------------------------------------------------------------------
@@ -175,8 +175,8 @@ def test_the_width_is_static_if_every_batch_has_the_same(corpus):
             (3, expected)
         }
         assert {tuple(spec[name].shape) for name in ("label", "weight")} == {(3,)}
-    found, _ = inputs(corpus, layout(2, pad_multiple=32))
-    assert {batch["input_word_ids"].shape for batch in found} == {(3, 32)}
+    elements, _ = inputs(corpus, layout(2, pad_multiple=32))
+    assert {batch["input_word_ids"].shape for batch in elements} == {(3, 32)}
 
 
 # --- Exceptions of the generator ------------------------------------------------------------------

@@ -105,7 +105,7 @@ def imdb(path) -> list[Row]:
 def test_the_imdb_folder_is_the_archive(archive, tmp_path):
     packed, plain = archive(REVIEWS), archive(REVIEWS, "acl.tar", "w")
     with tarfile.open(packed) as opened:
-        opened.extractall(tmp_path / "whole", filter="data")
+        opened.extractall(tmp_path / "complete", filter="data")
     rows = imdb(packed)
     assert Row("train/pos/0_9.txt", "Très bien.<br />", None, "positive", "train") in rows
     assert Row("test/neg/0_3.txt", "No.", None, "negative", "test") in rows
@@ -114,7 +114,7 @@ def test_the_imdb_folder_is_the_archive(archive, tmp_path):
     def ordered(rows):
         return sorted(rows, key=lambda row: row.id)
 
-    for source in (plain, tmp_path / "whole", tmp_path / "whole" / "aclImdb"):
+    for source in (plain, tmp_path / "complete", tmp_path / "complete" / "aclImdb"):
         assert ordered(imdb(source)) == ordered(rows)
 
 
@@ -149,17 +149,17 @@ NOISE = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz .,", k=5000
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 def test_an_archive_truncated_anywhere_is_refused(archive, mode):
     path = archive({**REVIEWS, "aclImdb/train/pos/1_9.txt": NOISE, "aclImdb/z": b"z"}, mode=mode)
-    whole = path.read_bytes()
+    complete = path.read_bytes()
     with tarfile.open(path) as opened:
         last = opened.getmembers()[-1]
-    end = len(whole) if mode == "w:gz" else last.offset_data + last.size
+    end = len(complete) if mode == "w:gz" else last.offset_data + last.size
     accepted = {}
     for size in range(0, end, end // 60):
-        path.write_bytes(whole[:size])
+        path.write_bytes(complete[:size])
         with contextlib.suppress(UserError):
             accepted[size] = imdb(path)
     assert list(accepted) == []
-    path.write_bytes(whole[: end - 300])
+    path.write_bytes(complete[: end - 300])
     with pytest.raises(UserError, match=r"--source must be a complete tar archive\. Received: .*Download it again"):
         imdb(path)
 
@@ -268,7 +268,7 @@ def test_half_a_character_in_json_is_named_by_line(file):
         file("a.jsonl", '{"text": "good \\ud83d\\ude00", "label": 1}\n{"text": "cut \\ud83d", "label": 1}\n')
     )
     assert [row.text for row in rows] == ["good 😀"]
-    assert [found.split(":")[0] for found in bad] == ["line 2"]
+    assert [row.split(":")[0] for row in bad] == ["line 2"]
 
 
 @pytest.mark.parametrize(

@@ -158,23 +158,23 @@ def test_each_truncation_keeps_its_end(truncation, budget, kept):
 @pytest.mark.parametrize("truncation", tokenization.TRUNCATIONS)
 @pytest.mark.parametrize("cap", [10, 11])
 def test_truncating_a_capped_text_is_truncating_the_text(truncation, cap):
-    whole = random_rows(1, 60)
-    capped = tokenization.truncate(whole, tf.constant(cap), "head_tail")
+    text = random_rows(1, 60)
+    capped = tokenization.truncate(text, tf.constant(cap), "head_tail")
     for budget in range(cap // 2 + 1):
-        expected = tokenization.truncate(whole, tf.constant(budget), truncation).to_list()
+        expected = tokenization.truncate(text, tf.constant(budget), truncation).to_list()
         assert tokenization.truncate(capped, tf.constant(budget), truncation).to_list() == expected
 
 
 @pytest.mark.parametrize("truncation", tokenization.TRUNCATIONS)
 @pytest.mark.parametrize("pair", [False, True])
 def test_packing_a_capped_text_is_packing_the_text(truncation, pair):
-    whole, whole_b = random_rows(2, 200), random_rows(3, 200) if pair else None
+    text, text_b = random_rows(2, 200), random_rows(3, 200) if pair else None
     cap = 64
     capped, capped_b = (
-        t if t is None else tokenization.truncate(t, tf.constant(cap), "head_tail") for t in (whole, whole_b)
+        t if t is None else tokenization.truncate(t, tf.constant(cap), "head_tail") for t in (text, text_b)
     )
     for seq_length in (4, 17, 32):
-        a = tokenization.pack_inputs(whole, whole_b, SPECIAL, seq_length, truncation)
+        a = tokenization.pack_inputs(text, text_b, SPECIAL, seq_length, truncation)
         b = tokenization.pack_inputs(capped, capped_b, SPECIAL, seq_length, truncation)
         assert all(np.array_equal(a[name], b[name]) for name in a)
 

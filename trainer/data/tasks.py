@@ -1,4 +1,7 @@
-"""TASKS: the data sets that prepare_data.py knows by name. A new one is an entry here and a reader in sources.py."""
+"""TASKS: the data sets that prepare_data.py knows by name.
+
+A new one is an entry here, a reader in sources.py and its call in task_rows.read_rows.
+"""
 
 import dataclasses
 
