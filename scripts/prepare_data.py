@@ -8,127 +8,99 @@
 """
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 
-from trainer.data import tasks
-from trainer.errors import UsageError
+from trainer.data import labels, sources, task_rows, tasks
+from trainer.errors import Problem, UsageError
 from trainer.runtime import app, versions
-from trainer.storage import fs, preflight
+from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
 
-if TYPE_CHECKING:
-    from trainer.data.sources import BadRows, Row
-
-TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "which data set")
-SOURCE = flags.DEFINE_string("source", None, "the file, folder or URL to read; imdb has a URL of its own")
+TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "The data set to prepare.")
+SOURCE = flags.DEFINE_string("source", None, "The file, folder or URL to read. Task imdb has a URL of its own.")
 TEST_SOURCE = flags.DEFINE_string(
-    "test_source", None, "csv: the file that is the test split; without it, 10 %% of the source"
+    "test_source", None, "The file with the test split, for task csv. Without it, 10 % of the source become test."
 )
 ENCODER = flags.DEFINE_string(
-    "encoder", "minilm", "the encoder whose tokenizer to use: a name, a Hub handle or a folder"
+    "encoder", "minilm", "The encoder whose tokenizer is used: a name, a Hub handle or a folder."
 )
 PREPROCESS = flags.DEFINE_string(
-    "preprocess", "", "its preprocessor, where none goes with it: a Hub handle or a folder"
+    "preprocess",
+    "",
+    "The encoder's preprocessor, a Hub handle or a folder. Needed only if --encoder does not imply it.",
 )
-OUTPUT = flags.DEFINE_string("output", None, "the folder to write")
-TEXT = flags.DEFINE_string("text_column", "text", "csv: the column with the text")
-TEXT_PAIR = flags.DEFINE_string("text_pair_column", None, "csv: the column with the second text of a pair")
-LABEL = flags.DEFINE_string("label_column", "label", "csv: the column with the label")
+OUTPUT = flags.DEFINE_string("output", None, "The folder to write the data set to.")
+TEXT = flags.DEFINE_string("text_column", "text", "The column with the text, for task csv.")
+TEXT_PAIR = flags.DEFINE_string("text_pair_column", None, "The column with the second text of pairs, for task csv.")
+LABEL = flags.DEFINE_string("label_column", "label", "The column with the label, for task csv.")
 LABEL_TYPE = flags.DEFINE_enum(
     "label_type",
     "auto",
-    ["auto", "class", "number"],
-    "classes, or a number to predict; auto: numbers if any is not whole or more than 20 differ",
+    labels.LABEL_TYPES,
+    "Whether labels are classes or numbers to predict. With auto they are numbers if all are numbers, and some are no "
+    f"integers or more than {labels.MAX_INTEGER_CLASSES} differ.",
 )
-QUOTES = flags.DEFINE_bool("quotes", True, "csv: a field may be quoted; --noquotes takes quotes as they stand")
+QUOTES = flags.DEFINE_bool(
+    "quotes",
+    True,
+    "Whether a field may be in quotes, for task csv. With --noquotes a quote is a character of the text.",
+)
 BAD_ROWS = flags.DEFINE_enum(
     "bad_rows",
     "fail",
     ["fail", "skip"],
-    "rows of another width, without text or label, or not in UTF-8: stop, or leave them out and count them",
+    "What to do with rows that have another number of columns, no text, no label, or bytes that are not UTF-8: fail, "
+    "or skip and count them.",
 )
-SEED = flags.DEFINE_integer("seed", 0, "of the splits")
-SHA256 = flags.DEFINE_string("sha256", None, "the hash that the source must have; the imdb URL has one of its own")
-DOWNLOADS = flags.DEFINE_string("downloads", "downloads", "where a source that is a URL is kept")
-INSPECT = flags.DEFINE_string("inspect", None, "print what this prepared folder holds, and end")
+SEED = flags.DEFINE_integer("seed", 0, "The splits and their order depend on this number.")
+SHA256 = flags.DEFINE_string(
+    "sha256", None, "The SHA-256 that the source file must have. The URL of task imdb has one of its own."
+)
+DOWNLOADS = flags.DEFINE_string("downloads", "downloads", "The folder that a source which is a URL is downloaded to.")
+INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder holds, and do nothing else.")
 
 
-def local_source(task: str, source: str | None) -> str:
-    """The source as a local file or folder: downloaded if it is a URL, its hash checked if there is one to check."""
-    from trainer.data import downloads
-
-    spec = tasks.TASKS[task]
-    source = source or spec.url
-    if not source:
-        raise UsageError(f"--task={task} needs --source=FILE. Received: none.")
-    if source.startswith(("https://", "http://")):
-        sha256 = SHA256.value or (spec.sha256 if source == spec.url else None)
-        return str(downloads.download_file(source, Path(DOWNLOADS.value), sha256))
-    source = fs.local_copy(source)
-    if SHA256.value and Path(source).is_file():
-        downloads.check_sha256(Path(source), SHA256.value)
-    return source
-
-
-def rows_of(task: str, bad: "BadRows") -> Iterator["Row"]:
-    from trainer.data import sources
-
-    if task == "movie_snippets":
-        return sources.read_movie_snippets(ratings=LABEL_TYPE.value == "number")
-    source = local_source(task, SOURCE.value)
-    if task == "imdb":
-        return sources.read_imdb(source, bad)
-    columns = sources.ColumnNames(TEXT.value, TEXT_PAIR.value, LABEL.value)
-    rows = list(sources.read_table(source, columns, "", bad, quotes=QUOTES.value))
-    if TEST_SOURCE.value:
-        rows += sources.read_table(fs.local_copy(TEST_SOURCE.value), columns, "test", bad, quotes=QUOTES.value)
-    return iter(rows)
+def check_flags() -> None:
+    """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
+    problems: list[Problem | str] = []
+    if not INSPECT.value:
+        problems += task_rows.find_argument_problems(TASK.value, SOURCE.value, OUTPUT.value, DOWNLOADS.value)
+    reads = [PathUse(f"--{flag.name}", flag.value) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)]
+    try:
+        preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)])
+    except UsageError as error:
+        problems += error.problems
+    if problems:
+        raise UsageError(*problems)
 
 
 def main(argv: list[str]) -> None:
     app.reject_positional_arguments(argv)
     versions.check_installation()
-    reads = [PathUse(f"--{flag.name}", flag.value) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)]
-    preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)])
-    if INSPECT.value:
-        from trainer.data import inspection
-
-        print(inspection.describe_data_set(INSPECT.value))
-        return
-    missing = [f"--{name}" for name, flag in (("task", TASK), ("output", OUTPUT)) if not flag.value]
-    if missing:
-        raise UsageError(f"{' and '.join(missing)} must be given. Received: none. See --help.")
-    if fs.in_bucket(DOWNLOADS.value):
-        raise UsageError(f"--downloads must be a folder of this machine. Received: {DOWNLOADS.value}.")
-    if TASK.value == "csv" and not SOURCE.value:
-        raise UsageError("--task=csv needs --source=FILE.csv, .tsv or .jsonl. Received: none.")
-
-    from trainer.data import inspection, prepare, sources
+    check_flags()
+    from trainer.data import inspection, prepare
     from trainer.encoders import registry
 
+    if INSPECT.value:
+        print(inspection.describe_data_set(INSPECT.value))
+        return
     started = time.monotonic()
     folders = registry.resolve_encoder(ENCODER.value, preprocess=PREPROCESS.value)
-    bad = sources.BadRows()
-    rows = list(rows_of(TASK.value, bad))
-    if BAD_ROWS.value == "fail":
-        bad.refuse(SOURCE.value or TASK.value)
-    if not rows:
-        raise ValueError(f"{SOURCE.value} must hold rows. Received: none that can be used.")
-    number = LABEL_TYPE.value == "number"
-    prepare.prepare_data_set(
-        rows,
-        task=TASK.value,
-        label_type=LABEL_TYPE.value if TASK.value == "csv" else ("number" if number else "class"),
-        labels=None if number else tasks.TASKS[TASK.value].labels,
+    prepare.prepare_task(
+        TASK.value,
+        SOURCE.value,
+        test_source=TEST_SOURCE.value,
+        columns=sources.ColumnNames(TEXT.value, TEXT_PAIR.value, LABEL.value),
+        label_type=LABEL_TYPE.value,
+        quotes=QUOTES.value,
+        skip_bad_rows=BAD_ROWS.value == "skip",
+        sha256=SHA256.value,
+        downloads_folder=DOWNLOADS.value,
         encoder=ENCODER.value,
         preprocess=folders.preprocess,
         output=OUTPUT.value,
         seed=SEED.value,
-        skipped=len(bad.found),
     )
     print(inspection.summarize_data_set(OUTPUT.value))
     print(f"prepared in {time.monotonic() - started:.0f} s")

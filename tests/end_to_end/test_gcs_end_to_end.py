@@ -209,11 +209,13 @@ def test_a_run_whose_permission_is_taken_away_says_so(simulator, tiny, prepared,
     ("damage", "words"),
     [
         # At the edge of a record: TensorFlow's own reader takes it for a shorter shard, and says nothing.
-        ("data[: edge(data, 50)]", "where train-00001-of-00004.tfrecord has {cut} bytes, not {size}. Prepare the data"),
+        (
+            "data[: edge(data, 50)]",
+            "train-00001-of-00004.tfrecord must have the {size:,} bytes of its manifest. Received: {cut:,} bytes.",
+        ),
         (
             "data[:-1] + bytes([data[-1] ^ 255])",
-            "gs://bucket/data/train-00001-of-00004.tfrecord is not the shard that its manifest describes: its size or "
-            "CRC32C differs. Prepare the data again.",
+            "gs://bucket/data/train-00001-of-00004.tfrecord must have the {size:,} bytes and the CRC32C ",
         ),
     ],
 )
@@ -238,7 +240,7 @@ fs.write_bytes("gs://bucket/data/train-00001-of-00004.tfrecord", damaged)
 open("{tmp_path}/sizes", "w").write(f"{{len(damaged)}} {{len(data)}}")
 """,
     )
-    cut, size = (tmp_path / "sizes").read_text().split()
+    cut, size = map(int, (tmp_path / "sizes").read_text().split())
     running = commands.start(["-m", "trainer.task", "--data_dir=gs://bucket/data", f"--model_dir={RUN}"])
     assert running.wait(60) == [1]
     assert words.format(cut=cut, size=size) in running.log.read_text()

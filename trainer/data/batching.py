@@ -1,11 +1,9 @@
-"""Shards -> global batches, a function of (seed, step).
+"""Shards to global batches. The examples of a batch are a function of (seed, step).
 
-The epochs' shuffles are laid end to end into one stream of examples; global batch k is positions
-k * B to (k + 1) * B of it. An epoch is cut into pools: all of it, or as many shards as hold
-`shuffle_examples`. A pool is shuffled whole, so nothing of the order depends on who reads it, and a
-run starts at any step by skipping the pools before it unread.
-
-Shapes: B the global batch's rows, W its width (tokens of its longest text, padded), R replicas.
+The shuffled epochs, one after another, are a stream of examples. Global batch k is positions k * B to (k + 1) * B of
+it, where B is the global batch size. An epoch is divided into pools: one pool of all shards, or pools of as many
+shards as hold `shuffle_examples`. A pool is read completely and then shuffled, so the order does not depend on which
+process reads it, and a run starts at any step by skipping the pools before it without reading them.
 """
 
 import concurrent.futures
@@ -18,29 +16,35 @@ from trainer.data import records
 from trainer.data.manifests import Manifest, Shard
 from trainer.data.records import Columns, Ragged
 
-# Texts are sorted by length within so many batches of the shuffle: enough for little padding, few
-# enough that what a batch holds stays random.
-SORTED_BATCHES = 50
+# Texts are sorted by length within groups of this many shuffled batches: enough for little padding, few enough that
+# the contents of a batch stay random.
+BATCHES_PER_LENGTH_GROUP = 50
+MIN_BATCHES_PER_LENGTH_GROUP = 8
+
+# Takes the place of a pool's number in the random generator that shuffles the shards of an epoch.
+_SHARDS_OF_AN_EPOCH = 0xFFFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
 class ShuffleOrder:
+    """What the order of the training examples depends on, together with the manifest and the batch size."""
+
     seed: int
-    group_by_length: bool
-    shuffle_examples: int
+    group_by_length: bool  # Batches hold texts of similar length.
+    shuffle_examples: int  # The most examples of a pool, unless a single shard has more.
 
 
-def _random(seed: int, epoch: int, pool: int) -> np.random.Generator:
+def _random_generator(seed: int, epoch: int, pool: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=(seed << 64) | (epoch << 32) | pool))
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """A stretch of the stream: shards whose examples are shuffled together."""
+    """Shards whose examples are shuffled together: a contiguous part of the stream."""
 
     epoch: int
-    number: int
-    start: int  # the stream's position of its first example
+    number: int  # Counts from 0 in each epoch.
+    start: int  # The position of its first example in the stream.
     shards: tuple[Shard, ...]
 
     @property
@@ -49,21 +53,20 @@ class Pool:
 
 
 def iterate_pools(shards: Sequence[Shard], order: ShuffleOrder) -> Iterator[Pool]:
-    """The stream's pools, without end. In a data set of several, each epoch shuffles the shards over them."""
+    """The pools of the stream, without end. Each epoch assigns the shards to its pools at random, if it has several."""
     start = epoch = 0
-    whole = sum(shard.examples for shard in shards) <= order.shuffle_examples
+    one_pool = sum(shard.examples for shard in shards) <= order.shuffle_examples
     while True:
-        left = (
-            list(shards)
-            if whole
-            else [shards[i] for i in _random(order.seed, epoch, 0xFFFFFFFF).permutation(len(shards))]
-        )
+        remaining = list(shards)
+        if not one_pool:
+            random = _random_generator(order.seed, epoch, _SHARDS_OF_AN_EPOCH)
+            remaining = [shards[i] for i in random.permutation(len(shards))]
         number = 0
-        while left:
-            taken = [left.pop(0)]
-            while left and sum(s.examples for s in taken) + left[0].examples <= order.shuffle_examples:
-                taken.append(left.pop(0))
-            pool = Pool(epoch, number, start, tuple(taken))
+        while remaining:
+            selected = [remaining.pop(0)]
+            while remaining and sum(s.examples for s in (*selected, remaining[0])) <= order.shuffle_examples:
+                selected.append(remaining.pop(0))
+            pool = Pool(epoch, number, start, tuple(selected))
             yield pool
             start += pool.examples
             number += 1
@@ -71,55 +74,55 @@ def iterate_pools(shards: Sequence[Shard], order: ShuffleOrder) -> Iterator[Pool
 
 
 def shuffle_pool(lengths: np.ndarray, pool: Pool, order: ShuffleOrder, batch_size: int) -> np.ndarray:
-    """The order of a pool's rows, int64 [n]: shuffled, then batches of similar length if so ordered.
+    """The order of a pool's rows, int64 [rows]. `lengths`: int64 [rows].
 
-    Batches are cut where the stream's are: the first rows complete the batch that the pool before
-    has begun.
+    With group_by_length the rows are sorted by length within groups, and the batches are then shuffled. Batch limits
+    are those of the stream: the pool's first rows complete the last batch of the pool before.
     """
-    random = _random(order.seed, pool.epoch, pool.number)
+    random = _random_generator(order.seed, pool.epoch, pool.number)
     shuffled = random.permutation(len(lengths))
     if not order.group_by_length:
         return shuffled
-    begun = -pool.start % batch_size
-    # Of a small data set a quarter at most, or its longest and shortest texts would meet again in every epoch.
-    size = min(SORTED_BATCHES, max(len(lengths) // batch_size // 4, 8)) * batch_size
+    first = -pool.start % batch_size
+    # At most a quarter of a small data set, or its longest texts would be in one batch again in every epoch.
+    group_batches = max(len(lengths) // batch_size // 4, MIN_BATCHES_PER_LENGTH_GROUP)
+    group_rows = min(BATCHES_PER_LENGTH_GROUP, group_batches) * batch_size
     batches = []
-    for chunk in np.split(shuffled[begun:], range(size, len(lengths) - begun, size)):
-        ranked = chunk[np.argsort(-lengths[chunk], kind="stable")]
-        batches += np.split(ranked, range(batch_size, len(ranked), batch_size))
-    # The last batch is the one that the next pool completes, if it is short: it stays last.
+    for group in np.split(shuffled[first:], range(group_rows, len(lengths) - first, group_rows)):
+        longest_first = group[np.argsort(-lengths[group], kind="stable")]
+        batches += np.split(longest_first, range(batch_size, len(group), batch_size))
+    # A short last batch stays last: the next pool completes it.
     last = [batches.pop()] if batches and len(batches[-1]) < batch_size else []
-    return np.concatenate([shuffled[:begun], *(batches[i] for i in random.permutation(len(batches))), *last]).astype(
-        np.int64
-    )
+    order_of_batches = random.permutation(len(batches))
+    return np.concatenate([shuffled[:first], *(batches[i] for i in order_of_batches), *last]).astype(np.int64)
 
 
 def select_rows(columns: Columns, rows: np.ndarray) -> Columns:
-    """The columns of these rows, in this order, without texts."""
+    """These rows, in this order, without their texts. `rows`: int64 [selected rows]."""
 
-    def part(tokens: Ragged) -> Ragged:
+    def select(tokens: Ragged) -> Ragged:
         return records.to_ragged([tokens.row(row) for row in rows])
 
     return Columns(
         ids=[columns.ids[row] for row in rows],
-        tokens=part(columns.tokens),
-        tokens_b=part(columns.tokens_b) if columns.tokens_b else None,
+        tokens=select(columns.tokens),
+        tokens_b=select(columns.tokens_b) if columns.tokens_b else None,
         labels=columns.labels[rows],
         texts=None,
         texts_b=None,
     )
 
 
-def _join(a: Columns, b: Columns) -> Columns:
-    """The rows of `a`, then those of `b`."""
+def _concatenate(a: Columns, b: Columns) -> Columns:
+    """The rows of `a`, then those of `b`, without their texts."""
 
-    def both(x: Ragged, y: Ragged) -> Ragged:
+    def concatenate(x: Ragged, y: Ragged) -> Ragged:
         return Ragged(np.concatenate([x.values, y.values]), np.concatenate([x.starts, y.starts[1:] + x.starts[-1]]))
 
     return Columns(
         ids=a.ids + b.ids,
-        tokens=both(a.tokens, b.tokens),
-        tokens_b=both(a.tokens_b, b.tokens_b) if a.tokens_b and b.tokens_b else None,
+        tokens=concatenate(a.tokens, b.tokens),
+        tokens_b=concatenate(a.tokens_b, b.tokens_b) if a.tokens_b and b.tokens_b else None,
         labels=np.concatenate([a.labels, b.labels]),
         texts=None,
         texts_b=None,
@@ -131,43 +134,42 @@ def train_batches(
 ) -> Iterator[Columns]:
     """Global batches from step `start_step` (0 is the first) until the stream's first `examples` are used.
 
-    Only the very last may be short. Reads a pool at a time, the next in the background; a data set
-    of one pool is read once.
+    Only the very last batch may be short. One pool is in memory while a thread reads the next; a data set of one pool
+    is read once. Raises what records.read_shards does.
     """
     shards = manifest.splits["train"].shards
-    single: list[Columns] = []
+    all_shards: list[Columns] = []  # A data set of one pool, once it was read.
 
     def load(pool: Pool) -> tuple[Pool, Columns]:
-        if len(pool.shards) == len(shards):
-            if not single:
-                single.append(records.read_shards(folder, pool.shards, manifest))
-            return pool, single[0]
-        return pool, records.read_shards(folder, pool.shards, manifest)
+        if len(pool.shards) < len(shards):
+            return pool, records.read_shards(folder, pool.shards, manifest)
+        if not all_shards:
+            all_shards.append(records.read_shards(folder, pool.shards, manifest))
+        return pool, all_shards[0]
 
     position = start_step * batch_size
-    ahead = (pool for pool in iterate_pools(shards, order) if pool.start + pool.examples > position)
+    pools = (pool for pool in iterate_pools(shards, order) if pool.start + pool.examples > position)
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        following = executor.submit(load, next(ahead))
-        begun: Columns | None = None
+        loading = executor.submit(load, next(pools))
+        incomplete: Columns | None = None
         while position < examples:
-            pool, columns = following.result()
-            following = executor.submit(load, next(ahead))
-            rows = shuffle_pool(columns.lengths(), pool, order, batch_size)[
-                position - pool.start : examples - pool.start
-            ]
+            pool, columns = loading.result()
+            loading = executor.submit(load, next(pools))
+            rows = shuffle_pool(columns.lengths(), pool, order, batch_size)
+            rows = rows[position - pool.start : examples - pool.start]
             while len(rows):
-                wanted = batch_size - (len(begun) if begun else 0)
-                part = select_rows(columns, rows[:wanted])
-                rows = rows[wanted:]
-                position += len(part)
-                begun = _join(begun, part) if begun else part
-                if len(begun) == batch_size or position == examples:
-                    yield begun
-                    begun = None
+                missing = batch_size - (len(incomplete) if incomplete else 0)
+                selected = select_rows(columns, rows[:missing])
+                rows = rows[missing:]
+                position += len(selected)
+                incomplete = _concatenate(incomplete, selected) if incomplete else selected
+                if len(incomplete) == batch_size or position == examples:
+                    yield incomplete
+                    incomplete = None
 
 
 def evaluation_order(columns: Columns) -> np.ndarray:
-    """int64 [n]: longest first, so that memory's peak comes at once and batches have little padding."""
+    """int64 [rows]: longest first, so that batches have little padding and the largest comes first."""
     return np.argsort(-columns.lengths(), kind="stable")
 
 

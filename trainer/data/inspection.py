@@ -1,11 +1,11 @@
-"""What a prepared data set holds, for a person to read."""
+"""A prepared data set described for a person to read."""
 
 from trainer.data import manifests, records, tokenization
 from trainer.storage import fs
 
 
 def summarize_data_set(folder: str) -> str:
-    """Counts per split and class, lengths, and what was left out."""
+    """Counts by split and class, lengths in tokens, and the rows that were left out. Raises what read_manifest does."""
     manifest = manifests.read_manifest(folder)
     lines = [f"{folder}: {manifest.task}, {manifest.kind}" + (", pairs of texts" if manifest.texts == 2 else "")]
     for name, split in manifest.splits.items():
@@ -20,7 +20,7 @@ def summarize_data_set(folder: str) -> str:
 
 
 def describe_data_set(folder: str, examples: int = 3) -> str:
-    """`summary`, the lengths' histogram, and the first training examples with their tokens decoded."""
+    """summarize_data_set, the histogram of lengths, and the first training examples with the pieces of their tokens."""
     manifest = manifests.read_manifest(folder)
     train = manifest.splits["train"]
     lines = [
@@ -32,7 +32,7 @@ def describe_data_set(folder: str, examples: int = 3) -> str:
         "  tokens in train: " + ", ".join(f"to {bound} {count:,}" for bound, count in train.length_histogram.items())
     )
     columns = records.read_shards(folder, train.shards[:1], manifest, with_text=True)
-    pieces = tokenization.vocabulary_pieces(fs.join(folder, "preprocess"))
+    pieces = tokenization.vocabulary_pieces(fs.join(folder, manifests.PREPROCESS_FOLDER))
     for row in range(min(examples, len(columns))):
         label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:g}"
         lines.append(f"\nexample {columns.ids[row]!r}: {label}")

@@ -5,38 +5,44 @@ import hashlib
 import json
 import re
 
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
 MANIFEST_FILE = "dataset.json"
-
-PREPROCESS_FOLDER = "preprocess"  # the encoder's preprocessor, copied in, so that a data set is whole in itself
-
+# The encoder's preprocessor, copied into the data set: the export needs the tokenizer that made the tokens.
+PREPROCESS_FOLDER = "preprocess"
 FORMAT_VERSION = 1
-
-# A longer document keeps as many tokens at each end: whatever is cut from it later, by any
-# truncation to at most half of this, is what would have been cut from the whole.
+# A longer document keeps half of this many tokens at each end. Any truncation to at most half of it
+# then selects the tokens that it would select from the complete document.
 MAX_TOKENS = 8192
+MAX_REPORTED_SHARDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
+    """A TFRecord file."""
+
     name: str
     examples: int
     bytes: int
-    crc32c: int  # of the whole file
+    crc32c: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
+    """Train, validation or test. Lengths count the tokens of a text or pair, without special tokens."""
+
     examples: int
     shards: tuple[Shard, ...]
-    label_counts: dict[str, int]  # class name -> examples; empty for regression
-    length_percentiles: dict[str, int]  # "50" -> tokens of the text or pair, without special tokens
-    length_histogram: dict[str, int]  # "64" -> examples of 32 < tokens <= 64; the bounds are powers of 2
+    label_counts: dict[str, int]  # Class name -> examples. Empty for regression.
+    length_percentiles: dict[str, int]  # "50" -> the median length.
+    length_histogram: dict[str, int]  # "64" -> examples of 33 to 64 tokens. The bounds are powers of 2.
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
+    """The tokenizer that made the tokens: its vocabulary's hash, and the ids of its special tokens."""
+
     sha256: str
     size: int
     lower_case: bool
@@ -47,89 +53,93 @@ class Vocabulary:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    task: str  # the name that prepare_data was given: imdb, movie_snippets, csv
-    kind: str  # "classification" or "regression"
-    texts: int  # 1, or 2 for pairs
-    labels: tuple[str, ...]  # class names by index; empty for regression
-    encoder: str  # the name or path of the encoder whose tokenizer was used
+    """The contents of dataset.json. Its field names are the file's keys."""
+
+    task: str  # The --task of scripts/prepare_data.py: imdb, movie_snippets, csv.
+    kind: str  # "classification" or "regression".
+    texts: int  # 1, or 2 for pairs.
+    labels: tuple[str, ...]  # Class names by index. Empty for regression.
+    encoder: str  # The name or path of the encoder whose tokenizer was used.
     vocabulary: Vocabulary
-    seed: int  # of the split
+    seed: int  # The splits and their order depend on it.
     splits: dict[str, Split]
-    removed: dict[str, int]  # rows that were left out, by reason
+    removed: dict[str, int]  # Reason -> rows that were left out.
     max_tokens: int = MAX_TOKENS
     format: int = FORMAT_VERSION
 
     @property
     def classes(self) -> int:
+        """The number of classes, 0 for regression."""
         return len(self.labels)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that training depends on: not of the encoder's name."""
+        """SHA-256 of everything that training depends on. The encoder's name is left out."""
         content = dataclasses.asdict(self) | {"encoder": None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def shard_name(split: str, index: int, count: int) -> str:
+    """For example train-00000-of-00016.tfrecord."""
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Write dataset.json. Write it after all shards: a folder that has it is a complete data set."""
     content = {**dataclasses.asdict(manifest), "fingerprint": manifest.fingerprint}
     fs.write_text(fs.join(folder, MANIFEST_FILE), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Raises ValueError if the folder holds no prepared data set, or one of another format."""
+    """Read dataset.json.
+
+    Raises UserError if the folder has none, or one that is of another format, was changed, or names shards elsewhere.
+    """
     path = fs.join(folder, MANIFEST_FILE)
     if not fs.exists(path):
-        what = "has no dataset.json: its preparation did not end" if fs.is_folder(folder) else "is not there"
-        raise ValueError(
-            f"--data_dir must name a folder that scripts/prepare_data.py has written. Received: {folder}, which {what}."
+        what = "no dataset.json in it: its preparation did not end" if fs.is_folder(folder) else "which does not exist"
+        raise UserError(
+            Problem("--data_dir", "name a folder that scripts/prepare_data.py has written", f"{folder}, {what}")
         )
+    again = "Prepare the data again."
     try:
         content = json.loads(fs.read_text(path))
         fingerprint, version = content.pop("fingerprint"), content["format"]
         if version != FORMAT_VERSION:
-            raise ValueError(f"{path} must have format {FORMAT_VERSION}. Received: {version}. Prepare the data again.")
+            raise UserError(Problem(path, f"have format {FORMAT_VERSION}", str(version), again))
         content["vocabulary"] = Vocabulary(**content["vocabulary"])
         content["labels"] = tuple(content["labels"])
         names = [shard["name"] for split in content["splits"].values() for shard in split["shards"]]
-        out = [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]
-        if out:
-            raise ValueError(
-                f"{path} must name its shards by plain file names. Received: {', '.join(map(repr, out[:5]))}. They "
-                "were not read."
-            )
+        unsafe = [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]
+        if unsafe:
+            received = ", ".join(map(repr, unsafe[:5]))
+            raise UserError(Problem(path, "name its shards by plain file names", received, "They were not read."))
         content["splits"] = {
             name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
             for name, split in content["splits"].items()
         }
         manifest = Manifest(**content)
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} must be a manifest as scripts/prepare_data.py writes it. Received: one that does not parse: "
-            f"{error!r}."
-        ) from None
+        required = "be a manifest as scripts/prepare_data.py writes it"
+        raise UserError(Problem(path, required, f"one that does not parse, {error!r}", again)) from None
     if fingerprint != manifest.fingerprint:
-        raise ValueError(
-            f"{path} was changed after it was written: its fingerprint is {manifest.fingerprint[:12]}, not "
-            f"{fingerprint[:12]}. Prepare the data again."
-        )
+        required = f"stay as it was written, with the fingerprint {fingerprint[:12]}"
+        raise UserError(Problem(path, required, manifest.fingerprint[:12], again))
     return manifest
 
 
 def check_shard_sizes(folder: str, manifest: Manifest) -> None:
-    """Raises ValueError, naming every shard that is missing or not of the manifest's size. Reads no shard."""
-    wrong = []
+    """Compare every shard's size with the manifest, without reading it.
+
+    Raises UserError, naming the first shards that are missing or of another size.
+    """
+    problems = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards):
         path = fs.join_inside(folder, shard.name)
-        if not fs.exists(path):
-            wrong.append(f"{shard.name} is missing")
-        elif (size := fs.size(path)) != shard.bytes:
-            wrong.append(f"{shard.name} has {size} bytes, not {shard.bytes}")
-    if wrong:
-        raise ValueError(
-            f"--data_dir must hold the shards its manifest lists. Received: {folder}, where {'; '.join(wrong[:5])}. "
-            "Prepare the data again."
-        )
+        size = fs.size(path) if fs.exists(path) else None
+        if size != shard.bytes:
+            received = "no such file" if size is None else f"{size:,} bytes"
+            required = f"have the {shard.bytes:,} bytes of its manifest"
+            problems.append(Problem(path, required, received, "Prepare the data again."))
+    if problems:
+        raise UserError(*problems[:MAX_REPORTED_SHARDS])

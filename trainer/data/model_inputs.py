@@ -1,5 +1,9 @@
-"""Batches of rows -> the dictionaries of tensors that the model takes, padded and split over replicas."""
+"""Global batches to the dictionaries of tensors that the model is called with, padded and divided among replicas.
 
+Shapes: B rows of a global batch, W its width in tokens, R replicas of all workers together.
+"""
+
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -11,88 +15,115 @@ from trainer.data import batching, tokenization
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
 
+PREFETCHED_BATCHES = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class BatchLayout:
-    """How examples become a batch of encoder inputs."""
+    """The size of a global batch, and how its rows are divided among workers, replicas and micro-batches."""
 
-    batch_size: int  # B, global
-    seq_length: int
-    truncation: str
-    pad_multiple: int
-    replicas: int
-    parts: int = 1  # that each replica's share is computed in, one after another
-    worker: int = 0  # this one, of
-    workers: int = 1  # that have as many replicas each
-
-    @property
-    def rows(self) -> int:
-        """Rows of a padded batch: B, rounded up to what the replicas and their parts divide. The others weigh 0."""
-        shares = self.replicas * self.parts
-        return -(-self.batch_size // shares) * shares
+    batch_size: int  # Examples of a global batch.
+    seq_length: int  # The most tokens of a row, special tokens included.
+    truncation: str  # One of tokenization.TRUNCATIONS.
+    pad_multiple: int  # A batch's width in tokens is a multiple of this.
+    replicas: int  # Of all workers together.
+    micro_batches: int = 1  # Each replica computes its rows in this many equal parts, one after another.
+    worker_index: int = 0
+    worker_count: int = 1  # Every worker has equally many replicas.
 
     @property
-    def own_rows(self) -> range:
-        """This worker's rows of a padded batch."""
-        rows = self.rows // self.workers
-        return range(self.worker * rows, (self.worker + 1) * rows)
+    def padded_rows(self) -> int:
+        """B: `batch_size` rounded up to a multiple of replicas * micro_batches. The added rows have weight 0."""
+        multiple = self.replicas * self.micro_batches
+        return -(-self.batch_size // multiple) * multiple
+
+    @property
+    def worker_rows(self) -> range:
+        """The rows of a padded batch that this worker computes."""
+        rows = self.padded_rows // self.worker_count
+        return range(self.worker_index * rows, (self.worker_index + 1) * rows)
 
     @property
     def static_width(self) -> int | None:
-        """W where it is always the same, as a TPU wants it: every other width is a program to be compiled."""
+        """W if every batch has the same, as a TPU needs it: each other width is another program to compile."""
         return self.seq_length if self.pad_multiple >= self.seq_length else None
 
 
 def padded_width(columns: Columns, layout: BatchLayout) -> int:
-    """W: the longest text with its special tokens, rounded up, at most seq_length."""
+    """W: the tokens of the longest row, special tokens included, rounded up to pad_multiple, at most seq_length."""
     longest = int(columns.lengths().max()) + tokenization.special_token_count(2 if columns.tokens_b else 1)
     return min(-(-longest // layout.pad_multiple) * layout.pad_multiple, layout.seq_length)
 
 
-def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
-    """This worker's share of the batches as a dataset of an element for each of its replicas in turn: dicts of
-    input_word_ids, input_mask, input_type_ids: int32 [B / R, W]; label: int32 or float32 [B / R];
-    weight: float32 [B / R], 0 for rows that only fill the batch up.
+@contextlib.contextmanager
+def original_exceptions(batches: Iterator[Columns]) -> Iterator[Iterator[Columns]]:
+    """Yields `batches` for to_model_inputs. An exception that they raise leaves this context as it was raised.
+
+    TensorFlow passes on the text of a generator's exception alone, in an error of its own, to whatever reads the
+    dataset: a call of a tf.function, for instance. Read the dataset within this context.
     """
-    pair = manifest.texts == 2
+    raised: list[Exception] = []
+
+    def recorded() -> Iterator[Columns]:
+        try:
+            yield from batches
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    try:
+        yield recorded()
+    except tf.errors.OpError as error:
+        if raised:
+            raise raised[0] from error
+        raise
+
+
+def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
+    """This worker's rows of each batch, as one element for each of its replicas in turn.
+
+    An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
+    float32 [B / R]; weight, float32 [B / R], 1 for examples and 0 for padding rows.
+    """
+    pairs = manifest.texts == 2
     special = tokenization.SpecialTokens(
         manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding
     )
-    label_type = tf.float32 if manifest.kind == "regression" else tf.int32
-    rows = len(layout.own_rows)
+    rows = len(layout.worker_rows)
 
-    def arrays() -> Iterator[dict[str, Any]]:
+    def generate() -> Iterator[dict[str, Any]]:
         for columns in batches:
-            own = columns
-            if layout.workers > 1:
-                own = batching.select_rows(
-                    columns, np.arange(len(columns))[layout.own_rows.start : layout.own_rows.stop]
+            selected = columns
+            if layout.worker_count > 1:
+                selected = batching.select_rows(
+                    columns, np.arange(len(columns))[layout.worker_rows.start : layout.worker_rows.stop]
                 )
-            filling = rows - len(own)
+            padding = rows - len(selected)
             batch: dict[str, Any] = {
-                "values": own.tokens.values,
-                "lengths": np.pad(own.tokens.lengths(), (0, filling)),
-                "label": np.pad(own.labels, (0, filling)),
-                "weight": np.pad(np.ones(len(own), np.float32), (0, filling)),
-                "width": np.int32(padded_width(columns, layout)),  # of the whole batch: as on one machine
+                "values": selected.tokens.values,
+                "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
+                "label": np.pad(selected.labels, (0, padding)),
+                "weight": np.pad(np.ones(len(selected), np.float32), (0, padding)),
+                # The width of the global batch, so that it does not depend on the number of workers.
+                "width": np.int32(padded_width(columns, layout)),
             }
-            if own.tokens_b:
-                batch["values_b"] = own.tokens_b.values
-                batch["lengths_b"] = np.pad(own.tokens_b.lengths(), (0, filling))
+            if selected.tokens_b:
+                batch["values_b"] = selected.tokens_b.values
+                batch["lengths_b"] = np.pad(selected.tokens_b.lengths(), (0, padding))
             yield batch
 
-    def packed(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def pack(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         tokens = tf.RaggedTensor.from_row_lengths(batch["values"], batch["lengths"])
-        tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"]) if pair else None
+        tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"]) if pairs else None
         inputs = tokenization.pack_inputs(
             tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"]
         )
         inputs = {name: tf.ensure_shape(value, [rows, layout.static_width]) for name, value in inputs.items()}
         return {**inputs, "label": batch["label"], "weight": batch["weight"]}
 
-    replicas = layout.replicas // layout.workers
+    replicas = layout.replicas // layout.worker_count
 
-    def for_replicas(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def divide(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
             name: tf.reshape(value, [replicas, rows // replicas, *_static_shape(value)[1:]])
             for name, value in batch.items()
@@ -103,19 +134,20 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     signature = {
         "values": values,
         "lengths": lengths,
-        "label": tf.TensorSpec([rows], label_type),
+        "label": tf.TensorSpec([rows], tf.float32 if manifest.kind == "regression" else tf.int32),
         "weight": tf.TensorSpec([rows], tf.float32),
         "width": tf.TensorSpec([], tf.int32),
-        **({"values_b": values, "lengths_b": lengths} if pair else {}),
+        **({"values_b": values, "lengths_b": lengths} if pairs else {}),
     }
-    dataset = tf.data.Dataset.from_generator(arrays, output_signature=signature).map(packed, num_parallel_calls=1)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).map(pack, num_parallel_calls=1)
     if replicas > 1:
-        dataset = dataset.map(for_replicas).unbatch()
+        dataset = dataset.map(divide).unbatch()
     options = tf.data.Options()
-    options.autotune.enabled = False  # nothing is left to it, and ending its thread takes up to a minute
-    return dataset.prefetch(4 * replicas).with_options(options)
+    # Nothing here is left to autotuning, and ending its thread takes up to a minute.
+    options.autotune.enabled = False
+    return dataset.prefetch(PREFETCHED_BATCHES * replicas).with_options(options)
 
 
 def _static_shape(x: tf.Tensor) -> list[int | tf.Tensor]:
-    """The shape, each dimension a number where it is known."""
+    """The shape, each dimension an int if it is known and a scalar tensor if not."""
     return [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]

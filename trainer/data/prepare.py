@@ -1,140 +1,64 @@
-"""Rows -> splits, duplicates out, tokens, shards, and the manifest last."""
+"""Rows to a prepared data set: splits, tokens, TFRecord shards, and the manifest last."""
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from trainer.data import manifests, records, sources, tokenization
+from trainer.data import labels, manifests, records, sources, splits, task_rows, tasks, tokenization
 from trainer.data.manifests import Shard, Split
 from trainer.data.records import Example
 from trainer.data.sources import Row
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
-# The tutorial's share of train for validation, where the source has a test split of its own.
-VALIDATION_OF_TRAIN = 0.2
-# Of a source without a test split: 80/10/10.
-TEST_OF_ALL, VALIDATION_OF_ALL = 0.1, 0.1
-
-TOKENIZE_BATCH = 256
-
-
-def _order(row: Row, seed: int) -> bytes:
-    """A place in a shuffle that depends on the seed and the row's id alone, on any machine and version."""
-    return hashlib.sha256(f"{seed}:{row.id!r}".encode()).digest()
+# Texts that are tokenized together.
+TOKENIZE_BATCH_TEXTS = 256
+# A split has 16 shards, so that several readers work in parallel: fewer if they would hold less than 64 examples each,
+# more if they would hold more than 32,768.
+SHARDS, MIN_SHARD_EXAMPLES, MAX_SHARD_EXAMPLES = 16, 64, 32768
+PERCENTILES = (50, 90, 99, 100)
+# The first bucket of the histogram of lengths holds texts of at most 1 << 3 tokens.
+MIN_HISTOGRAM_BITS = 3
 
 
-def _strata(rows: Sequence[Row], kind: str) -> Mapping[object, list[Row]]:
-    """Rows by class, or by tenth of the numbers' ranks."""
-    groups: dict[object, list[Row]] = collections.defaultdict(list)
-    if kind == "classification":
-        for row in rows:
-            groups[row.label].append(row)
-    else:
-        ranked = sorted(rows, key=lambda row: float(row.label))
-        for rank, row in enumerate(ranked):
-            groups[rank * 10 // len(ranked)].append(row)
-    return groups
-
-
-def stratified_split(rows: Sequence[Row], share: float, kind: str, seed: int) -> tuple[list[Row], list[Row]]:
-    """(taken, left): `share` of the rows, rounded, in the same proportion from every class; both shuffled.
-
-    A class keeps at least one row in `left`.
-    """
-    taken: list[Row] = []
-    seen = 0
-    groups = _strata(rows, kind)
-    for key in sorted(groups, key=str):
-        group = sorted(groups[key], key=lambda row: _order(row, seed))
-        seen += len(group)
-        # Rounding the running total, not each class's share, makes the whole exact.
-        count = min(round(seen * share) - len(taken), len(group) - 1)
-        taken += group[: max(count, 0)]
-    chosen = {row.id for row in taken}
-    left = [row for row in rows if row.id not in chosen]
-    return sorted(taken, key=lambda row: _order(row, seed)), sorted(left, key=lambda row: _order(row, seed))
-
-
-def without_texts_of(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
-    """The rows whose text, white space around it aside, is none of the others'."""
-    texts = {(row.text.strip(), (row.text_b or "").strip()) for row in others}
-    return [row for row in rows if (row.text.strip(), (row.text_b or "").strip()) not in texts]
-
-
-def split_rows(rows: Sequence[Row], kind: str, seed: int) -> tuple[dict[str, list[Row]], int]:
-    """({"train", "validation", "test"}, how many rows of train and validation were a test text's duplicates, now out).
-
-    Raises ValueError if a split would be empty.
-    """
-    test = [row for row in rows if row.split == "test"]
-    if test:
-        rest = [row for row in rows if row.split != "test"]
-        share = VALIDATION_OF_TRAIN
-    else:
-        test, rest = stratified_split(rows, TEST_OF_ALL, kind, seed)
-        share = VALIDATION_OF_ALL / (1 - TEST_OF_ALL)
-    clean = without_texts_of(rest, test)
-    validation, train = stratified_split(clean, share, kind, seed)
-    splits = {"train": train, "validation": validation, "test": sorted(test, key=lambda row: _order(row, seed))}
-    empty = [name for name, part in splits.items() if not part]
-    if empty:
-        raise ValueError(
-            f"The source must have rows enough for train, validation and test. Received: {len(rows)} rows, which "
-            f"leave {', '.join(empty)} empty."
-        )
-    return splits, len(rest) - len(clean)
-
-
-def check_labels(splits: Mapping[str, Sequence[Row]], labels: Sequence[str]) -> None:
-    """Raises ValueError if there is one class only, or if a split has a class that train has not."""
-    if len(labels) < 2:
-        raise ValueError(f"The labels must be of two classes or more. Received: one class, {labels[0]!r}.")
-    known = {row.label for row in splits["train"]}
-    for name, rows in splits.items():
-        unseen = sorted({row.label for row in rows} - known)
-        if unseen:
-            raise ValueError(
-                f"Every label must appear in train. Received: {', '.join(map(repr, unseen[:5]))} in {name} only. Is "
-                "--label_column right in both files?"
-            )
-
-
-def _tokens(
+def _tokenize_rows(
     rows: Sequence[Row], tokenizer: tokenization.Tokenizer
 ) -> Iterator[tuple[Row, np.ndarray, np.ndarray | None]]:
-    """Each row with its tokens; the documents are tokenised in parallel, and come in order."""
-    pair = rows[0].text_b is not None
-    columns = [[row.text for row in rows]] + ([[row.text_b or "" for row in rows]] if pair else [])
-    dataset = tf.data.Dataset.from_tensor_slices(tuple(columns)).batch(TOKENIZE_BATCH)
+    """Each row in turn with the tokens of its texts, int32 [T] and, for pairs, int32 [T_b].
+
+    Texts are tokenized in parallel, and truncated to MAX_TOKENS.
+    """
+    pairs = rows[0].text_b is not None
+    texts = [[row.text for row in rows]] + ([[row.text_b or "" for row in rows]] if pairs else [])
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(texts)).batch(TOKENIZE_BATCH_TEXTS)
 
     def tokenize(*texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
-        cap = tf.constant(manifests.MAX_TOKENS)
-        return tuple(tokenization.truncate(tokenizer.tokenize(t), cap, "head_tail") for t in texts)
+        budget = tf.constant(manifests.MAX_TOKENS)
+        return tuple(tokenization.truncate(tokenizer.tokenize(t), budget, "head_tail") for t in texts)
 
-    place = 0
+    remaining = iter(rows)
     for batch in dataset.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4):
         parts = [np.split(ragged.values.numpy(), ragged.row_splits.numpy()[1:-1]) for ragged in batch]
-        for tokens, tokens_b in itertools.zip_longest(parts[0], parts[1] if pair else []):
-            yield rows[place], tokens, tokens_b
-            place += 1
+        for tokens, tokens_b in itertools.zip_longest(parts[0], parts[1] if pairs else []):
+            yield next(remaining), tokens, tokens_b
 
 
 def shard_count(examples: int) -> int:
-    """16 shards, so that readers work in parallel; fewer for a small data set, more for one of millions."""
-    return max(min(16, math.ceil(examples / 64)), math.ceil(examples / 32768))
+    """The number of shards of a split."""
+    return max(min(SHARDS, math.ceil(examples / MIN_SHARD_EXAMPLES)), math.ceil(examples / MAX_SHARD_EXAMPLES))
 
 
 def _length_histogram(lengths: np.ndarray) -> dict[str, int]:
-    bounds = [1 << max(int(n - 1).bit_length(), 3) for n in lengths]
+    """Upper bound, a power of 2 -> the number of `lengths` (int64 [rows]) up to it and above the bound before."""
+    bounds = [1 << max(int(n - 1).bit_length(), MIN_HISTOGRAM_BITS) for n in lengths]
     return {str(bound): count for bound, count in sorted(collections.Counter(bounds).items())}
 
 
@@ -142,36 +66,37 @@ def write_split(
     name: str,
     rows: Sequence[Row],
     tokenizer: tokenization.Tokenizer,
-    labels: Sequence[str],
+    classes: Sequence[str],
     folder: str,
-    bar: tqdm.tqdm,
+    progress: tqdm.tqdm,
 ) -> Split:
-    """Write one split's shards and describe them. `labels` is empty for regression."""
+    """Write the shards of the split `name`, and describe them. `classes` is empty for regression."""
     count = shard_count(len(rows))
-    index = {label: place for place, label in enumerate(labels)}
+    class_index = {label: index for index, label in enumerate(classes)}
     lengths = np.zeros(len(rows), np.int64)
-    examples = enumerate(_tokens(rows, tokenizer))
+    examples = enumerate(_tokenize_rows(rows, tokenizer))
     shards = []
     for shard in range(count):
         size = (shard + 1) * len(rows) // count - shard * len(rows) // count
-        # Written here first: an upload by storage is held against its checksum, one by TensorFlow is not.
+        # A local file first: fs verifies an upload's checksum, TensorFlow does not.
         with tempfile.NamedTemporaryFile() as local, tf.io.TFRecordWriter(local.name) as writer:
-            for place, (row, tokens, tokens_b) in itertools.islice(examples, size):
-                label = index[row.label] if labels else float(row.label)
+            for index, (row, tokens, tokens_b) in itertools.islice(examples, size):
+                label = class_index[row.label] if classes else float(row.label)
                 writer.write(records.serialize_example(Example(row.id, row.text, row.text_b, tokens, tokens_b, label)))
-                lengths[place] = len(tokens) + (0 if tokens_b is None else len(tokens_b))
-                bar.update()
+                lengths[index] = len(tokens) + (0 if tokens_b is None else len(tokens_b))
+                progress.update()
             writer.close()
             data = Path(local.name).read_bytes()
-        fs.write_bytes(fs.join(folder, manifests.shard_name(name, shard, count)), data)
-        shards.append(Shard(manifests.shard_name(name, shard, count), size, len(data), fs.crc32c(data)))
-    counts = collections.Counter(row.label for row in rows)
-    percentiles = np.percentile(lengths, [50, 90, 99, 100], method="higher")
+        shard_name = manifests.shard_name(name, shard, count)
+        fs.write_bytes(fs.join(folder, shard_name), data)
+        shards.append(Shard(shard_name, size, len(data), fs.crc32c(data)))
+    label_counts = collections.Counter(row.label for row in rows)
+    percentiles = np.percentile(lengths, PERCENTILES, method="higher")
     return Split(
         examples=len(rows),
         shards=tuple(shards),
-        label_counts={label: counts[label] for label in labels},
-        length_percentiles={str(p): int(value) for p, value in zip((50, 90, 99, 100), percentiles, strict=True)},
+        label_counts={label: label_counts[label] for label in classes},
+        length_percentiles={str(p): int(value) for p, value in zip(PERCENTILES, percentiles, strict=True)},
         length_histogram=_length_histogram(lengths),
     )
 
@@ -181,35 +106,41 @@ def prepare_data_set(
     *,
     task: str,
     label_type: str,
-    labels: tuple[str, ...] | None,
+    class_names: tuple[str, ...] | None,
     encoder: str,
     preprocess: str,
     output: str,
     seed: int,
-    skipped: int,
+    bad_rows: int,
 ) -> manifests.Manifest:
-    """Write a data set of `rows` to `output`. The manifest comes last: a folder without it is no data set.
+    """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.
 
-    `labels` are the class names where the task fixes them; `skipped` is how many bad rows were left
-    out on the way here. Raises ValueError, before anything is written, for labels or splits that
-    cannot be trained on.
+    `class_names` are the classes by index, where the task fixes them; `label_type` is one of labels.LABEL_TYPES.
+    `preprocess` is a Hub preprocessor's folder, `encoder` the name to record of the encoder that it belongs to.
+    `bad_rows` is the number of rows of the source that are not in `rows`. Raises UserError, before anything is written,
+    for rows that cannot be split, or labels that cannot be trained on.
     """
-    kind = sources.label_kind((row.label for row in rows), label_type)
-    splits, duplicates = split_rows(rows, kind, seed)
+    kind = labels.label_kind((row.label for row in rows), label_type)
+    rows_by_split, duplicates = splits.split_rows(rows, kind, seed)
     classes: tuple[str, ...] = ()
     if kind == "classification":
-        classes = labels or sources.class_names(row.label for row in rows)
-        check_labels(splits, [label for label in classes if any(row.label == label for row in rows)])
+        classes = class_names or labels.class_names(row.label for row in rows)
+        problems = splits.find_label_problems(rows_by_split)
+        if problems:
+            raise UserError(*problems)
     tokenizer = tokenization.load_tokenizer(preprocess)
     sha256 = tokenization.vocabulary_sha256(preprocess)
     if sha256 is None:
-        raise ValueError(f"A preprocessor must have its vocabulary among its assets. Received: {preprocess}.")
+        raise UserError(Problem("A preprocessor", "have its vocabulary among its assets", preprocess))
 
-    clear(output)
+    remove_data_set(output)
     fs.make_folder(output)
-    with tqdm.tqdm(total=sum(map(len, splits.values())), unit=" texts", desc="tokenising") as bar:
-        written = {name: write_split(name, part, tokenizer, classes, output, bar) for name, part in splits.items()}
-    fs.copy_folder(preprocess, fs.join(output, manifests.PREPROCESS_FOLDER))  # so that the data set is whole in itself
+    total = sum(map(len, rows_by_split.values()))
+    with tqdm.tqdm(total=total, unit=" texts", desc="tokenizing") as progress:
+        written = {
+            name: write_split(name, part, tokenizer, classes, output, progress) for name, part in rows_by_split.items()
+        }
+    fs.copy_folder(preprocess, fs.join(output, manifests.PREPROCESS_FOLDER))
     manifest = manifests.Manifest(
         task=task,
         kind=kind,
@@ -221,16 +152,60 @@ def prepare_data_set(
         ),
         seed=seed,
         splits=written,
-        removed={"duplicates_of_test": duplicates, "bad_rows": skipped},
+        removed={"duplicates_of_test": duplicates, "bad_rows": bad_rows},
     )
     manifests.write_manifest(output, manifest)
     return manifest
 
 
-def clear(output: str) -> None:
-    """Remove an earlier data set from `output`, its manifest first. Other files stay."""
-    if fs.is_folder(output):
-        fs.remove(fs.join(output, manifests.MANIFEST_FILE))
-        for name in fs.list_names(output):
+def prepare_task(
+    task: str,
+    source: str | None = None,
+    *,
+    encoder: str,
+    preprocess: str,
+    output: str,
+    test_source: str | None = None,
+    columns: sources.ColumnNames = sources.DEFAULT_COLUMNS,
+    label_type: str = "auto",
+    quotes: bool = True,
+    skip_bad_rows: bool = False,
+    sha256: str | None = None,
+    downloads_folder: str = "downloads",
+    seed: int = 0,
+) -> manifests.Manifest:
+    """Read a task's rows (task_rows.read_rows) and write them as a data set (prepare_data_set).
+
+    The labels of a task other than csv are classes unless `label_type` is "number".
+    """
+    rows, bad_rows = task_rows.read_rows(
+        task,
+        source,
+        test_source=test_source,
+        columns=columns,
+        label_type=label_type,
+        quotes=quotes,
+        skip_bad_rows=skip_bad_rows,
+        sha256=sha256,
+        downloads_folder=downloads_folder,
+    )
+    return prepare_data_set(
+        rows,
+        task=task,
+        label_type="class" if task != "csv" and label_type == "auto" else label_type,
+        class_names=None if label_type == "number" else tasks.TASKS[task].labels,
+        encoder=encoder,
+        preprocess=preprocess,
+        output=output,
+        seed=seed,
+        bad_rows=bad_rows,
+    )
+
+
+def remove_data_set(folder: str) -> None:
+    """Remove an earlier data set from the folder, its manifest first. Other files stay."""
+    if fs.is_folder(folder):
+        fs.remove(fs.join(folder, manifests.MANIFEST_FILE))
+        for name in fs.list_names(folder):
             if name.endswith(".tfrecord") or name == manifests.PREPROCESS_FOLDER:
-                fs.remove(fs.join(output, name))
+                fs.remove(fs.join(folder, name))

@@ -1,9 +1,9 @@
-"""What a prepared data set holds: TFRecord shards of examples, and dataset.json, the manifest that vouches for them.
+"""TFRecord shards: examples written to records, and records read back as columns.
 
 A record is a tf.train.Example:
   id        bytes [1]    the example's id as JSON: its row's number, or its file's path
-  text      bytes [1]    as read; text_b: bytes [0 or 1], the second text of a pair
-  tokens    int64 [T]    its tokens without special ones; tokens_b: int64 [0 or T_b]
+  text      bytes [1]    the text as it was read; text_b: bytes [0 or 1], the second text of a pair
+  tokens    int64 [T]    its token ids without special tokens; tokens_b: int64 [0 or T_b]
   label     int64 [1]    the class, an index into the manifest's labels; or
   target    float [1]    the number, for regression
 """
@@ -18,20 +18,28 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data import manifests
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
+
+# https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+_LENGTH_AND_CRC_BYTES, _CRC_BYTES = 12, 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
+    """One row of a data set. Texts and tokens ending in _b belong to the second text of a pair."""
+
     id: int | str
     text: str
     text_b: str | None
     tokens: np.ndarray  # int32 [T]
-    tokens_b: np.ndarray | None
-    label: int | float  # a class's index (int), or a number (float)
+    tokens_b: np.ndarray | None  # int32 [T_b]
+    label: int | float  # A class's index is an int, a number to predict a float.
 
 
 def serialize_example(example: Example) -> bytes:
+    """The example as a record. Equal examples give equal bytes."""
+
     def strings(*values: str) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode("utf-8") for v in values]))
 
@@ -54,9 +62,9 @@ def serialize_example(example: Example) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Ragged:
-    """Rows of different lengths, laid end to end: row r is values[starts[r] : starts[r + 1]]."""
+    """Rows of different lengths, concatenated: row r is values[starts[r] : starts[r + 1]]."""
 
-    values: np.ndarray  # int32
+    values: np.ndarray  # int32 [sum of lengths]
     starts: np.ndarray  # int64 [rows + 1]
 
     def lengths(self) -> np.ndarray:
@@ -64,29 +72,31 @@ class Ragged:
         return np.diff(self.starts)
 
     def row(self, r: int) -> np.ndarray:
+        """int32 [length of row r]."""
         return self.values[self.starts[r] : self.starts[r + 1]]
 
 
 def to_ragged(rows: Sequence[np.ndarray]) -> Ragged:
+    """Concatenate rows, each int32 [T]."""
     return Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]).astype(np.int32), np.cumsum([0, *map(len, rows)]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Examples as columns."""
+    """Examples as columns of equal length. What ends in _b is None unless examples are pairs of texts."""
 
     ids: list[int | str]
     tokens: Ragged
-    tokens_b: Ragged | None  # of pairs
-    labels: np.ndarray  # int32 or float32 [rows]
-    texts: list[str] | None  # where they were asked for
+    tokens_b: Ragged | None
+    labels: np.ndarray  # int32 [rows], or float32 [rows] for regression
+    texts: list[str] | None  # None unless they were read with_text.
     texts_b: list[str] | None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def lengths(self) -> np.ndarray:
-        """int64 [rows]: tokens of the text or pair, without special ones."""
+        """int64 [rows]: tokens of the text or pair, without special tokens."""
         lengths = self.tokens.lengths()
         return lengths if self.tokens_b is None else lengths + self.tokens_b.lengths()
 
@@ -94,57 +104,65 @@ class Columns:
 def read_shards(
     folder: str, shards: Sequence[manifests.Shard], manifest: manifests.Manifest, *, with_text: bool = False
 ) -> Columns:
-    """The examples of `shards`, in their order, after holding each against its checksum and count.
+    """The examples of `shards`, in their order. Each shard is compared with the manifest's size and checksum.
 
-    Raises ValueError naming the shard that is not the one the manifest describes.
+    Raises UserError, naming the shard, for the first that differs, and OSError if one cannot be read.
     """
-    serialized = [record for shard in shards for record in split_records(_read_shard(folder, shard))]
+    serialized = [record for shard in shards for record in split_records(read_shard(folder, shard))]
     return parse_records(serialized, manifest, with_text=with_text)
 
 
 def check_shard_checksums(folder: str, shards: Sequence[manifests.Shard]) -> None:
-    """Raises ValueError, naming the shard, for the first that is not the one its manifest describes. Reads them all."""
+    """Read every shard. Raises UserError, naming the shard, for the first that differs from its manifest."""
     for shard in shards:
-        _read_shard(folder, shard)
+        read_shard(folder, shard)
 
 
-def _read_shard(folder: str, shard: manifests.Shard) -> bytes:
+def read_shard(folder: str, shard: manifests.Shard) -> bytes:
+    """A shard's bytes. Raises UserError, naming the shard, if its size or checksum is not the manifest's."""
     path = fs.join_inside(folder, shard.name)
     data = fs.read_bytes(path)
-    if len(data) != shard.bytes or fs.crc32c(data) != shard.crc32c:
-        raise ValueError(
-            f"{path} is not the shard that its manifest describes: its size or CRC32C differs. Prepare the data again."
+    checksum = fs.crc32c(data)
+    if (len(data), checksum) != (shard.bytes, shard.crc32c):
+        raise UserError(
+            Problem(
+                path,
+                f"have the {shard.bytes:,} bytes and the CRC32C {shard.crc32c:08x} of its manifest",
+                f"{len(data):,} bytes, CRC32C {checksum:08x}",
+                "Prepare the data again.",
+            )
         )
     return data
 
 
 def split_records(data: bytes) -> Iterator[bytes]:
-    """The records of a TFRecord file's bytes: length uint64, CRC of it, the record, CRC of it, and again.
+    """The records of a TFRecord file's bytes: for each its length (uint64), a CRC, the record, another CRC.
 
-    By hand, so that a shard is fetched once, for its checksum and its records alike; the CRCs inside
-    are covered by the shard's own.
+    TensorFlow would read the file a second time. The CRCs inside need no check: the shard's own checksum covers them.
     """
-    place = 0
-    while place < len(data):
-        (length,) = struct.unpack_from("<Q", data, place)
-        yield data[place + 12 : place + 12 + length]
-        place += 16 + length
+    start = 0
+    while start < len(data):
+        (length,) = struct.unpack_from("<Q", data, start)
+        start += _LENGTH_AND_CRC_BYTES
+        yield data[start : start + length]
+        start += length + _CRC_BYTES
 
 
 def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, with_text: bool = False) -> Columns:
-    number = manifest.kind == "regression"
-    label = "target" if number else "label"
+    """Records as columns. Texts are parsed only with `with_text`."""
+    regression = manifest.kind == "regression"
+    pairs = manifest.texts == 2
+    label = "target" if regression else "label"
     spec: dict[str, Any] = {
         "id": tf.io.FixedLenFeature([], tf.string),
         "tokens": tf.io.RaggedFeature(tf.int64),
-        label: tf.io.FixedLenFeature([], tf.float32 if number else tf.int64),
+        label: tf.io.FixedLenFeature([], tf.float32 if regression else tf.int64),
     }
-    pair = manifest.texts == 2
-    if pair:
+    if pairs:
         spec["tokens_b"] = tf.io.RaggedFeature(tf.int64)
     if with_text:
         spec["text"] = tf.io.FixedLenFeature([], tf.string)
-        if pair:
+        if pairs:
             spec["text_b"] = tf.io.FixedLenFeature([], tf.string)
     parsed = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
 
@@ -157,8 +175,8 @@ def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, 
     return Columns(
         ids=[json.loads(value) for value in parsed["id"].numpy()],
         tokens=tokens("tokens"),
-        tokens_b=tokens("tokens_b") if pair else None,
-        labels=parsed[label].numpy().astype(np.float32 if number else np.int32),
+        tokens_b=tokens("tokens_b") if pairs else None,
+        labels=parsed[label].numpy().astype(np.float32 if regression else np.int32),
         texts=strings("text"),
         texts_b=strings("text_b"),
     )

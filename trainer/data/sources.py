@@ -1,7 +1,7 @@
-"""Rows of (id, text, label) from the IMDB archive, the movie snippets, and CSV, TSV or JSONL files.
+"""Rows of texts and labels from the IMDB archive, the movie snippets, and CSV, TSV or JSONL files.
 
-Nothing is unpacked to disk: archives are read as streams, and a member that would leave its folder
-is refused all the same.
+Archives are read as streams: nothing is unpacked to disk. Rows that cannot be used are appended to the list `bad_rows`
+that a reader is given, each as "place: reason".
 """
 
 import csv
@@ -12,57 +12,60 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from trainer.data import downloads
+from trainer.errors import Problem, UserError
 
-csv.field_size_limit(1 << 30)
+MAX_FIELD_BYTES = 1 << 30
+csv.field_size_limit(MAX_FIELD_BYTES)
+
+MAX_REPORTED_ROWS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    id: int | str
+    """One row of a source. Its id is unique within its split."""
+
+    id: int | str  # Its number from 0, or its file's path.
     text: str
-    text_b: str | None
-    label: str  # as read
-    split: str  # "train", "test", or "" where the source has no split of its own
+    text_b: str | None  # The second text of a pair.
+    label: str  # As it was read: a class's name, or a number.
+    split: str  # "train", "test", or "" if the source has no splits.
 
 
-@dataclasses.dataclass
-class BadRows:
-    """Rows that cannot be used, as they are met: where, and why."""
-
-    found: list[str] = dataclasses.field(default_factory=list)
-
-    def add(self, where: str, why: str) -> None:
-        self.found.append(f"{where}: {why}")
-
-    def refuse(self, source: str) -> None:
-        """Raises ValueError with the count and the first of them, unless there are none."""
-        if self.found:
-            shown = "; ".join(self.found[:5]) + ("; ..." if len(self.found) > 5 else "")
-            raise ValueError(
-                f"Every row of {source} must have the columns of its header, a text and a label, in UTF-8. "
-                f"Received: {len(self.found)} that do not: {shown}. Mend them, or leave them out with --bad_rows=skip."
-            )
+def find_bad_row_problems(source: str, bad_rows: Sequence[str]) -> list[Problem]:
+    """One problem with the number of bad rows and the first of them; none if there are none."""
+    if not bad_rows:
+        return []
+    shown = "; ".join(bad_rows[:MAX_REPORTED_ROWS]) + ("; ..." if len(bad_rows) > MAX_REPORTED_ROWS else "")
+    return [
+        Problem(
+            f"Every row of {source}",
+            "have the columns of its header, a text and a label, in UTF-8",
+            f"{len(bad_rows)} rows that do not: {shown}",
+            "Correct them, or leave them out with --bad_rows=skip.",
+        )
+    ]
 
 
 # --- Movie snippets -------------------------------------------------------------------------------
 
 
 def read_movie_snippets(*, ratings: bool) -> Iterator[Row]:
-    """The 10,605 snippets; their label is the mean rating in [-4, 4], or positive (above 0) and negative."""
+    """The 10,605 snippets. With `ratings` labels are mean ratings, -4 to 4, or else "positive" (above 0) or "negative".
+
+    Raises UserError if the package that holds them cannot be downloaded.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         sdist = downloads.fetch_package(downloads.VADER, Path(temporary))
         with tarfile.open(sdist) as outer:
             inner = next(m for m in outer if m.name.endswith("/hutto_ICWSM_2014.tar.gz"))
             with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
                 member = next(m for m in archive if Path(m.name).name == "movieReviewSnippets_GroundTruth.txt")
-                file = archive.extractfile(member)
-                assert file is not None
-                lines = file.read().decode("utf-8").splitlines()
+                lines = _read_member(archive, member).decode("utf-8").splitlines()
     for number, line in enumerate(lines):
         _, rating, text = line.split("\t", 2)
         yield Row(number, text, None, rating if ratings else ("positive" if float(rating) > 0 else "negative"), "")
@@ -71,32 +74,41 @@ def read_movie_snippets(*, ratings: bool) -> Iterator[Row]:
 # --- IMDB -----------------------------------------------------------------------------------------
 
 _REVIEW = re.compile(r"(?:.*/)?((train|test)/(pos|neg)/[^/]+\.txt)")
-# Of a member, unpacked: gzip makes a thousand bytes of one. A review has at most 14 kB; the original archive also holds
-# bags of words, of tens of MB.
-MEMBER_BYTES = 1 << 26
+# The most bytes of an archive's member, unpacked, since a gzip file can hold a thousand times its size. A review has at
+# most 14 kB, but the original archive also holds bags of words of tens of MB.
+MAX_MEMBER_BYTES = 1 << 26
+# The zeros after an archive's last member are read as far as this.
+MAX_TRAILING_BYTES = 1 << 30
 _LABELS = {"pos": "positive", "neg": "negative"}
 
 
-def read_imdb(source: str, bad: BadRows) -> Iterator[Row]:
-    """The reviews of aclImdb, a folder or a tar archive: {train,test}/{pos,neg}/*.txt, in the order of their names."""
+def read_imdb(source: str, bad_rows: list[str]) -> Iterator[Row]:
+    """The reviews of a folder or tar archive of IMDB, {train,test}/{pos,neg}/*.txt, in the order of their names.
+
+    Raises UserError if there are none, or if the archive is damaged or unsafe.
+    """
     path = Path(source)
     if not path.exists():
-        raise ValueError(f"--source must name the IMDB archive or its folder. Received: {source}, which is not there.")
-    files = _folder_files(path) if path.is_dir() else _archive_files(path)
-    found = 0
-    for name, data in files:
+        raise UserError(Problem("--source", "name the IMDB archive or its folder", f"{source}, which does not exist"))
+    reviews = 0
+    for name, data in _folder_files(path) if path.is_dir() else _archive_files(path):
         match = _REVIEW.fullmatch(name)
         if not match:
-            continue  # the unlabelled reviews, the vocabulary, the README
-        found += 1
+            continue  # Reviews without a label, the vocabulary, the README.
+        reviews += 1
         try:
             yield Row(match[1], data.decode("utf-8"), None, _LABELS[match[3]], match[2])
         except UnicodeDecodeError as error:
-            bad.add(name, f"not UTF-8 at byte {error.start}")
-    if not found:
-        raise ValueError(
-            f"--source must hold reviews as {{train,test}}/{{pos,neg}}/*.txt. Received: {source}, which has none."
-        )
+            bad_rows.append(f"{name}: not UTF-8 at byte {error.start}")
+    if not reviews:
+        required = "hold reviews as {train,test}/{pos,neg}/*.txt"
+        raise UserError(Problem("--source", required, f"{source}, which has none"))
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None  # Every regular file has contents.
+    return file.read()
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -105,35 +117,30 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    source = str(path)
     try:
         with tarfile.open(path) as archive:
             for member in archive:
                 parts = Path(member.name).parts
                 plain = member.isdir() or (member.isreg() and not member.issparse())
                 if member.name.startswith("/") or ".." in parts or not plain:
-                    raise ValueError(
-                        f"{path} must hold plain files inside its folder. Received: the member {member.name!r}. It "
-                        "was not read."
-                    )
-                if member.size > MEMBER_BYTES:
-                    raise ValueError(
-                        f"{path} must hold files of at most {MEMBER_BYTES:,} bytes. Received: the member "
-                        f"{member.name!r}, of {member.size:,}. It was not read."
-                    )
+                    required = "hold plain files inside its folder"
+                    raise UserError(Problem(source, required, f"the member {member.name!r}", "It was not read."))
+                if member.size > MAX_MEMBER_BYTES:
+                    required = f"hold files of at most {MAX_MEMBER_BYTES:,} bytes"
+                    received = f"the member {member.name!r} of {member.size:,} bytes"
+                    raise UserError(Problem(source, required, received, "It was not read."))
                 if member.isfile():
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    yield member.name, file.read()
-            # tar takes a cut between two members for the end, and gzip checks its sum at its own end only.
+                    yield member.name, _read_member(archive, member)
+            # tarfile ends without an error where an archive was truncated between two members, and gzip verifies its
+            # checksum only at its end.
             assert archive.fileobj is not None
-            rest = archive.fileobj.read(1 << 30)
+            rest = archive.fileobj.read(MAX_TRAILING_BYTES)
             if len(rest) < tarfile.BLOCKSIZE or any(rest[: tarfile.BLOCKSIZE]):
                 raise EOFError("it has no end mark")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise ValueError(
-            f"--source must be a whole tar archive. Received: {path}, which is damaged or cut short ({error}). "
-            "Download it again."
-        ) from None
+        received = f"{path}, which is damaged or truncated ({error})"
+        raise UserError(Problem("--source", "be a complete tar archive", received, "Download it again.")) from None
 
 
 # --- CSV, TSV, JSONL ------------------------------------------------------------------------------
@@ -141,76 +148,79 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @dataclasses.dataclass(frozen=True)
 class ColumnNames:
+    """The columns of a table that are read: of a text, of the second text of pairs or None, of a label."""
+
     text: str
     text_pair: str | None
     label: str
 
+    def used(self) -> list[str]:
+        """The names without None."""
+        return [name for name in (self.text, self.text_pair, self.label) if name is not None]
 
-def read_table(source: str, columns: ColumnNames, split: str, bad: BadRows, *, quotes: bool = True) -> Iterator[Row]:
-    """Rows of a .csv, .tsv or .jsonl file. A row's id is its number from 0, its header aside."""
+
+DEFAULT_COLUMNS = ColumnNames("text", None, "label")
+
+
+def read_table(
+    source: str, columns: ColumnNames, split: str, bad_rows: list[str], *, quotes: bool = True
+) -> Iterator[Row]:
+    """Rows of a .csv, .tsv or .jsonl file, all in `split`. A row's id is its number from 0, without the header.
+
+    Raises UserError for a file that is no such table, has no rows or lacks one of `columns`.
+    """
     path = Path(source)
     if not path.is_file():
-        raise ValueError(
-            f"The source must be a file. Received: {source}, which is {'a folder' if path.is_dir() else 'not there'}."
-        )
+        received = f"{source}, which {'is a folder' if path.is_dir() else 'does not exist'}"
+        raise UserError(Problem("The source", "be a file", received))
     if path.suffix not in (".csv", ".tsv", ".jsonl"):
-        raise ValueError(f"The source must end in .csv, .tsv or .jsonl. Received: {source}.")
-    # Bytes that are not UTF-8 become lone surrogates, which are found below.
+        raise UserError(Problem("The source", "end in .csv, .tsv or .jsonl", source))
+    # Bytes that are not UTF-8 become lone surrogates, which the check of each row refuses.
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    records = (
-        _json_lines(text, bad)
-        if path.suffix == ".jsonl"
-        else _separated(text, "\t" if path.suffix == ".tsv" else ",", quotes, source, columns, bad)
-    )
+    if path.suffix == ".jsonl":
+        records = _json_lines(text)
+    else:
+        records = _separated_lines(text, "\t" if path.suffix == ".tsv" else ",", quotes, source, columns)
     number = -1
-    for number, (where, record) in enumerate(records):
-        if record is None:
-            continue
-        absent = [name for name in dataclasses.astuple(columns) if name is not None and name not in record]
-        if absent:
-            bad.add(where, f"no {absent[0]!r} (it has {', '.join(sorted(record))})")
-            continue
-        texts = [record[columns.text], record[columns.text_pair] if columns.text_pair else None]
-        label = record[columns.label]
-        if any("\ud800" <= c <= "\udfff" for value in (*texts, label) if value for c in value):
-            bad.add(where, "bytes that are not UTF-8")
-        elif not all(value.strip() for value in texts if value is not None):
-            bad.add(where, "an empty text")
-        elif not label.strip():
-            bad.add(where, "an empty label")
-        else:
-            yield Row(number, texts[0] or "", texts[1], label.strip(), split)
+    for number, (line, record) in enumerate(records):
+        reason = record if isinstance(record, str) else _find_bad_value(record, columns)
+        if reason:
+            bad_rows.append(f"line {line}: {reason}")
+        elif isinstance(record, dict):
+            text_b = record[columns.text_pair] if columns.text_pair else None
+            yield Row(number, record[columns.text], text_b, record[columns.label].strip(), split)
     if number < 0:
-        raise ValueError(f"{source} must hold rows. Received: none.")
+        raise UserError(Problem(source, "hold rows", "none"))
 
 
-Record = tuple[str, dict[str, str] | None]  # where it stands, and its columns; None if it was found bad
+def _find_bad_value(record: dict[str, str], columns: ColumnNames) -> str | None:
+    """Why a record's values cannot be used; None if they can."""
+    missing = [name for name in columns.used() if name not in record]
+    if missing:
+        return f"no {missing[0]!r} (it has {', '.join(sorted(record))})"
+    values = [record[name] for name in columns.used()]
+    if any("\ud800" <= c <= "\udfff" for value in values for c in value):
+        return "bytes that are not UTF-8"
+    if not all(value.strip() for value in values[:-1]):
+        return "an empty text"
+    return None if values[-1].strip() else "an empty label"
 
 
-def _separated(
-    text: str, delimiter: str, quotes: bool, source: str, columns: ColumnNames, bad: BadRows
-) -> Iterator[Record]:
+# The line that a record begins in, from 1, and its values by column, or why it cannot be used.
+NumberedRecord = tuple[int, dict[str, str] | str]
+
+
+def _separated_lines(
+    text: str, delimiter: str, quotes: bool, source: str, columns: ColumnNames
+) -> Iterator[NumberedRecord]:
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    # strict: a quote that is never closed is an error, not a text that holds all rows after it.
+    # Without `strict`, a quote that is never closed would make one text of all rows after it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = next(reader, [])
     except csv.Error as error:
-        raise ValueError(
-            f"{source} must begin with a header. Received: a line that does not parse ({error})."
-        ) from None
-    twice = sorted({name for name in header if header.count(name) > 1} & {*dataclasses.astuple(columns)})
-    if twice:
-        raise ValueError(
-            f"{source} must have the column {twice[0]!r} once. Received: {header.count(twice[0])} of them."
-        )
-    absent = [name for name in dataclasses.astuple(columns) if name is not None and name not in header]
-    if absent:
-        raise ValueError(
-            f"{source} must have the column {absent[0]!r}. Received: one with "
-            f"{', '.join(map(repr, header)) or 'no columns'}. Set --text_column, --text_pair_column and "
-            "--label_column."
-        )
+        raise UserError(Problem(source, "begin with a header", f"a line that does not parse ({error})")) from None
+    _check_header(header, source, columns)
     while True:
         line = reader.line_num + 1
         try:
@@ -218,72 +228,46 @@ def _separated(
         except StopIteration:
             return
         except csv.Error as error:
-            bad.add(f"line {line}", f"quotes that do not close or are followed by text ({error})")
-            yield f"line {line}", None
+            yield line, f"quotes that do not close or are followed by text ({error})"
             continue
         if not fields:
-            continue  # a blank line, such as the last
+            continue  # A blank line, such as the last.
         if len(fields) != len(header):
-            bad.add(f"line {line}", f"{len(fields)} columns, not {len(header)}")
-            yield f"line {line}", None
+            yield line, f"{len(fields)} columns, not {len(header)}"
         else:
-            yield f"line {line}", dict(zip(header, fields, strict=True))
+            yield line, dict(zip(header, fields, strict=True))
 
 
-def _json_lines(text: str, bad: BadRows) -> Iterator[Record]:
+def _check_header(header: Sequence[str], source: str, columns: ColumnNames) -> None:
+    problems = []
+    for name in dict.fromkeys(columns.used()):
+        if name not in header:
+            received = f"a table with {', '.join(map(repr, header)) or 'no columns'}"
+            advice = "Set --text_column, --text_pair_column and --label_column."
+            problems.append(Problem(source, f"have the column {name!r}", received, advice))
+        elif header.count(name) > 1:
+            problems.append(Problem(source, f"have the column {name!r} once", f"{header.count(name)} of them"))
+    if problems:
+        raise UserError(*problems)
+
+
+def _json_lines(text: str) -> Iterator[NumberedRecord]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except ValueError as error:
-            bad.add(f"line {number}", f"not JSON ({error})")
-            record = None
-        else:
-            if isinstance(record, dict):
-                record = {
-                    key: value if isinstance(value, str) else json.dumps(value)
-                    for key, value in record.items()
-                    if value is not None
-                }
-            else:
-                bad.add(f"line {number}", "not a JSON object")
-                record = None
-        yield f"line {number}", record
-
-
-# --- Labels ---------------------------------------------------------------------------------------
-
-
-def is_number(label: str) -> bool:
-    try:
-        return float(label) - float(label) == 0  # not for inf, nan
-    except ValueError:
-        return False
-
-
-def label_kind(labels: Iterable[str], label_type: str) -> str:
-    """ "classification" or "regression", as --label_type says.
-
-    auto: a number when every label parses as one and any is not whole or more than 20 differ.
-    Raises ValueError for a label that is no number where numbers are asked for.
-    """
-    different = set(labels)
-    odd = sorted(label for label in different if not is_number(label))
-    if label_type == "number" and odd:
-        raise ValueError(
-            f"--label_type=number needs labels that are finite numbers. Received: {', '.join(map(repr, odd[:5]))}."
+            yield number, f"not JSON ({error})"
+            continue
+        if not isinstance(record, dict):
+            yield number, "not a JSON object"
+            continue
+        yield (
+            number,
+            {
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in record.items()
+                if value is not None
+            },
         )
-    if label_type == "number":
-        return "regression"
-    if label_type == "class" or odd:
-        return "classification"
-    return "regression" if len(different) > 20 or any(float(label) % 1 for label in different) else "classification"
-
-
-def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The different labels: in the order of their values if all are numbers, of the alphabet otherwise."""
-    different = set(labels)
-    if all(map(is_number, different)):
-        return tuple(sorted(different, key=lambda label: (float(label), label)))
-    return tuple(sorted(different))

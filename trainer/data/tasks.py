@@ -1,16 +1,19 @@
-"""TASKS: the data sets that prepare_data.py knows by name. A new one is an entry here and a reader in sources.py."""
+"""TASKS: the data sets that prepare_data.py knows by name.
+
+A new one is an entry here, a reader in sources.py and its call in task_rows.read_rows.
+"""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskSpec:
-    """What is fixed about a data set; None where its source decides."""
+    """What is fixed about a data set."""
 
     description: str
-    labels: tuple[str, ...] | None  # class names, by index
-    url: str | None = None  # where the original is
-    sha256: str | None = None  # of the file at `url`
+    labels: tuple[str, ...] | None  # Class names by index. None if the source decides.
+    url: str | None = None  # The address of the original. None if it is part of a package or the user's own file.
+    sha256: str | None = None  # The hash of the file at `url`.
 
 
 TASKS = {
@@ -24,10 +27,10 @@ TASKS = {
         url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
         sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
     ),
-    "csv": TaskSpec(description="a CSV, TSV or JSONL file of one's own", labels=None),
+    "csv": TaskSpec(description="a CSV, TSV or JSONL file of your own", labels=None),
 }
 
 KINDS = ("classification", "regression")
 
-# The metric that chooses the best checkpoint, and that a summary shows first: higher is better.
+# The metric that selects the best checkpoint and that a summary shows first. Higher is better.
 MAIN_METRIC = {"classification": "accuracy", "regression": "pearson"}

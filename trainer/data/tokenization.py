@@ -1,6 +1,6 @@
-"""Text to an encoder's inputs: tokenise, truncate, pack. Preparation, training and the export share it.
+"""Text to an encoder's inputs: tokenize, truncate, pack. Preparation, training and the export share it.
 
-Shapes: B batch, (T) tokens of a text (ragged), W width: the padded length of a batch.
+Shapes: B rows of a batch, (T) tokens of a text (ragged), W width: the tokens of a padded row.
 """
 
 import dataclasses
@@ -13,13 +13,17 @@ import tensorflow_hub as hub
 import tensorflow_text  # noqa: F401  registers the tokenizers' operators
 from tensorflow.core.protobuf import saved_model_pb2
 
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
+# Which tokens of a text that is too long are kept: its first, its last, or half of them from each end.
 TRUNCATIONS = ("head", "tail", "head_tail")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
+    """The token ids of [CLS], [SEP] and [PAD], or what the encoder has in their place."""
+
     start: int
     end: int
     padding: int
@@ -29,7 +33,7 @@ class SpecialTokens:
 class Tokenizer:
     """A loaded Hub preprocessor. `tokenize`: string [B] -> ragged int32 [B, (T)]."""
 
-    saved_model: Any  # kept alive: it owns the vocabulary's table
+    saved_model: Any  # It owns the vocabulary's table, and has to live as long as `tokenize` is used.
     tokenize: Callable[[tf.Tensor], tf.RaggedTensor]
     special: SpecialTokens
     vocabulary_size: int
@@ -37,9 +41,9 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str) -> Tokenizer:
-    """Load preprocess/, a Hub preprocessing SavedModel. Raises ValueError if the folder holds none."""
+    """Load preprocess/, a Hub preprocessing SavedModel. Raises UserError if the folder holds none."""
     if not fs.exists(fs.join(folder, "saved_model.pb")):
-        raise ValueError(f"A preprocessor's folder must hold saved_model.pb. Received: {folder}.")
+        raise UserError(Problem("A preprocessor's folder", "hold saved_model.pb", folder))
     saved = hub.load(fs.local_copy(folder))
 
     def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
@@ -62,13 +66,14 @@ def load_tokenizer(folder: str) -> Tokenizer:
 def read_vocabulary(folder: str) -> bytes | None:
     """The vocabulary inside an encoder's or preprocessor's SavedModel: WordPiece's vocab.txt or a SentencePiece model.
 
-    None if it has none. It is an asset, but for SentencePiece's in a preprocessor: that is in the graph.
+    None if the SavedModel has none. A vocabulary is an asset, except a preprocessor's SentencePiece model, which is an
+    attribute in the graph.
     """
     assets = fs.join(folder, "assets")
     names = fs.list_names(assets) if fs.is_folder(assets) else []
-    found = [name for name in names if name.endswith((".txt", ".model", ".vocab"))]
-    if len(found) == 1:
-        return fs.read_bytes(fs.join(assets, found[0]))
+    vocabularies = [name for name in names if name.endswith((".txt", ".model", ".vocab"))]
+    if len(vocabularies) == 1:
+        return fs.read_bytes(fs.join(assets, vocabularies[0]))
     saved = saved_model_pb2.SavedModel.FromString(fs.read_bytes(fs.join(folder, "saved_model.pb")))
     for meta in saved.meta_graphs:
         nodes = [*meta.graph_def.node, *(n for f in meta.graph_def.library.function for n in f.node_def)]
@@ -79,25 +84,29 @@ def read_vocabulary(folder: str) -> bytes | None:
 
 
 def vocabulary_sha256(folder: str) -> str | None:
+    """The SHA-256 of read_vocabulary, in hexadecimal; None if the SavedModel has no vocabulary."""
     data = read_vocabulary(folder)
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def special_token_count(texts: int) -> int:
-    """How many special tokens an example of one or two texts has: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
+    """The number of special tokens of one text or a pair: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
     return texts + 1
 
 
 def truncate(tokens: tf.RaggedTensor, budget: tf.Tensor, truncation: str) -> tf.RaggedTensor:
-    """At most `budget` (int32 [] or [B]) tokens of each row: its first, its last, or as many of both ends."""
+    """Truncate each row to `budget` tokens, as one of TRUNCATIONS says.
+
+    `tokens`: int32 [B, (T)]; `budget`: int32 [] or [B]. Returns int32 [B, (T or budget)].
+    """
     lengths = tf.cast(tokens.row_lengths(), tf.int32)
     kept = tf.minimum(lengths, budget)
-    first = {"head": kept, "tail": tf.zeros_like(kept), "head_tail": (kept + 1) // 2}[truncation]
-    places = tf.ragged.range(kept)  # [B, (kept)]: 0, 1, 2, ...
-    row = places.value_rowids()
-    skipped = tf.where(places.values >= tf.gather(first, row), tf.gather(lengths - kept, row), 0)
+    from_start = {"head": kept, "tail": tf.zeros_like(kept), "head_tail": (kept + 1) // 2}[truncation]
+    positions = tf.ragged.range(kept)  # int32 [B, (kept)]: 0, 1, 2, ...
+    row = positions.value_rowids()
+    skipped = tf.where(positions.values >= tf.gather(from_start, row), tf.gather(lengths - kept, row), 0)
     starts = tf.cast(tf.gather(tokens.row_starts(), row), tf.int32)
-    return places.with_values(tf.gather(tokens.values, starts + places.values + skipped))
+    return positions.with_values(tf.gather(tokens.values, starts + positions.values + skipped))
 
 
 def pack_inputs(
@@ -108,12 +117,11 @@ def pack_inputs(
     truncation: str,
     width: tf.Tensor | int | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Encoder inputs of one text (int32 ragged [B, (T)]) or of two.
+    """Encoder inputs of one text or a pair, `tokens` and `tokens_b`: int32 ragged [B, (T)].
 
-    Returns input_word_ids, input_mask and input_type_ids, int32 [B, W]; W is `width`, or the longest
-    row if None. At most `seq_length` tokens with the special ones. Two texts that do not fit share
-    the room as the Hub's preprocessors do it: token by token in turn, so that the shorter loses none
-    before both have the same length.
+    Returns input_word_ids, input_mask and input_type_ids, int32 [B, W]. W is `width`, or the longest row if None. A row
+    has at most `seq_length` tokens, special tokens included. A pair that is too long is truncated as the Hub's
+    preprocessors do: the longer text first, until both have the same length, then both in turn.
     """
     batch = tokens.nrows(tf.int32)
 
@@ -127,11 +135,11 @@ def pack_inputs(
         )
         types = tf.zeros_like(words)
     else:
-        room = seq_length - special_token_count(2)
+        budget = seq_length - special_token_count(2)
         lengths_a, lengths_b = (tf.cast(t.row_lengths(), tf.int32) for t in (tokens, tokens_b))
-        room_a = tf.minimum(lengths_a, tf.maximum((room + 1) // 2, room - lengths_b))
-        a = tf.concat([start, truncate(tokens, room_a, truncation), end], axis=1)
-        b = tf.concat([truncate(tokens_b, room - room_a, truncation), end], axis=1)
+        budget_a = tf.minimum(lengths_a, tf.maximum((budget + 1) // 2, budget - lengths_b))
+        a = tf.concat([start, truncate(tokens, budget_a, truncation), end], axis=1)
+        b = tf.concat([truncate(tokens_b, budget - budget_a, truncation), end], axis=1)
         words = tf.concat([a, b], axis=1)
         types = tf.concat([tf.zeros_like(a), tf.ones_like(b)], axis=1)
     shape = None if width is None else tf.cast(tf.stack([-1, width]), tf.int64)
@@ -145,8 +153,8 @@ def pack_inputs(
 def vocabulary_pieces(preprocess: str) -> list[str]:
     """The pieces by token id, of WordPiece's vocab.txt or of a SentencePiece model."""
     data = read_vocabulary(preprocess)
-    assert data is not None  # preparation has taken its hash
-    if data.startswith(b"\n"):  # a SentencePiece model is a proto whose first field holds the pieces
+    assert data is not None  # Preparation refuses a preprocessor without a vocabulary.
+    if data.startswith(b"\n"):  # A SentencePiece model is a serialized message whose first field holds the pieces.
         import sentencepiece
 
         model = sentencepiece.SentencePieceProcessor(model_proto=data)

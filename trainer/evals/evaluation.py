@@ -23,13 +23,13 @@ def predict_rows(
     between: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Run the evaluation step over all of `columns`. `between` is called after each batch, and may raise to stop."""
-    batches = strategies.distribute_batches(
-        strategy,
-        model_inputs.to_model_inputs(batching.evaluation_batches(columns, layout.batch_size), manifest, layout),
-    )
     order = batching.evaluation_order(columns)
     logits, losses = [], []
-    with tqdm.tqdm(total=len(columns), desc=name, unit=" texts", disable=not progress, leave=False) as bar:
+    with (
+        model_inputs.original_exceptions(batching.evaluation_batches(columns, layout.batch_size)) as stream,
+        tqdm.tqdm(total=len(columns), desc=name, unit=" texts", disable=not progress, leave=False) as bar,
+    ):
+        batches = strategies.distribute_batches(strategy, model_inputs.to_model_inputs(stream, manifest, layout))
         for start in range(0, len(order), layout.batch_size):
             size = min(layout.batch_size, len(order) - start)
             rows, each = step(next(batches))

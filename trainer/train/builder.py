@@ -155,9 +155,9 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
         truncation=config.data.truncation,
         pad_multiple=config.data.seq_length if tpu else config.data.pad_multiple,
         replicas=strategy.num_replicas_in_sync,
-        parts=config.training.accumulation_steps,
-        worker=worker,
-        workers=workers,
+        micro_batches=config.training.accumulation_steps,
+        worker_index=worker,
+        worker_count=workers,
     )
 
 
