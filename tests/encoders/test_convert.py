@@ -127,7 +127,7 @@ def hugging_face(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ours", "google", "hugging_face"),
+    ("canonical", "google", "hugging_face"),
     [
         ("word_embeddings/embeddings", "embeddings/word_embeddings", "embeddings.word_embeddings.weight"),
         ("type_embeddings/embeddings", "embeddings/token_type_embeddings", "embeddings.token_type_embeddings.weight"),
@@ -150,9 +150,9 @@ def hugging_face(tmp_path):
         ("pooler_transform/bias", "pooler/dense/bias", "pooler.dense.bias"),
     ],
 )
-def test_names_in_every_format(ours, google, hugging_face):
-    assert convert.google_name(ours) == google
-    assert convert.hugging_face_name(ours) == hugging_face
+def test_names_in_every_format(canonical, google, hugging_face):
+    assert convert.google_name(canonical) == google
+    assert convert.hugging_face_name(canonical) == hugging_face
 
 
 # --- Hugging Face ---------------------------------------------------------------------------------

@@ -67,9 +67,9 @@ def test_a_job_follows_its_configuration(job, tiny):
 
 
 def test_a_bfloat16_job_evaluates_with_a_float32_model(load):
-    found = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
-    assert found.scorer is not found.model
-    for a, b in zip(found.model.variables, found.scorer.variables, strict=True):
+    job = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
+    assert job.scorer is not job.model
+    for a, b in zip(job.model.variables, job.scorer.variables, strict=True):
         assert a.dtype == tf.float32
         assert (a.numpy() == b.numpy()).all()
 
@@ -153,21 +153,23 @@ def test_the_dropout_setting_replaces_the_encoders_rates(load, manifest):
 
 def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, make_encoder, capsys):
     chosen = load(f"encoder={make_encoder('tiny_talking_heads')}", "precision=bfloat16")
-    found = builder.load_encoder(chosen, manifest)
-    assert found.path == "hub"
+    encoder = builder.load_encoder(chosen, manifest)
+    assert encoder.path == "hub"
     note = capsys.readouterr().err
     assert len(note.splitlines()) == 1
     for words in ("trains through hub.KerasLayer", "no bfloat16", "no XLA", "no exact resume", "512 positions"):
         assert words in note
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    assert builder.resolve_precision(chosen, found, strategy).precision == "float32"
+    assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
 def test_precision_auto_follows_the_hardware(job, precision):
-    found = builder.resolve_precision(dataclasses.replace(job.config, precision=precision), job.encoder, job.strategy)
+    resolved = builder.resolve_precision(
+        dataclasses.replace(job.config, precision=precision), job.encoder, job.strategy
+    )
     fast = "bfloat16" if strategies.has_bfloat16(job.strategy) else "float32"
-    assert found.precision == (fast if precision == "auto" else precision)
+    assert resolved.precision == (fast if precision == "auto" else precision)
 
 
 def test_the_fingerprint_covers_only_what_decides_the_result(load):

@@ -236,7 +236,7 @@ def _check_output(output: str) -> None:
 
 
 def write_encoder(imported: ImportedEncoder, output: str) -> None:
-    """Export an encoder to output/encoder and output/preprocess, in place of an encoder that is there.
+    """Export an encoder to output/encoder and output/preprocess. It replaces an encoder at `output`.
 
     A local `output` appears only when it is complete. In a bucket, each saved_model.pb is written last.
 

@@ -1,4 +1,4 @@
-"""The encoders that are known by name, and the folders of SavedModels that a name, a URL or a folder stands for.
+"""The encoders that are known by name, and how a name, a URL or a folder becomes local folders of SavedModels.
 
 41 of the names are those of TensorFlow's tutorials "Classify text with BERT" and "Solve GLUE tasks using BERT on TPU".
 bert_zh, electra_large and six experts are from the collections' pages on the Hub.
