@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -67,3 +69,14 @@ def free_addresses(count: int) -> tuple[str, ...]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return tuple(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
+
+
+def random_encoder_inputs(rows: int, seq_length: int, vocab_size: int) -> dict[str, np.ndarray]:
+    """{input_word_ids, input_mask, input_type_ids}: int32 [rows, seq_length]. The rows have several lengths."""
+    rng = np.random.default_rng(3)
+    values = {
+        "input_word_ids": rng.integers(5, vocab_size, (rows, seq_length)),
+        "input_mask": np.arange(seq_length) < rng.integers(2, seq_length, (rows, 1)),
+        "input_type_ids": rng.integers(0, 2, (rows, seq_length)),
+    }
+    return {name: value.astype(np.int32) for name, value in values.items()}

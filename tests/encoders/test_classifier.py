@@ -1,16 +1,13 @@
-"""The encoder with its head."""
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from helpers import random_encoder_inputs
 
 from trainer.encoders import classifier, dropout, native, registry
 
 INPUTS = {
-    "input_word_ids": tf.constant([[2, 40, 41, 42, 3], [2, 50, 3, 0, 0]]),
-    "input_mask": tf.constant([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
-    "input_type_ids": tf.constant([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]),
+    name: tf.constant(value) for name, value in random_encoder_inputs(rows=2, seq_length=5, vocab_size=1024).items()
 }
 
 
@@ -24,65 +21,69 @@ def rebuilt(saved):
     return native.rebuild_encoder(saved)
 
 
+def build_native_classifier(rebuilt, precision="float32", seed=1):
+    return classifier.build_classifier(classifier.build_native_encoder(*rebuilt, precision), 3, 0.25, seed)
+
+
 @pytest.fixture(scope="module")
-def built(rebuilt):
-    """In float32, of three classes."""
-    return classifier.build_classifier(classifier.build_native_encoder(*rebuilt, "float32"), 3, 0.25, seed=1)
+def model(rebuilt):
+    """A classifier in float32 with three classes."""
+    return build_native_classifier(rebuilt)
 
 
-def test_the_logits_are_the_head_on_the_first_positions_output(built, saved):
+def test_logits_are_the_linear_layer_on_the_pooled_output(model, saved):
     pooled = saved(INPUTS, training=False)["pooled_output"].numpy()
-    kernel, bias = (v.numpy() for v in built.get_layer("classifier").trainable_variables)
-    assert built(INPUTS).numpy() == pytest.approx(pooled @ kernel + bias, abs=1e-5)
+    kernel, bias = (v.numpy() for v in model.get_layer("classifier").trainable_variables)
+    assert model(INPUTS).numpy() == pytest.approx(pooled @ kernel + bias, abs=1e-5)
 
 
-def test_both_paths_to_an_encoder_give_the_same_logits(built, saved):
+def test_native_and_hub_encoder_give_equal_logits(model, saved):
     hub = classifier.build_classifier(classifier.build_hub_encoder(saved), 3, 0.25, seed=1)
-    assert hub(INPUTS).numpy() == pytest.approx(built(INPUTS).numpy(), abs=1e-5)
-    assert len(hub.trainable_variables) == len(built.trainable_variables)
+    assert hub(INPUTS).numpy() == pytest.approx(model(INPUTS).numpy(), abs=1e-5)
+    assert len(hub.trainable_variables) == len(model.trainable_variables)
 
 
-def test_bfloat16_computes_roughly_the_same_and_keeps_its_variables_in_float32(built, rebuilt):
-    half = classifier.build_classifier(classifier.build_native_encoder(*rebuilt, "bfloat16"), 3, 0.25, seed=1)
+def test_bfloat16_gives_close_logits_and_keeps_float32_variables(model, rebuilt):
+    half = build_native_classifier(rebuilt, "bfloat16")
     assert {v.dtype for v in half.variables} == {tf.float32}
-    logits, exact = half(INPUTS), built(INPUTS).numpy()
+    logits, exact = half(INPUTS), model(INPUTS).numpy()
     assert logits.dtype == tf.float32
     assert logits.numpy() == pytest.approx(exact, abs=0.02)
-    assert np.abs(logits.numpy() - exact).max() > 1e-5  # it did compute in bfloat16
-    for variable in half.trainable_variables:
+    assert np.abs(logits.numpy() - exact).max() > 1e-5  # so it did compute in bfloat16
+
+
+def test_variables_are_copied_between_precisions(rebuilt):
+    source, target = build_native_classifier(rebuilt, "bfloat16"), build_native_classifier(rebuilt, seed=2)
+    for variable in source.trainable_variables:
         variable.assign(variable + 0.5)
-    full = classifier.build_classifier(classifier.build_native_encoder(*rebuilt, "float32"), 3, 0.25, seed=2)
-    classifier.copy_variables(half, full)
-    for theirs, ours in zip(half.variables, full.variables, strict=True):
-        assert (theirs.numpy() == ours.numpy()).all()
+    classifier.copy_variables(source, target)
+    for expected, copied in zip(source.variables, target.variables, strict=True):
+        assert (expected.numpy() == copied.numpy()).all()
 
 
-def test_the_seed_decides_the_head(rebuilt, built):
-    kernels = [
-        classifier.build_classifier(classifier.build_native_encoder(*rebuilt, "float32"), 3, 0.25, seed)
-        .get_layer("classifier")
-        .kernel.numpy()
-        for seed in (1, 2)
-    ]
-    assert (kernels[0] == built.get_layer("classifier").kernel.numpy()).all()
-    assert (kernels[0] != kernels[1]).any()
-    assert np.abs(kernels[0]).max() <= 0.04  # truncated at two standard deviations
+def test_the_seed_decides_the_linear_layer(rebuilt, model):
+    first, other = (
+        build_native_classifier(rebuilt, seed=seed).get_layer("classifier").kernel.numpy() for seed in (1, 2)
+    )
+    assert (first == model.get_layer("classifier").kernel.numpy()).all()
+    assert (first != other).any()
+    assert np.abs(first).max() <= 0.04  # truncated at two standard deviations
 
 
-def test_every_dropout_draws_its_own_masks(built):
-    layers = [x for x in built._flatten_layers() if isinstance(x, tf_keras.layers.Dropout)]
+def test_every_dropout_layer_has_its_own_number(model):
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
     numbers = [layer._random_generator.layer for layer in layers]
     assert sorted(numbers) == list(range(len(layers)))
-    assert len(layers) >= 1 + 1 + 2 * 3  # the head's, the embeddings', and each layer's three
-    assert built.get_layer("head_dropout").rate == 0.25
+    assert len(layers) >= 1 + 1 + 2 * 3  # the classifier's, the embeddings', and three in each of two layers
+    assert model.get_layer("head_dropout").rate == 0.25
 
 
-def test_dropout_changes_the_logits_in_training_only_and_by_the_key(built):
+def test_dropout_depends_on_the_key_and_on_training_alone(model):
     def logits(step):
         zero = tf.constant(0, tf.int64)
         with dropout.use_key(dropout.DropoutKey(zero, tf.constant(step, tf.int64), zero)):
-            return built(INPUTS, training=True).numpy()
+            return model(INPUTS, training=True).numpy()
 
     assert (logits(1) == logits(1)).all()
     assert (logits(1) != logits(2)).any()
-    assert (built(INPUTS).numpy() == built(INPUTS, training=False).numpy()).all()
+    assert (model(INPUTS).numpy() == model(INPUTS, training=False).numpy()).all()

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_hub import resolver
 
 from trainer.encoders import registry
+from trainer.errors import UserError
 
 URL = "https://tfhub.dev/tensorflow/small_bert/bert_en_uncased_L-4_H-512_A-8/1"
 PREPROCESS = "https://tfhub.dev/tensorflow/bert_en_uncased_preprocess/3"
@@ -19,7 +20,7 @@ PREPROCESS = "https://tfhub.dev/tensorflow/bert_en_uncased_preprocess/3"
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache of the Hub, and no way to its servers."""
+    """An empty cache of the Hub, without a connection to its servers."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     for name in ("http_proxy", "https_proxy"):
@@ -31,7 +32,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def seed(cache, handle: str, folder) -> str:
+def copy_to_cache(cache, handle: str, folder) -> str:
     """Put a SavedModel into the cache as the Hub's library does for `handle`."""
     target = cache / hashlib.sha1(handle.encode()).hexdigest()
     shutil.copytree(folder, target)
@@ -76,11 +77,11 @@ def seed(cache, handle: str, folder) -> str:
         ("talking-heads_large", "https://tfhub.dev/tensorflow/talkheads_ggelu_bert_en_large/1", PREPROCESS),
     ],
 )
-def test_a_name_of_the_tutorials_has_its_handles(name, encoder, preprocess):
-    assert registry.ENCODERS[name] == registry.Handles(encoder, preprocess)
+def test_a_name_has_its_handles(name, encoder, preprocess):
+    assert registry.ENCODERS[name] == registry.HubHandles(encoder, preprocess)
 
 
-def test_the_table_has_every_encoder_of_the_tutorials_once():
+def test_the_table_has_every_encoder_once():
     assert len(registry.ENCODERS) == len({handles.encoder for handles in registry.ENCODERS.values()}) == 49
     sizes = [name for name in registry.ENCODERS if name.startswith("small_bert/")]
     assert len(sizes) == 24
@@ -94,7 +95,7 @@ def test_the_table_has_every_encoder_of_the_tutorials_once():
 # --- The Hub's cache ------------------------------------------------------------------------------
 
 
-def test_the_cache_is_where_the_hubs_library_has_it(monkeypatch, tmp_path):
+def test_the_cache_folder_is_that_of_tensorflow_hub(monkeypatch, tmp_path):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     assert registry.cache_folder(URL) == str(tmp_path / "89e0d78326196f7e9dd113bd0eecf4c9fb022f37")
     monkeypatch.delenv("TFHUB_CACHE_DIR")
@@ -103,66 +104,60 @@ def test_the_cache_is_where_the_hubs_library_has_it(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("handle", ["small_bert/bert_en_uncased_L-4_H-512_A-8", URL])
-def test_what_is_in_the_cache_needs_no_network(cache, tiny, handle):
-    encoder, preprocess = seed(cache, URL, tiny / "encoder"), seed(cache, PREPROCESS, tiny / "preprocess")
+def test_a_cached_encoder_needs_no_network(cache, tiny, handle):
+    encoder, preprocess = (
+        copy_to_cache(cache, URL, tiny / "encoder"),
+        copy_to_cache(cache, PREPROCESS, tiny / "preprocess"),
+    )
     assert registry.resolve_encoder(handle) == registry.EncoderFolders(handle, encoder, preprocess)
     assert registry.resolve_encoder(handle, need_preprocess=False).encoder == encoder
 
 
-def test_the_exact_handle_counts(cache, tiny):
-    seed(cache, URL, tiny / "encoder")
-    with pytest.raises(ValueError, match=r"The encoder must be in the Hub's cache or in reach"):
+def test_a_handle_with_a_trailing_slash_is_another(cache, tiny):
+    copy_to_cache(cache, URL, tiny / "encoder")
+    with pytest.raises(UserError, match=f"Received: {URL}/"):
         registry.resolve_encoder(URL + "/", need_preprocess=False)
 
 
-def test_a_url_of_no_table_needs_a_preprocessor_named(cache, tiny):
+def test_a_url_outside_the_table_needs_a_preprocessor(cache, tiny):
     kaggle = "https://www.kaggle.com/models/tensorflow/bert/TensorFlow2/mine/1"
-    folder = seed(cache, kaggle, tiny / "encoder")
-    with pytest.raises(
-        ValueError, match=r"--preprocess must name the preprocessor that goes with the encoder. Received: none"
-    ):
+    folder = copy_to_cache(cache, kaggle, tiny / "encoder")
+    with pytest.raises(UserError, match=r"--preprocess .*Received: none"):
         registry.resolve_encoder(kaggle)
     assert registry.resolve_encoder(kaggle, need_preprocess=False).encoder == folder
     assert registry.resolve_encoder(kaggle, preprocess=str(tiny / "preprocess")).preprocess == str(tiny / "preprocess")
-    preprocess = seed(cache, PREPROCESS, tiny / "preprocess")
+    preprocess = copy_to_cache(cache, PREPROCESS, tiny / "preprocess")
     assert registry.resolve_encoder(kaggle, preprocess=PREPROCESS).preprocess == preprocess
 
 
-def test_without_cache_and_network_the_failure_is_quick_and_tells_what_to_do(cache):
+def test_without_cache_and_network_the_error_is_quick_and_gives_advice(cache):
     started = time.monotonic()
-    with pytest.raises(ValueError, match=r"The encoder must be in the Hub's cache or in reach") as caught:
+    with pytest.raises(UserError) as caught:
         registry.resolve_encoder("small_bert/bert_en_uncased_L-4_H-512_A-8")
     assert time.monotonic() - started < 5
-    message = str(caught.value)
-    for part in (
-        f"Received: {URL}. Tried: the cache folder {registry.cache_folder(URL)}",
-        f"TFHUB_CACHE_DIR={str(cache)!r}",
-        "a download, which ended with URLError",
-        "copy it to that folder",
-        "--encoder=DIR of a SavedModel",
-        "scripts/import_encoder.py --source=minilm --output=encoders/minilm",
-    ):
-        assert part in message
+    (problem,) = caught.value.problems
+    assert problem.setting == "--encoder"
+    for value in (URL, registry.cache_folder(URL), f"TFHUB_CACHE_DIR={str(cache)!r}", "URLError"):
+        assert value in problem.received
+    for advice in ("copy it to that folder", "set --encoder to the folder", "import_encoder.py --source=minilm"):
+        assert advice in problem.advice
 
 
-def test_a_silent_server_is_given_up_and_the_processes_timeout_put_back(cache, monkeypatch):
+def test_a_silent_server_is_left_after_the_timeout_which_is_then_reset(cache, monkeypatch):
     monkeypatch.setattr(registry, "NETWORK_TIMEOUT_S", 0.5)
     started = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        held = []
-        threading.Thread(target=lambda: held.append(silent.accept()), daemon=True).start()
+        connections = []
+        threading.Thread(target=lambda: connections.append(silent.accept()), daemon=True).start()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/google/bert/1"
-        with pytest.raises(ValueError, match=r"a download, which ended with .*timed out"):
+        with pytest.raises(UserError, match=r"timed out"):
             registry.resolve_encoder(url, need_preprocess=False)
     assert time.monotonic() - started < 5
     assert socket.getdefaulttimeout() is None
 
 
-# --- Folders --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "link"])
-def test_an_archive_of_the_hub_s_that_leaves_its_folder_is_refused(cache, tmp_path, name):
+def test_an_archive_with_paths_outside_its_folder_is_rejected(cache, tmp_path, name):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         member = tarfile.TarInfo(name)
@@ -179,23 +174,26 @@ def test_an_archive_of_the_hub_s_that_leaves_its_folder_is_refused(cache, tmp_pa
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/google/bert/1"
-        with pytest.raises(ValueError, match=r"must be in the Hub's cache or in reach.*(is invalid|Unexpected object)"):
+        with pytest.raises(UserError, match=r"(is invalid|Unexpected object)"):
             registry.resolve_encoder(url, preprocess=url)
         server.shutdown()
     assert not list(tmp_path.glob("**/out"))
 
 
+# --- Folders --------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_folder_of_both_and_the_encoder_in_it_are_the_same(tiny, slash):
-    for given in (f"{tiny}{slash}", f"{tiny}/encoder{slash}"):
-        folders = registry.resolve_encoder(given)
-        assert folders.name == given
+def test_the_folder_of_an_encoder_and_its_parent_are_equal(tiny, slash):
+    for name in (f"{tiny}{slash}", f"{tiny}/encoder{slash}"):
+        folders = registry.resolve_encoder(name)
+        assert folders.name == name
         assert folders.encoder.rstrip("/") == str(tiny / "encoder")
         assert folders.preprocess == str(tiny / "preprocess")
 
 
 @pytest.mark.parametrize("name", ["minilm", "small_bert/bert_en_uncased_L-4_H-512_A-8"])
-def test_what_lies_under_encoders_goes_by_its_name(cache, tiny, tmp_path, monkeypatch, name):
+def test_a_folder_in_encoders_is_found_by_its_name(cache, tiny, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "encoders" / name).parent.mkdir(parents=True)
     (tmp_path / "encoders" / name).symlink_to(tiny)
@@ -204,37 +202,33 @@ def test_what_lies_under_encoders_goes_by_its_name(cache, tiny, tmp_path, monkey
     )
 
 
-def test_a_preprocessor_that_is_named_wins_over_the_one_beside(tiny, tmp_path):
+def test_a_named_preprocessor_replaces_the_encoders_own(tiny, tmp_path):
     shutil.copytree(tiny / "preprocess", tmp_path / "other")
     assert registry.resolve_encoder(str(tiny), preprocess=str(tmp_path / "other")).preprocess == str(tmp_path / "other")
 
 
-def test_an_encoder_alone_needs_its_preprocessor_named(tiny, tmp_path):
+def test_an_encoder_without_preprocessor_needs_one_named(tiny, tmp_path):
     shutil.copytree(tiny / "encoder", tmp_path / "alone")
-    with pytest.raises(ValueError, match=r"--preprocess must name .* Received: none, and none lies beside .*/alone"):
+    with pytest.raises(UserError, match=r"--preprocess .*Received: none.*/alone"):
         registry.resolve_encoder(str(tmp_path / "alone"))
     assert registry.resolve_encoder(str(tmp_path / "alone"), need_preprocess=False).preprocess == ""
-    with pytest.raises(ValueError, match=r"A preprocessor's folder must hold saved_model.pb. Received: .*/no"):
+    with pytest.raises(UserError, match=r"--preprocess .*Received: .*/no"):
         registry.resolve_encoder(str(tmp_path / "alone"), preprocess=str(tmp_path / "no"))
 
 
-@pytest.mark.parametrize("name", ["small_bert", "no/such/folder", "gs-bucket"])
-def test_a_name_that_is_none_is_answered_with_what_was_tried(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["small_bert", "no/such/folder", "gs-bucket", "minilm"])
+def test_an_unknown_name_is_rejected_with_what_was_tried(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"--encoder must be a name \(bert_en_uncased_L-12") as caught:
+    with pytest.raises(UserError) as caught:
         registry.resolve_encoder(name)
-    assert f"Received: {name!r}. Tried: the folders {name} and encoders/{name}, and the 49 names." in str(caught.value)
+    (problem,) = caught.value.problems
+    assert problem.setting == "--encoder"
+    assert repr(name) in problem.received
+    assert f"encoders/{name}" in problem.received
+    assert ("import_encoder.py --source=minilm" in problem.advice) is (name == "minilm")
 
 
-def test_minilm_that_is_not_made_yet_is_answered_with_the_command(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"Make it: python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
-    ):
-        registry.resolve_encoder("minilm")
-
-
-def test_the_hash_is_of_the_content_wherever_it_lies(tiny, tmp_path):
+def test_the_hash_depends_on_content_and_not_on_the_folder(tiny, tmp_path):
     first = registry.saved_model_sha256(str(tiny / "encoder"))
     shutil.copytree(tiny / "encoder", tmp_path / "moved")
     assert registry.saved_model_sha256(str(tmp_path / "moved")) == first
@@ -245,7 +239,7 @@ def test_the_hash_is_of_the_content_wherever_it_lies(tiny, tmp_path):
     assert registry.saved_model_sha256(str(tmp_path / "moved")) != first
 
 
-def test_a_loaded_encoder_is_trainable_and_answers_with_all_layers(tiny):
+def test_a_loaded_encoder_is_trainable_and_outputs_all_layers(tiny):
     saved = registry.load_saved_model(str(tiny / "encoder"))
     inputs = {name: tf.ones([2, 7], tf.int32) for name in ("input_word_ids", "input_mask", "input_type_ids")}
     outputs = saved(inputs, training=True)

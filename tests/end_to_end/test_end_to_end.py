@@ -1,4 +1,4 @@
-"""The commands as a user types them, each in a process of its own, on generated texts and a tiny encoder."""
+"""The commands as a user types them, each in its own process, with generated texts and a tiny encoder."""
 
 import csv
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from helpers import ROOT, review
+from interruptions import assert_equal_tensors, read_metrics, read_newest_checkpoint, reproducible
 
 STEPS = 120
 
 
 def run(*arguments, code=0, limit=""):
-    """Run a command of the project, `limit` before it in its shell; returns its standard output and error together."""
+    """Run a command of the project after the shell command `limit`. Returns its standard output and error."""
     command = [sys.executable, *map(str, arguments)]
     if limit:
         command = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
@@ -54,17 +54,6 @@ def prepare(source, encoder, output, *arguments):
     return output
 
 
-def lines(model_dir, split=None):
-    rows = [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if split in (None, row["split"])]
-
-
-def tensors(model_dir):
-    """The last checkpoint's tensors by key."""
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(model_dir / "checkpoints")))
-    return {k: np.asarray(reader.get_tensor(k)) for k in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in k}
-
-
 @pytest.fixture(scope="module")
 def reviews(tiny, tmp_path_factory):
     """A prepared data set of 400 reviews."""
@@ -77,7 +66,7 @@ def reviews(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def job(tiny, reviews):
-    """The flags of the job that the tests run, its model_dir aside."""
+    """The flags of the job that the tests run, without its model_dir."""
     return [
         f"--encoder={tiny}",
         f"--data_dir={reviews}",
@@ -90,74 +79,72 @@ def job(tiny, reviews):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(job, tmp_path_factory):
-    model_dir = tmp_path_factory.mktemp("undisturbed") / "model"
+def uninterrupted(job, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("uninterrupted") / "model"
     output = task(*job, f"--model_dir={model_dir}")
     assert "finished: 120 steps" in output
     return model_dir
 
 
-def test_the_run_learns_and_writes_what_the_contracts_promise(undisturbed):
-    result = json.loads((undisturbed / "result.json").read_text())
+def test_a_run_learns_and_writes_the_documented_files(uninterrupted):
+    result = json.loads((uninterrupted / "result.json").read_text())
     assert result["test"]["accuracy"] > 0.9
     assert result["test"]["examples"] == 40
     assert result["steps"] == STEPS
     assert result["encoder"]["path"] == "native"
-    assert [row["step"] for row in lines(undisturbed, "validation")] == [50, 100, 120]
-    assert [row["step"] for row in lines(undisturbed, "train")] == [*range(7, STEPS, 7), STEPS]
-    assert sum(row["examples"] for row in lines(undisturbed, "train")) == STEPS * 16
-    (test,) = lines(undisturbed, "test")
+    assert [row["step"] for row in read_metrics(uninterrupted, "validation")] == [50, 100, 120]
+    assert [row["step"] for row in read_metrics(uninterrupted, "train")] == [*range(7, STEPS, 7), STEPS]
+    assert sum(row["examples"] for row in read_metrics(uninterrupted, "train")) == STEPS * 16
+    (test,) = read_metrics(uninterrupted, "test")
     assert test["loss"] == result["test"]["loss"]
 
 
-def wait_for(condition, child, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition() and child.poll() is None and time.monotonic() < end:
+def wait_for(condition, process, timeout_s=120):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert child.poll() is None, "it ended before it could be stopped"
+    assert process.poll() is None, "the process ended before it could be stopped"
 
 
-def test_a_run_killed_and_stopped_ends_bit_for_bit_as_one_never_stopped(job, undisturbed, tmp_path):
-    model_dir = tmp_path / "model"
+def start(job, model_dir):
     command = [sys.executable, "-m", "trainer.task", *job, f"--model_dir={model_dir}"]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def test_a_killed_and_a_stopped_run_resume_bit_for_bit(job, uninterrupted, tmp_path):
+    model_dir = tmp_path / "model"
     codes = []
     for step, number in ((20, signal.SIGKILL), (60, signal.SIGTERM)):
-        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for((model_dir / f"checkpoints/ckpt-{step}.index").exists, child)
-        child.send_signal(number)
-        codes.append(child.wait(60))
+        process = start(job, model_dir)
+        wait_for((model_dir / f"checkpoints/ckpt-{step}.index").exists, process)
+        process.send_signal(number)
+        codes.append(process.wait(60))
     assert codes == [-signal.SIGKILL, 75]
     task(*job, f"--model_dir={model_dir}")
-
-    left, right = tensors(undisturbed), tensors(model_dir)
-    assert left.keys() == right.keys()
-    assert [key for key in left if not np.array_equal(left[key], right[key])] == []
-    clocks = ("seconds", "examples_per_second")
-    assert [{k: v for k, v in row.items() if k not in clocks} for row in lines(undisturbed)] == [
-        {k: v for k, v in row.items() if k not in clocks} for row in lines(model_dir)
-    ]
-    seconds = [row["seconds"] for row in lines(model_dir, "train")]
+    assert_equal_tensors(model_dir / "checkpoints", uninterrupted / "checkpoints")
+    lines, expected_lines = ([reproducible(line) for line in read_metrics(run)] for run in (model_dir, uninterrupted))
+    assert lines == expected_lines
+    seconds = [line["seconds"] for line in read_metrics(model_dir, "train")]
     assert seconds == sorted(seconds)
 
 
-def test_a_finished_run_started_again_trains_nothing(job, undisturbed):
-    before = {
-        path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file() and path.name != ".lock"
-    }
-    assert "nothing to do" in task(*job, f"--model_dir={undisturbed}")
-    assert before == {
-        path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file() and path.name != ".lock"
-    }
+def modification_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_another_configuration_on_the_same_model_dir_is_refused_by_name(job, undisturbed):
-    output = task(*job, "--set=model.dropout=0.3", f"--model_dir={undisturbed}", code=1)
+def test_a_finished_run_is_not_trained_again(job, uninterrupted):
+    before = modification_times(uninterrupted)
+    assert "nothing to do" in task(*job, f"--model_dir={uninterrupted}")
+    assert modification_times(uninterrupted) == before
+
+
+def test_another_configuration_for_the_same_model_dir_is_rejected(job, uninterrupted):
+    output = task(*job, "--set=model.dropout=0.3", f"--model_dir={uninterrupted}", code=1)
     assert "model.dropout: None there, 0.3 here" in output
 
 
-def test_a_second_run_on_a_model_dir_in_use_is_refused_naming_the_first(job, tmp_path):
-    command = [sys.executable, "-m", "trainer.task", *job, f"--model_dir={tmp_path}/model"]
-    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+def test_a_second_run_in_a_model_dir_in_use_is_rejected(job, tmp_path):
+    first = start(job, tmp_path / "model")
     try:
         wait_for((tmp_path / "model/config.yaml").exists, first)
         assert f'"pid": "{first.pid}"' in task(*job, f"--model_dir={tmp_path}/model", code=1)
@@ -166,24 +153,23 @@ def test_a_second_run_on_a_model_dir_in_use_is_refused_naming_the_first(job, tmp
         first.wait()
 
 
-def test_a_full_disk_ends_the_run_with_a_message_and_the_same_command_goes_on(job, undisturbed, tmp_path):
-    # A bound on a file's size, in KB, stands in for the disk's: small files still fit, no checkpoint does.
+def test_a_run_that_ended_because_of_a_full_disk_can_resume(job, uninterrupted, tmp_path):
+    # A limit on the size of a file, in KB, has the effect of a full disk: small files fit, checkpoints do not.
     output = task(*job, f"--model_dir={tmp_path}/model", code=1, limit="ulimit -f 200")
     assert "error:" in output
     assert "too large" in output.lower() or "no space" in output.lower()
     assert not (tmp_path / "model/result.json").exists()
     task(*job, f"--model_dir={tmp_path}/model")
-    left, right = tensors(undisturbed), tensors(tmp_path / "model")
-    assert all(np.array_equal(left[key], right[key]) for key in left)
+    assert_equal_tensors(tmp_path / "model/checkpoints", uninterrupted / "checkpoints")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(job, tmp_path):
-    blown = settings(optimizer__learning_rate="1e30", optimizer__warmup_fraction=0, training__save_every=1)
-    output = task(*job, *blown, f"--model_dir={tmp_path}/model", code=1)
+def test_a_loss_that_is_not_finite_stops_the_run(job, tmp_path):
+    diverging = settings(optimizer__learning_rate="1e30", optimizer__warmup_fraction=0, training__save_every=1)
+    output = task(*job, *diverging, f"--model_dir={tmp_path}/model", code=1)
     assert "not, at step" in output
     assert "optimizer.learning_rate" in output
-    kept = tensors(tmp_path / "model")
-    assert all(np.isfinite(value).all() for value in kept.values() if value.dtype.kind == "f")
+    tensors = read_newest_checkpoint(tmp_path / "model/checkpoints")
+    assert all(np.isfinite(value).all() for value in tensors.values() if value.dtype.kind == "f")
 
 
 def test_pairs_of_texts_train_and_predict(tiny, tmp_path):
@@ -212,7 +198,7 @@ def test_pairs_of_texts_train_and_predict(tiny, tmp_path):
     assert "two texts" in run("scripts/predict.py", f"--model={tmp_path}/model/export", "one text alone", code=1)
 
 
-def test_a_number_is_predicted_and_reported_as_one(tiny, tmp_path):
+def test_regression_is_trained_evaluated_and_predicted(tiny, tmp_path):
     rng = random.Random(2)
     rows = [(review(rng, i % 3 > 0), f"{(i % 3) * 1.5 + rng.random():.3f}") for i in range(200)]
     write_rows(tmp_path / "ratings.csv", rows, ("sentence", "rating"))
@@ -229,7 +215,7 @@ def test_a_number_is_predicted_and_reported_as_one(tiny, tmp_path):
     assert "pearson" in output
 
 
-def test_a_family_that_is_not_rebuilt_trains_through_the_hub_and_says_what_that_costs(make_encoder, tmp_path):
+def test_a_family_without_native_form_uses_the_hub_layer(make_encoder, tmp_path):
     encoder = make_encoder("tiny_albert")
     rng = random.Random(3)
     rows = [(review(rng, i % 2 == 0), "abc"[i % 3]) for i in range(90)]
@@ -245,25 +231,24 @@ def test_a_family_that_is_not_rebuilt_trains_through_the_hub_and_says_what_that_
     assert "text" in run("scripts/predict.py", f"--model={tmp_path}/model/export", "--format=jsonl", "a superb film")
 
 
-def test_a_run_begun_by_one_replica_is_ended_by_four_as_by_one(job, undisturbed, tmp_path):
-    """Batches and the masks of dropout, which stays on, are those of one replica: a difference is of rounding alone."""
+def test_a_run_of_one_replica_can_be_resumed_with_four(job, uninterrupted, tmp_path):
+    """Batches and dropout masks are those of one replica, so that the results differ by rounding alone."""
     model_dir = tmp_path / "model"
-    command = [sys.executable, "-m", "trainer.task", *job, f"--model_dir={model_dir}"]
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for((model_dir / "checkpoints/checkpoint").exists, child)
-    child.kill()
-    child.wait()
+    process = start(job, model_dir)
+    wait_for((model_dir / "checkpoints/checkpoint").exists, process)
+    process.kill()
+    process.wait()
     four = [flag for flag in job if not flag.startswith("--strategy")] + ["--strategy=mirrored", "--virtual_devices=4"]
     task(*four, f"--model_dir={model_dir}")
-    left, right = tensors(undisturbed), tensors(model_dir)
-    floats = [key for key in left if left[key].dtype.kind == "f" and "total" not in key]
-    assert max(float(np.max(np.abs(left[key] - right[key]))) for key in floats) < 1e-4
-    for ours, theirs in zip(lines(model_dir), lines(undisturbed), strict=True):
-        assert (ours["step"], ours["split"], ours["examples"]) == (theirs["step"], theirs["split"], theirs["examples"])
-        assert abs(ours["loss"] - theirs["loss"]) < 1e-3
+    tensors, expected = (read_newest_checkpoint(run / "checkpoints") for run in (model_dir, uninterrupted))
+    keys = [key for key in expected if expected[key].dtype.kind == "f" and "total" not in key]
+    assert max(float(np.max(np.abs(tensors[key] - expected[key]))) for key in keys) < 1e-4
+    for line, expected_line in zip(read_metrics(model_dir), read_metrics(uninterrupted), strict=True):
+        assert all(line[key] == expected_line[key] for key in ("step", "split", "examples"))
+        assert abs(line["loss"] - expected_line["loss"]) < 1e-3
 
 
-def test_data_of_another_vocabulary_is_refused_before_anything_is_written(make_encoder, reviews, tmp_path):
+def test_data_of_another_vocabulary_is_rejected_at_the_start(make_encoder, reviews, tmp_path):
     output = task(
         f"--encoder={make_encoder('tiny_albert')}", f"--data_dir={reviews}", f"--model_dir={tmp_path}/model", code=1
     )

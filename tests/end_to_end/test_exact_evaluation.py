@@ -1,6 +1,6 @@
-"""25,000 texts evaluated with any batch size on any number of replicas: each counted once, the metrics scikit-learn's.
+"""Evaluation of 25,000 texts counts each once and agrees with scikit-learn, for any batch size and number of replicas.
 
-Takes two minutes: `make chaos`.
+It takes two minutes and is part of `make chaos`.
 """
 
 import json
@@ -30,7 +30,7 @@ def trained(tiny, tmp_path_factory):
 
 @pytest.mark.chaos
 @pytest.mark.parametrize(("batch", "replicas"), [(32, 1), (48, 3), (100, 4), (333, 2)])
-def test_every_text_is_counted_once_and_the_metrics_are_scikit_learns(trained, tiny, batch, replicas, capsys):
+def test_every_text_counts_once_and_metrics_equal_scikit_learns(trained, tiny, batch, replicas, capsys):
     model_dir, predictions = trained / f"model-{batch}-{replicas}", trained / f"{batch}-{replicas}.jsonl"
     strategy = ["--strategy=cpu"] if replicas == 1 else ["--strategy=mirrored", f"--virtual_devices={replicas}"]
     keys = ("training.steps=20", "data.seq_length=48", "optimizer.learning_rate=1e-3", "logging.progress=off")
@@ -39,18 +39,21 @@ def test_every_text_is_counted_once_and_the_metrics_are_scikit_learns(trained, t
     python("-m", "trainer.task", *flags, *sets, check=True, timeout=600)
     evaluate = ["--mode=evaluate", f"--model_dir={model_dir}", f"--predictions={predictions}", *strategy]
     python("-m", "trainer.task", *evaluate, check=True, timeout=600)
-    job = json.loads((model_dir / "result.json").read_text())["test"]
+    reported = json.loads((model_dir / "result.json").read_text())["test"]
     rows = [json.loads(line) for line in predictions.read_text().splitlines()]
     labels, scores = [row["label"] for row in rows], [row["scores"] for row in rows]
-    picked = [max(range(2), key=score.__getitem__) for score in scores]
+    predicted = [max(range(2), key=score.__getitem__) for score in scores]
     expected = {
-        "accuracy": sklearn.metrics.accuracy_score(labels, picked),
-        "f1": sklearn.metrics.f1_score(labels, picked, pos_label=1),
+        "accuracy": sklearn.metrics.accuracy_score(labels, predicted),
+        "f1": sklearn.metrics.f1_score(labels, predicted, pos_label=1),
         "roc_auc": sklearn.metrics.roc_auc_score(labels, [score[1] for score in scores]),
         "loss": sklearn.metrics.log_loss(labels, scores, labels=[0, 1]),
     }
-    gap = max(abs(job[name] - value) for name, value in expected.items())
+    largest_difference = max(abs(reported[name] - value) for name, value in expected.items())
     with capsys.disabled():
-        print(f"\nbatch {batch}, {replicas} replicas: {job['examples']:,} texts, largest gap to scikit-learn {gap:.1e}")
-    assert job["examples"] == TEXTS == len({row["id"] for row in rows})
-    assert gap <= 1e-6
+        print(
+            f"\nbatch {batch}, {replicas} replicas: {reported['examples']:,} texts, largest difference from "
+            f"scikit-learn {largest_difference:.1e}"
+        )
+    assert reported["examples"] == TEXTS == len({row["id"] for row in rows})
+    assert largest_difference <= 1e-6

@@ -1,5 +1,3 @@
-"""From a configuration to the parts of a job, and what does not fit together."""
-
 import dataclasses
 import shutil
 
@@ -8,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.config import loading
-from trainer.data import manifests, records
+from trainer.data import batching, manifests, records
 from trainer.distributed import strategies
 from trainer.encoders import native, registry
 from trainer.errors import UsageError
@@ -22,7 +20,7 @@ def manifest(prepared):
 
 @pytest.fixture
 def load(tiny, prepared):
-    """A function "key=value"... -> the configuration, on the tiny encoder and the reviews if not told otherwise."""
+    """A function "key=value"... -> the configuration, by default with the tiny encoder and the reviews."""
     return lambda *overrides: loading.load_config(None, [f"encoder={tiny}", f"data_dir={prepared}", *overrides])
 
 
@@ -33,21 +31,21 @@ def load(tiny, prepared):
         (("training.epochs=1",), 8, 100, 8),
         (("training.epochs=1.5",), 12, 150, 8),
         (("training.epochs=0.01",), 1, 1, 1),
-        (("training.steps=5",), 5, 65, 5),  # an evaluation at the end, if none is due before
+        (("training.steps=5",), 5, 65, 5),  # an evaluation at the last step, as none is due earlier
         (("training.steps=50", "training.eval_every=20"), 50, 650, 20),
         (("training.epochs=2", "data.batch_size=100"), 2, 200, 1),
         (("training.epochs=2", "data.batch_size=1000"), 1, 200, 1),
     ],
 )
-def test_a_plan_counts_the_steps(overrides, steps, stream, eval_every):
-    found = builder.plan_steps(loading.load_config(None, ["data.batch_size=13", *overrides]), 100)
-    assert (found.steps, found.examples, found.eval_every) == (steps, stream, eval_every)
-    assert found.examples_at(0) == 0
-    assert found.examples_at(steps) == stream
-    assert found.examples_at(steps - 1) == (steps - 1) * found.batch_size < stream
+def test_the_plan_counts_steps_and_examples(overrides, steps, stream, eval_every):
+    plan = builder.plan_steps(loading.load_config(None, ["data.batch_size=13", *overrides]), 100)
+    assert (plan.steps, plan.examples, plan.eval_every) == (steps, stream, eval_every)
+    assert plan.examples_at(0) == 0
+    assert plan.examples_at(steps) == stream
+    assert plan.examples_at(steps - 1) == (steps - 1) * plan.batch_size < stream
 
 
-def test_a_job_is_what_its_configuration_says(job, tiny):
+def test_a_job_follows_its_configuration(job, tiny):
     assert job.plan == builder.StepPlan(steps=100, examples=1600, batch_size=16, eval_every=50)
     assert (job.layout.batch_size, job.layout.seq_length, job.layout.truncation, job.layout.padded_rows) == (
         16,
@@ -55,28 +53,28 @@ def test_a_job_is_what_its_configuration_says(job, tiny):
         "head_tail",
         16,
     )
-    assert job.order == builder.data.Order(0, True, 1 << 18)
+    assert job.order == batching.ShuffleOrder(0, True, 1 << 18)
     assert job.metric == "accuracy"
     assert job.model.output_shape == (None, 2)
     assert job.scorer is job.model
     assert len(job.optimizer.variables()) == 1 + 2 * len(job.model.trainable_variables)
     assert job.encoder.path == "native"
     assert job.encoder.sha256 == registry.saved_model_sha256(str(tiny / "encoder"))
-    theirs = native.variables_by_name(registry.load_saved_model(str(tiny / "encoder")).trainable_variables)
-    ours = native.variables_by_name(job.model.trainable_variables)
-    assert set(ours) == {*theirs, "classifier/kernel", "classifier/bias"}
-    assert all((ours[name].numpy() == value.numpy()).all() for name, value in theirs.items())
+    saved = native.variables_by_name(registry.load_saved_model(str(tiny / "encoder")).trainable_variables)
+    built = native.variables_by_name(job.model.trainable_variables)
+    assert set(built) == {*saved, "classifier/kernel", "classifier/bias"}
+    assert all((built[name].numpy() == value.numpy()).all() for name, value in saved.items())
 
 
-def test_a_job_in_bfloat16_has_a_second_model_to_score_with(load):
-    found = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
-    assert found.scorer is not found.model
-    for a, b in zip(found.model.variables, found.scorer.variables, strict=True):
+def test_a_bfloat16_job_evaluates_with_a_float32_model(load):
+    job = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
+    assert job.scorer is not job.model
+    for a, b in zip(job.model.variables, job.scorer.variables, strict=True):
         assert a.dtype == tf.float32
         assert (a.numpy() == b.numpy()).all()
 
 
-def test_another_task_than_the_data_sets_is_refused(load, manifest):
+def test_a_task_other_than_the_data_sets_is_rejected(load, manifest):
     assert builder.read_job_manifest(load("task=csv")) == manifest
     with pytest.raises(
         UsageError, match=r"task must be the data set's, csv\. Received: imdb\. Change it, or --data_dir\."
@@ -91,27 +89,27 @@ def test_another_task_than_the_data_sets_is_refused(load, manifest):
         (12, 13, r"the training examples must be at least as many as the replicas, 13\. Received: 12\."),
     ],
 )
-def test_replicas_that_would_have_nothing_to_do_are_refused(examples, replicas, words):
+def test_more_replicas_than_rows_are_rejected(examples, replicas, words):
     loaded = loading.load_config(None, ["data.batch_size=13"])
     loading.check_replicas(loaded, replicas - 1, examples)
     with pytest.raises(UsageError, match=words):
         loading.check_replicas(loaded, replicas, examples)
 
 
-def test_what_workers_compare_is_all_that_a_result_depends_on(load, manifest, tiny):
-    found = builder.job_signature(load("optimizer.learning_rate=0.5", "logging.progress=off"))
-    assert found["optimizer.learning_rate"] == 0.5
-    assert found["the data set"] == manifest.fingerprint
-    assert found["the encoder"] == registry.saved_model_sha256(str(tiny / "encoder"))
-    assert not [key for key in found if key.startswith(("logging", "data_dir"))]
+def test_the_job_signature_holds_what_decides_the_result(load, manifest, tiny):
+    signature = builder.job_signature(load("optimizer.learning_rate=0.5", "logging.progress=off"))
+    assert signature["optimizer.learning_rate"] == 0.5
+    assert signature["the data set"] == manifest.fingerprint
+    assert signature["the encoder"] == registry.saved_model_sha256(str(tiny / "encoder"))
+    assert not [key for key in signature if key.startswith(("logging", "data_dir"))]
 
 
-def test_no_data_dir_is_refused(tiny):
+def test_a_missing_data_dir_is_rejected(tiny):
     with pytest.raises(UsageError, match=r"--data_dir must name a prepared data set\. Received: none\."):
         builder.build_job(loading.load_config(None, [f"encoder={tiny}"]), tf.distribute.OneDeviceStrategy("/cpu:0"))
 
 
-def test_a_shard_of_any_split_that_is_not_whole_is_named(load, manifest, prepared, tmp_path):
+def test_a_corrupt_or_missing_shard_is_named(load, manifest, prepared, tmp_path):
     moved = shutil.copytree(prepared, tmp_path / "data")
     name = manifest.splits["test"].shards[-1].name
     content = (moved / name).read_bytes()
@@ -128,7 +126,7 @@ def test_a_shard_of_any_split_that_is_not_whole_is_named(load, manifest, prepare
             builder.check_data(load(f"data_dir={moved}"), manifest)
 
 
-def test_a_sequence_longer_than_the_encoders_positions_is_refused(load, manifest):
+def test_a_sequence_longer_than_the_positions_is_rejected(load, manifest):
     words = (
         r"data\.seq_length must be at most the encoder's 512 positions\. Received: 513\. .*--set data\.seq_length=512"
     )
@@ -136,7 +134,7 @@ def test_a_sequence_longer_than_the_encoders_positions_is_refused(load, manifest
         builder.load_encoder(load("data.seq_length=513"), manifest)
 
 
-def test_data_prepared_with_another_vocabulary_are_refused(load, manifest, tiny, tmp_path):
+def test_data_with_another_vocabulary_is_rejected(load, manifest, tiny, tmp_path):
     other = shutil.copytree(tiny, tmp_path / "other")
     vocabulary = other / "encoder/assets/vocab.txt"
     vocabulary.write_text(vocabulary.read_text().replace("wonderful", "marvellous"))
@@ -146,33 +144,35 @@ def test_data_prepared_with_another_vocabulary_are_refused(load, manifest, tiny,
         assert words in str(raised.value)
 
 
-def test_one_dropout_rate_is_for_head_and_encoder(load, manifest):
-    found = builder.load_encoder(load("model.dropout=0.3"), manifest).architecture
-    assert (found.dropout, found.attention_dropout) == (0.3, 0.3)
-    found = builder.load_encoder(load(), manifest).architecture
-    assert (found.dropout, found.attention_dropout) == (0.1, 0.1)
+def test_the_dropout_setting_replaces_the_encoders_rates(load, manifest):
+    architecture = builder.load_encoder(load("model.dropout=0.3"), manifest).architecture
+    assert (architecture.dropout, architecture.attention_dropout) == (0.3, 0.3)
+    architecture = builder.load_encoder(load(), manifest).architecture
+    assert (architecture.dropout, architecture.attention_dropout) == (0.1, 0.1)
 
 
-def test_what_cannot_be_rebuilt_trains_through_the_hub_and_is_told_the_cost(load, manifest, make_encoder, capsys):
+def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, make_encoder, capsys):
     chosen = load(f"encoder={make_encoder('tiny_talking_heads')}", "precision=bfloat16")
-    found = builder.load_encoder(chosen, manifest)
-    assert found.path == "hub"
+    encoder = builder.load_encoder(chosen, manifest)
+    assert encoder.path == "hub"
     note = capsys.readouterr().err
     assert len(note.splitlines()) == 1
     for words in ("trains through hub.KerasLayer", "no bfloat16", "no XLA", "no exact resume", "512 positions"):
         assert words in note
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    assert builder.resolve_precision(chosen, found, strategy).precision == "float32"
+    assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_precision_auto_is_what_the_hardware_computes_in(job, precision):
-    found = builder.resolve_precision(dataclasses.replace(job.config, precision=precision), job.encoder, job.strategy)
+def test_precision_auto_follows_the_hardware(job, precision):
+    resolved = builder.resolve_precision(
+        dataclasses.replace(job.config, precision=precision), job.encoder, job.strategy
+    )
     fast = "bfloat16" if strategies.has_bfloat16(job.strategy) else "float32"
-    assert found.precision == (fast if precision == "auto" else precision)
+    assert resolved.precision == (fast if precision == "auto" else precision)
 
 
-def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else(load):
+def test_the_fingerprint_covers_only_what_decides_the_result(load):
     def fingerprint(*overrides, encoder="a", data="b"):
         return builder.run_fingerprint(load(*overrides), encoder, data)
 
@@ -185,7 +185,7 @@ def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else(load):
     assert len({*others, *same}) == len(others) + 1
 
 
-def test_the_tokenizer_is_the_data_sets_own(job, prepared):
+def test_the_tokenizer_is_that_of_the_data_set(job, prepared):
     columns = records.read_shards(str(prepared), job.manifest.splits["test"].shards, job.manifest, with_text=True)
     tokens = builder.load_data_tokenizer(job.config).tokenize(tf.constant(columns.texts[:3]))
     for row in range(3):

@@ -1,4 +1,4 @@
-"""The cadences, and a run that is stopped and goes on. Kills and resumes by processes: test_end_to_end.py."""
+"""Cadences, and a run that is stopped and resumed in one process. end_to_end/ kills and resumes processes."""
 
 import dataclasses
 import json
@@ -24,12 +24,12 @@ from trainer.train.run_files import resolve_run_files
         (94, 500, 95, False),
     ],
 )
-def test_what_happens_every_so_often_happens_at_the_last_step_too(step, every, total, expected):
+def test_a_cadence_includes_the_last_step(step, every, total, expected):
     assert loop.due(step, every, total) is expected
 
 
 @pytest.mark.parametrize("cadences", [(20, 500, 133), (1, 7), (10, 10, 10), (500,), (3, 4, 5)])
-def test_the_next_boundary_is_the_first_step_at_which_anything_is_due(cadences):
+def test_the_next_boundary_is_the_first_step_with_anything_due(cadences):
     total = 137
     for step in range(total):
         expected = next(s for s in range(step + 1, total + 1) if any(loop.due(s, every, total) for every in cadences))
@@ -38,13 +38,13 @@ def test_the_next_boundary_is_the_first_step_at_which_anything_is_due(cadences):
 
 @pytest.fixture(scope="module")
 def own_job(job):
-    """The finished run's job again, to be trained."""
+    """Another copy of the finished run's job, to be trained."""
     return builder.build_job(job.config, job.strategy)
 
 
 @pytest.fixture(scope="module")
 def resumed(own_job, tmp_path_factory):
-    """(the message of a run stopped at once, the checkpoints it left, its folder after it went on to the end)."""
+    """(message of a run stopped at step 1, steps of its checkpoints then, its model_dir after it was resumed)."""
     folder = tmp_path_factory.mktemp("resumed")
     run_files.write_run_identity(own_job, resolve_run_files(str(folder)))
     with pytest.raises(Stopped) as stopped:
@@ -53,39 +53,41 @@ def resumed(own_job, tmp_path_factory):
         )
     left = checkpoints.list_steps(str(folder / "checkpoints"))
     run = runs.open_run(own_job, resolve_run_files(str(folder)), time.monotonic())
-    run.history.add({"step": 20, "split": "train", "loss": -1.0})  # a line that the cut run wrote after its checkpoint
+    run.history.add(
+        {"step": 20, "split": "train", "loss": -1.0}
+    )  # a line that an interrupted run wrote after its checkpoint
     loop.train_and_evaluate(run, StopRequest())
     return str(stopped.value), left, folder
 
 
 def lines(folder):
-    """metrics.jsonl without what a clock says."""
+    """metrics.jsonl without durations."""
     clock = ("seconds", "examples_per_second")
     read = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if key not in clock} for line in read]
 
 
-def test_a_stopped_run_says_where_and_leaves_a_checkpoint(resumed):
+def test_a_stopped_run_saves_a_checkpoint(resumed):
     message, left, _ = resumed
     assert message == "stopped by SIGTERM at step 1 of 100, with a checkpoint. Run the same command again to go on."
     assert left == [1]
 
 
-def test_it_logs_what_a_run_that_was_never_stopped_logs(resumed, finished_run):
+def test_a_resumed_run_logs_what_an_uninterrupted_run_logs(resumed, finished_run):
     assert lines(resumed[2]) == lines(finished_run)
-    places = [(line["step"], line["split"]) for line in lines(finished_run)]
-    assert places == [
+    steps = [(line["step"], line["split"]) for line in lines(finished_run)]
+    assert steps == [
         *((20, "train"), (40, "train"), (50, "validation"), (60, "train"), (80, "train")),
         *((100, "train"), (100, "validation"), (100, "test")),
     ]
 
 
-def test_it_ends_with_the_same_result_and_parameters_bit_for_bit(resumed, finished_run):
-    theirs, ours = (json.loads((f / "result.json").read_text()) for f in (finished_run, resumed[2]))
-    for result in (theirs, ours):
+def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(resumed, finished_run):
+    expected, resumed_result = (json.loads((f / "result.json").read_text()) for f in (finished_run, resumed[2]))
+    for result in (expected, resumed_result):
         assert result.pop("seconds") > 0
         assert result.pop("export_difference") <= 1e-4
-    assert ours == theirs
+    assert resumed_result == expected
     a, b = (tf.train.load_checkpoint(str(f / "checkpoints/ckpt-100")) for f in (finished_run, resumed[2]))
     names = {name for name in a.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
     assert len(names) > 100
@@ -93,13 +95,13 @@ def test_it_ends_with_the_same_result_and_parameters_bit_for_bit(resumed, finish
         assert np.array_equal(a.get_tensor(name), b.get_tensor(name)), name
 
 
-def test_it_learns(finished_run):
+def test_a_run_learns(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     assert result["validation"]["accuracy"] >= 0.8
     assert result["test"]["examples"] == 30
 
 
-def test_the_best_is_the_highest_on_validation_and_the_test_is_of_it(finished_run):
+def test_the_best_step_has_the_highest_validation_metric(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     evaluations = [line for line in lines(finished_run) if line["split"] == "validation"]
     best = max(evaluations, key=lambda line: line["accuracy"])
@@ -107,7 +109,7 @@ def test_the_best_is_the_highest_on_validation_and_the_test_is_of_it(finished_ru
     assert result["validation"] == {k: v for k, v in best.items() if k not in ("step", "split")}
 
 
-def test_a_train_line_covers_the_steps_since_the_one_before(finished_run):
+def test_a_train_line_covers_the_steps_since_the_previous_line(finished_run):
     train = [line for line in lines(finished_run) if line["split"] == "train"]
     assert [line["examples"] for line in train] == [20 * 16] * 5
     peak = 1e-3
@@ -116,7 +118,7 @@ def test_a_train_line_covers_the_steps_since_the_one_before(finished_run):
     )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_is_named(own_job, resumed):
+def test_a_loss_that_is_not_finite_stops_the_run(own_job, resumed):
     run = runs.open_run(own_job, resolve_run_files(str(resumed[2])), time.monotonic())
     loop.stop_if_not_finite(run)
     run.sums.bad_step.assign(42)
@@ -132,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_is_name
         assert words in str(raised.value)
 
 
-def test_of_a_trial_s_workers_the_chief_alone_reports(own_job, resumed, tmp_path, monkeypatch):
+def test_only_the_chief_reports_a_trials_metric(own_job, resumed, tmp_path, monkeypatch):
     path = tmp_path / "metrics/file"
     monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "1")
     monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(path))

@@ -1,5 +1,3 @@
-"""The schedule, weight decay and clipping."""
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,30 +10,30 @@ from trainer.train import optimizers
     ("warmup", "step", "expected"),
     [
         (0.1, 0, 0.0),
-        (0.1, 5, 0.5),  # half-way up
-        (0.1, 10, 0.9),  # the warm-up's end: on the line that goes down from the peak at 0 to nothing at the last
+        (0.1, 5, 0.5),  # half of the warm-up
+        (0.1, 10, 0.9),  # the end of the warm-up, on the line from the peak at step 0 to zero at step 100
         (0.1, 55, 0.45),
-        (0.1, 99, 0.01),  # the last step that is taken
+        (0.1, 99, 0.01),  # the last step
         (0.1, 100, 0.0),
         (0.0, 0, 1.0),
         (0.0, 50, 0.5),
-        (0.001, 0, 1.0),  # a warm-up of less than half a step is none
+        (0.001, 0, 1.0),  # less than half a step of warm-up is none
     ],
 )
-def test_the_learning_rate_goes_up_then_down_to_nothing(warmup, step, expected):
+def test_the_learning_rate_rises_and_then_falls_to_zero(warmup, step, expected):
     assert float(optimizers.learning_rate_schedule(3e-4, 100, warmup)(step)) == pytest.approx(
         3e-4 * expected, abs=1e-10
     )
 
 
-def test_weights_decay_but_no_bias_and_no_layer_norm():
+def test_weights_decay_and_biases_and_layer_norms_do_not():
     encoder = modeling.networks.BertEncoderV2(
         vocab_size=20, hidden_size=8, num_layers=2, num_attention_heads=2, inner_dim=16
     )
     encoder(encoder.inputs)
     variables = encoder.trainable_variables
     for variable in variables:
-        variable.assign(tf.fill(variable.shape, 2.0))  # not 0, which decays to itself
+        variable.assign(tf.fill(variable.shape, 2.0))  # since zero does not change by decay
     optimizer = optimizers.build_adamw(0.5, 10, 0.0, 0.1)
     optimizers.create_slots(optimizer, variables)
     optimizers.apply_gradients(optimizer, [tf.zeros_like(v) for v in variables], variables)
@@ -47,7 +45,7 @@ def test_weights_decay_but_no_bias_and_no_layer_norm():
         assert variable.numpy() == pytest.approx(np.full(variable.shape, expected)), variable.name
 
 
-def test_gradients_are_scaled_together_and_their_norm_is_told():
+def test_gradients_are_clipped_by_their_global_norm():
     gradients = [tf.constant([3.0, 0.0]), tf.constant([[0.0], [4.0]])]
     clipped, norm = optimizers.clip_gradients(gradients, 1.0)
     assert float(norm) == pytest.approx(5.0)
@@ -64,9 +62,11 @@ def test_the_optimizer_does_not_clip_again():
     assert optimizer.get_slot(variable, "m").numpy() == pytest.approx([30.0, 40.0])
 
 
-def test_the_moments_are_there_before_the_first_step():
+def test_slots_exist_before_the_first_step():
     variables = [tf.Variable([1.0], name="kernel"), tf.Variable([[1.0]], name="other/kernel")]
     optimizer = optimizers.build_adamw(0.1, 10, 0.0, 0.0)
     optimizers.create_slots(optimizer, variables)
-    assert len(optimizer.variables()) == 1 + 2 * len(variables)  # the count of steps, and two moments each
+    assert len(optimizer.variables()) == 1 + 2 * len(
+        variables
+    )  # the number of steps, and two moments for each variable
     assert int(optimizer.iterations) == 0

@@ -1,5 +1,3 @@
-"""metrics.jsonl, the picture, and the words that a person reads."""
-
 import json
 import math
 
@@ -16,7 +14,7 @@ def line(step, split, **values):
 
 @pytest.fixture
 def history(tmp_path):
-    """Two log lines before each of three evaluations, and a test."""
+    """Two train lines before each of three validation lines, and a test line."""
     history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
     for step, accuracy in ((10, 0.5), (20, 0.75), (30, 0.75)):
         history.add(line(step - 5, "train", accuracy=0.4))
@@ -26,17 +24,17 @@ def history(tmp_path):
     return history
 
 
-def test_every_line_is_in_the_file_at_once(history):
+def test_every_line_is_written_at_once(history):
     with open(history.path, encoding="utf-8") as file:
         assert [json.loads(text) for text in file] == history.lines
     assert metrics_log.read_history(history.path).lines == history.lines
 
 
-def test_a_history_that_is_not_there_is_empty(tmp_path):
+def test_a_missing_history_is_empty(tmp_path):
     assert metrics_log.read_history(str(tmp_path / "metrics.jsonl")).lines == []
 
 
-def test_what_was_logged_beyond_a_checkpoint_is_forgotten(history):
+def test_lines_after_the_restored_step_are_deleted(history):
     history.drop_after(20)
     again = metrics_log.read_history(history.path)
     assert [(x["step"], x["split"]) for x in again.lines] == [
@@ -45,7 +43,7 @@ def test_what_was_logged_beyond_a_checkpoint_is_forgotten(history):
     ]
 
 
-def test_the_best_is_the_earliest_of_equals(history):
+def test_the_best_is_the_earliest_of_equal_steps(history):
     assert history.best("accuracy")["step"] == 20
     history.drop_after(15)
     assert history.best("accuracy")["step"] == 10
@@ -59,12 +57,12 @@ def test_lines_are_found_by_split_and_step(history):
     assert history.at("validation", 25) is None
 
 
-def test_results_are_told_without_when_they_were_had(history):
+def test_metric_values_leave_step_and_time_out(history):
     assert metrics_log.metric_values(history.at("test", 30)) == {"examples": 8, "loss": 1 / 30, "accuracy": 0.7}
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "pearson"])
-def test_the_picture_shows_curves_though_a_loss_is_not_finite(tmp_path, metric):
+def test_the_picture_shows_curves_around_an_infinite_loss(tmp_path, metric):
     history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
     for step in range(1, 6):  # regression's train lines have no metric
         history.add(line(step, "train") if step != 3 else line(step, "train") | {"loss": math.inf})
@@ -77,27 +75,27 @@ def test_the_picture_shows_curves_though_a_loss_is_not_finite(tmp_path, metric):
     height, width, _ = pixels.shape
     assert width >= 1000
     assert height >= 400
-    colours = {tuple(colour) for colour in (pixels[..., :3] * 255).round().astype(int).reshape(-1, 3).tolist()}
-    assert {(255, 127, 14), (44, 160, 44)} <= colours  # validation's orange and test's green
+    colors = {tuple(color) for color in (pixels[..., :3] * 255).round().astype(int).reshape(-1, 3).tolist()}
+    assert {(255, 127, 14), (44, 160, 44)} <= colors  # validation's orange and test's green
 
 
-def test_events_are_what_the_lines_say(tmp_path):
+def test_events_hold_the_values_of_the_lines(tmp_path):
     events = metrics_log.open_event_log(str(tmp_path))
     for step in (1, 2):
         for split in ("train", "validation"):
             events.add(line(step, split, accuracy=0.5))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "validation"]
     (file,) = (tmp_path / "validation").iterdir()
-    found = {
+    values = {
         (event.step, value.tag): float(tf.make_ndarray(value.tensor))
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert found == {(s, tag): v for s in (1, 2) for tag, v in {"examples": 8, "loss": 1 / s, "accuracy": 0.5}.items()}
+    assert values == {(s, tag): v for s in (1, 2) for tag, v in {"examples": 8, "loss": 1 / s, "accuracy": 0.5}.items()}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0.2, "0 s"),
         (59.4, "59 s"),
@@ -108,11 +106,11 @@ def test_events_are_what_the_lines_say(tmp_path):
         (90061, "25 h 1 min"),
     ],
 )
-def test_durations_are_said_with_two_units(seconds, words):
-    assert report.format_duration(seconds) == words
+def test_durations_have_at_most_two_units(seconds, text):
+    assert report.format_duration(seconds) == text
 
 
-def test_a_table_has_a_column_a_metric_and_aligns_them():
+def test_a_table_has_an_aligned_column_for_each_metric():
     rows = [
         ("encoder", {"examples": 1234, "accuracy": 0.5, "roc_auc": 1.0}),
         ("baseline", {"examples": 7, "accuracy": 0.25}),
@@ -124,7 +122,7 @@ def test_a_table_has_a_column_a_metric_and_aligns_them():
     ]
 
 
-def test_the_summary_says_what_was_reached_and_what_to_do_next():
+def test_the_summary_has_the_results_and_the_next_command():
     metrics = {"examples": 8, "loss": 0.5, "accuracy": 0.75}
     result = {
         "steps": 1200,
@@ -133,7 +131,7 @@ def test_the_summary_says_what_was_reached_and_what_to_do_next():
         "validation": metrics,
         "test": metrics | {"accuracy": 0.625},
     }
-    words = report.format_summary(result, "runs/mine", "runs/mine/export", "runs/mine/tensorboard")
+    summary = report.format_summary(result, "runs/mine", "runs/mine/export", "runs/mine/tensorboard")
     for expected in ("1,200 steps in 1 min 15 s", "best at step 30", "0.7500", "0.6250", "runs/mine/result.json"):
-        assert expected in words
-    assert "scripts/predict.py --model=runs/mine/export" in words
+        assert expected in summary
+    assert "scripts/predict.py --model=runs/mine/export" in summary

@@ -1,4 +1,4 @@
-"""Train steps on a tiny encoder, by one replica here, by two and by four in processes of their own."""
+"""Training of a tiny encoder on one replica, and on two and on four in other processes."""
 
 import concurrent.futures
 import dataclasses
@@ -16,13 +16,13 @@ from trainer.encoders import classifier, native, registry
 from trainer.train import optimizers, steps
 
 RATES = (0.0, 0.1)
-BATCH = 5  # not a multiple of 2 or 4: replicas have rows that weigh nothing
+BATCH = 5  # not a multiple of 2 or 4, so that replicas have padding rows
 STEPS = 200
 REPLICAS = (2, 4)
 
 
 @dataclasses.dataclass
-class Trial:
+class Training:
     model: object
     sums: steps.TrainSums
     window: object
@@ -34,8 +34,8 @@ def rebuilt(encoder: str):
     return native.rebuild_encoder(registry.load_saved_model(encoder))
 
 
-def trial(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1) -> Trial:
-    """The tiny encoder with dropout `rate`, ready to train on the reviews."""
+def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1) -> Training:
+    """The tiny encoder with this dropout rate, ready to be trained on the reviews."""
     replicas = strategy.num_replicas_in_sync
     architecture, values = rebuilt(f"{tiny}/encoder")
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
@@ -54,47 +54,49 @@ def trial(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1) -
         stream, manifest, model_inputs.BatchLayout(BATCH, 24, "head", 8, replicas, parts)
     )
     window = steps.build_inner_loop(strategy, steps.build_train_step(built, optimizer, sums, 3, 1.0, parts))
-    return Trial(built, sums, window, strategies.distribute_batches(strategy, inputs))
+    return Training(built, sums, window, strategies.distribute_batches(strategy, inputs))
 
 
 def one_replica() -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
-def values(trial: Trial) -> list[np.ndarray]:
-    return [v.numpy() for v in trial.model.trainable_variables]
+def values(training: Training) -> list[np.ndarray]:
+    return [v.numpy() for v in training.model.trainable_variables]
 
 
-def sums(trial: Trial) -> list[float]:
-    return [float(v.numpy()) for v in (trial.sums.weight, trial.sums.loss, trial.sums.correct)]
+def sums(training: Training) -> list[float]:
+    return [float(v.numpy()) for v in (training.sums.weight, training.sums.loss, training.sums.correct)]
 
 
 @pytest.fixture(scope="module")
 def trained(tiny, prepared) -> dict:
-    """rate -> (values before, values after STEPS steps in one window, sums, the trial)."""
-    found = {}
+    """rate -> (values before, values after STEPS steps in one window, sums, the training)."""
+    results = {}
     for rate in RATES:
-        one = trial(one_replica(), tiny, prepared, rate)
+        one = set_up_training(one_replica(), tiny, prepared, rate)
         before = values(one)
         one.window(one.batches, tf.constant(STEPS))
-        found[rate] = before, values(one), sums(one), one
-    return found
+        results[rate] = before, values(one), sums(one), one
+    return results
 
 
 @pytest.fixture(scope="module")
 def on_replicas(tiny, prepared, tmp_path_factory):
-    """The same by several replicas, in windows of 1, 2 and more steps."""
+    """The same with several replicas, in calls of 1, 2 and more steps."""
     folder = tmp_path_factory.mktemp("replicas")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         outputs = {replicas: folder / f"{replicas}.npz" for replicas in REPLICAS}
-        done = [pool.submit(python, __file__, tiny, prepared, str(r), file, check=True) for r, file in outputs.items()]
-    for process in done:
+        processes = [
+            pool.submit(python, __file__, tiny, prepared, str(r), file, check=True) for r, file in outputs.items()
+        ]
+    for process in processes:
         process.result()
     return {replicas: np.load(folder / f"{replicas}.npz") for replicas in REPLICAS}
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_every_parameter_moves(trained, rate):
+def test_training_changes_every_parameter(trained, rate):
     before, after, _, one = trained[rate]
     for variable, a, b in zip(one.model.trainable_variables, before, after, strict=True):
         assert (a != b).any(), variable.name
@@ -103,10 +105,10 @@ def test_every_parameter_moves(trained, rate):
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("replicas", REPLICAS)
-def test_replicas_end_with_the_parameters_and_sums_of_one(trained, on_replicas, rate, replicas):
+def test_several_replicas_give_the_result_of_one(trained, on_replicas, rate, replicas):
     _, after, totals, _ = trained[rate]
-    theirs = [on_replicas[replicas][f"{rate}:{index}"] for index in range(len(after))]
-    largest = max(np.abs(a - b).max() for a, b in zip(after, theirs, strict=True))
+    others = [on_replicas[replicas][f"{rate}:{index}"] for index in range(len(after))]
+    largest = max(np.abs(a - b).max() for a, b in zip(after, others, strict=True))
     print(f"{replicas} replicas, dropout {rate}, {STEPS} steps: largest difference of a parameter {largest:.1e}")
     assert largest <= 1e-5
     assert totals[0] == STEPS * BATCH
@@ -114,29 +116,29 @@ def test_replicas_end_with_the_parameters_and_sums_of_one(trained, on_replicas, 
 
 
 @pytest.mark.parametrize("parts", [2, 3])
-def test_a_batch_in_parts_is_the_batch_whole(trained, tiny, prepared, parts):
-    """With a short last part, and with dropout: parts count by their weight, and masks by the global batch's row."""
+def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, parts):
+    """With a short last micro-batch and dropout: losses are weighted, and masks depend on the global batch's row."""
     _, after, totals, _ = trained[0.1]
-    one = trial(one_replica(), tiny, prepared, 0.1, parts=parts)
+    one = set_up_training(one_replica(), tiny, prepared, 0.1, parts=parts)
     one.window(one.batches, tf.constant(STEPS))
-    for ours, theirs in zip(values(one), after, strict=True):
-        assert np.abs(ours - theirs).max() <= 1e-5
+    for value, expected in zip(values(one), after, strict=True):
+        assert np.abs(value - expected).max() <= 1e-5
     assert sums(one) == pytest.approx(totals, rel=1e-5)
 
 
-def test_dropout_makes_a_difference(trained):
+def test_dropout_changes_the_parameters(trained):
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(trained[0.0][1], trained[0.1][1], strict=True))
 
 
-def test_windows_of_any_length_and_width_are_traced_once(trained):
+def test_the_inner_loop_is_traced_once_for_all_lengths(trained):
     one = trained[0.1][3]
     for count in (1, 3):
         one.window(one.batches, tf.constant(count))
     assert one.window.experimental_get_tracing_count() == 1
 
 
-def test_the_loss_is_the_mean_over_the_rows_that_weigh(tiny, prepared):
-    one = trial(one_replica(), tiny, prepared, 0.0, examples=3)
+def test_the_loss_leaves_padding_rows_out(tiny, prepared):
+    one = set_up_training(one_replica(), tiny, prepared, 0.0, examples=3)
     manifest = manifests.read_manifest(str(prepared))
     (columns,) = batching.train_batches(str(prepared), manifest, batching.ShuffleOrder(0, True, 1 << 18), BATCH, 0, 3)
     (batch,) = model_inputs.to_model_inputs(
@@ -154,7 +156,7 @@ def test_the_loss_is_the_mean_over_the_rows_that_weigh(tiny, prepared):
     assert sums(one) == [0, 0, 0]
 
 
-def test_the_first_step_that_is_not_finite_is_remembered(trained):
+def test_the_first_step_that_is_not_finite_is_recorded(trained):
     one = trained[0.0][3]
     assert int(one.sums.bad_step) == 0
     bias = one.model.get_layer("classifier").bias
@@ -163,7 +165,7 @@ def test_the_first_step_that_is_not_finite_is_remembered(trained):
     assert int(one.sums.bad_step) == STEPS + 1
 
 
-def test_losses_are_cross_entropy_or_the_squared_error():
+def test_losses_are_cross_entropy_or_squared_error():
     logits = tf.math.log([[0.25, 0.75], [0.5, 0.5]])
     assert steps.example_losses(tf.constant([1, 0]), logits).numpy() == pytest.approx(-np.log([0.75, 0.5]))
     assert steps.example_losses(tf.constant([1.0, -2.0]), tf.constant([[3.0], [-2.5]])).numpy().tolist() == [4.0, 0.25]
@@ -171,14 +173,14 @@ def test_losses_are_cross_entropy_or_the_squared_error():
 
 def main(tiny, prepared, replicas, output) -> None:
     strategy = strategies.build_strategy("mirrored", strategies.DeviceRequest(virtual_devices=int(replicas))).strategy
-    found = {}
+    results = {}
     for rate in RATES:
-        several = trial(strategy, tiny, prepared, rate)
+        several = set_up_training(strategy, tiny, prepared, rate)
         for count in (1, 2, STEPS - 3):
             several.window(several.batches, tf.constant(count))
-        found |= {f"{rate}:{index}": value for index, value in enumerate(values(several))}
-        found[f"{rate}:sums"] = sums(several)
-    np.savez(output, **found)
+        results |= {f"{rate}:{index}": value for index, value in enumerate(values(several))}
+        results[f"{rate}:sums"] = sums(several)
+    np.savez(output, **results)
 
 
 if __name__ == "__main__":

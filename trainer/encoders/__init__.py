@@ -1,4 +1,4 @@
-"""Encoders: found by name, rebuilt natively, converted from other formats, and the classifier on top.
+"""Text encoders: find one by name, import it from other formats, rebuild it natively, and put a classifier on top.
 
 Imports errors and storage.
 """

@@ -1,4 +1,4 @@
-"""The encoder with a dropout and a linear head on its pooled output.
+"""A text classifier or regressor: an encoder, dropout and a linear layer on the pooled output.
 
 Shapes: B batch, S sequence, H hidden, C classes (1 for regression).
 """
@@ -11,13 +11,18 @@ import tf_keras
 
 from trainer.encoders import dropout, native
 
-HEAD_DROPOUT = 0.1  # the tutorial's
+HEAD_DROPOUT = 0.1  # As in TensorFlow's tutorial "Classify text with BERT".
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # bfloat16 computes; variables stay float32
+# The configuration's `precision` -> the Keras dtype policy. Variables are float32 in both.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def build_classifier(encoder: tf_keras.layers.Layer, classes: int, head_dropout: float, seed: int) -> tf_keras.Model:
-    """{input_word_ids, input_mask, input_type_ids}: int32 [B, S] -> logits float32 [B, C]."""
+    """A model from {input_word_ids, input_mask, input_type_ids}: int32 [B, S] to logits: float32 [B, C].
+
+    `encoder` returns pooled_output [B, H] in any float dtype. `head_dropout` is the rate before the linear layer, and
+    `seed` decides the linear layer's initial values. All dropout, the encoder's included, becomes seeded dropout.
+    """
     inputs = {name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in native.INPUT_NAMES}
     pooled = tf.cast(encoder(inputs)["pooled_output"], tf.float32)
     dropped = tf_keras.layers.Dropout(head_dropout, dtype="float32", name="head_dropout")(pooled)
@@ -31,24 +36,23 @@ def build_classifier(encoder: tf_keras.layers.Layer, classes: int, head_dropout:
 def build_native_encoder(
     architecture: native.Architecture, values: list[np.ndarray], precision: str
 ) -> tf_keras.layers.Layer:
-    """The rebuilt encoder with its pretrained values, computing in float32 or bfloat16."""
-    encoder = native.build_encoder(
-        architecture, POLICIES[precision], output_range=1
-    )  # the head sees the first position alone
+    """The encoder that native.rebuild_encoder describes, with its values. `precision` is a key of POLICIES."""
+    # The pooled output depends on the first position alone.
+    encoder = native.build_encoder(architecture, POLICIES[precision], output_range=1)
     for variable, value in zip(encoder.trainable_variables, values, strict=True):
         variable.assign(value)
     return encoder
 
 
 def build_hub_encoder(saved: Any) -> tf_keras.layers.Layer:
-    """The SavedModel itself as a layer: for the families that are not rebuilt yet."""
+    """A loaded SavedModel as a layer, for the families of encoders that cannot be rebuilt natively."""
     import tensorflow_hub as hub
 
     return hub.KerasLayer(saved, trainable=True, name="encoder")
 
 
 def copy_variables(source: tf_keras.Model, target: tf_keras.Model) -> None:
-    """Give `target`, a model of the same shape in another precision, the values of `source`."""
+    """Copy the values of `source` to `target`, the same model in any precision."""
     if source is not target:
         for variable, value in zip(target.variables, source.variables, strict=True):
             variable.assign(value)

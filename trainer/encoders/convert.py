@@ -1,8 +1,8 @@
-"""Make Hub-format encoder/ and preprocess/ SavedModels from weights in other formats.
+"""Convert BERT weights of other formats to SavedModels in the Hub's format, encoder/ and preprocess/.
 
-Each reader returns a Source: an encoder of official.nlp with its values, and the vocabulary it was
-trained with. `write` exports it through official.nlp's own exporter, the one that made the Hub's
-encoders, so that whatever works with the result works with the Hub's.
+Each reader returns an ImportedEncoder: an encoder of official.nlp with its values, and the vocabulary it was trained
+with. `write_encoder` exports it with official.nlp's own exporter, which made the Hub's encoders, so that whatever works
+with the Hub's encoders works with the result.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,24 @@ from official.nlp.modeling import networks
 from official.nlp.tools import export_tfhub_lib
 
 from trainer.encoders import native
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ImportedEncoder:
+    """An encoder with its values, and what its preprocessor needs."""
+
     encoder: tf_keras.Model | tf_keras.layers.Layer
-    vocabulary_file: Path  # WordPiece's vocab.txt or SentencePiece's *.model
+    vocabulary_file: Path  # WordPiece's vocab.txt or SentencePiece's *.model.
     lower_case: bool
 
 
-# --- BERT weights from Hugging Face's files or TensorFlow's checkpoints ---------------------------
+# --- Names and sizes ------------------------------------------------------------------------------
 
-# official.nlp's name of a variable, without its kind -> the name in Google's checkpoints of 2018.
-# Hugging Face's names are those with dots, and its kernels are transposed.
-_NAMES = {
+# A variable's canonical name in official.nlp, without its last part -> its name in Google's checkpoints of 2018.
+# Hugging Face's names are the latter with dots, and its kernels are transposed.
+_GOOGLE_NAMES = {
     "word_embeddings": "embeddings/word_embeddings",
     "position_embedding": "embeddings/position_embeddings",
     "type_embeddings": "embeddings/token_type_embeddings",
@@ -62,7 +65,7 @@ def google_name(name: str) -> str:
     if path.startswith("transformer/"):
         _, layer, path = path.split("/", 2)
         layer = f"encoder/{layer}/"
-    return layer + _NAMES[path] + ("" if kind == "embeddings" else f"/{kind}")
+    return layer + _GOOGLE_NAMES[path] + ("" if kind == "embeddings" else f"/{kind}")
 
 
 def hugging_face_name(name: str) -> str:
@@ -74,73 +77,86 @@ def hugging_face_name(name: str) -> str:
     return f"{path}.{ {'kernel': 'weight', 'gamma': 'weight', 'beta': 'bias', 'bias': 'bias'}[kind] }"
 
 
-SIZES = (
-    "attention_probs_dropout_prob",
-    "hidden_act",
-    "hidden_dropout_prob",
-    "hidden_size",
-    "initializer_range",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "type_vocab_size",
-    "vocab_size",
-)
+# An argument of official.nlp's BertEncoder -> its key in bert_config.json and in Hugging Face's config.json.
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_attention_heads": "num_attention_heads",
+    "inner_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+    "type_vocab_size": "type_vocab_size",
+    "output_dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+}
 
 
-def _bert(path: Path) -> tf_keras.Model:
-    """A BertEncoder of the sizes in a bert_config.json or a Hugging Face config.json."""
-    config = _read_json(path)
-    missing = sorted(set(SIZES) - set(config))
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(Problem(str(path), "hold JSON", f"a file that does not parse ({error})")) from None
+    return loaded
+
+
+def _require_files(folder: Path, source: str, *names: str) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{path} must give a BERT's sizes. Received: one without {', '.join(missing)}.")
-    # Hugging Face's "gelu" is the exact one; Google's checkpoints were trained with the tanh form.
-    hugging_face = config.get("model_type") == "bert"
-    kind = config["hidden_act"]
-    if kind not in ("gelu", "gelu_new"):
-        raise ValueError(f"The encoder's hidden_act must be gelu or gelu_new. Received: {kind}.")
-    exact = hugging_face and kind == "gelu"
+        raise UserError(*(Problem(source, f"name a folder with {name}", f"{folder}, without it") for name in missing))
+
+
+def _build_bert(path: Path) -> tf_keras.Model:
+    """A BertEncoder with the sizes in `path`: bert_config.json, or Hugging Face's config.json."""
+    config = _read_json(path)
+    missing = [key for key in (*_SIZES.values(), "hidden_act", "initializer_range") if key not in config]
+    if missing:
+        raise UserError(Problem(str(path), "give every size of a BERT encoder", f"no {', '.join(missing)}"))
+    if config["hidden_act"] not in ("gelu", "gelu_new"):
+        raise UserError(Problem(f"hidden_act in {path}", "be gelu or gelu_new", config["hidden_act"]))
+    # In Hugging Face's files "gelu" has the error function. Google's checkpoints were trained with the tanh form.
+    exact_gelu = config.get("model_type") == "bert" and config["hidden_act"] == "gelu"
     return networks.BertEncoder(
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
-        num_layers=config["num_hidden_layers"],
-        num_attention_heads=config["num_attention_heads"],
-        inner_dim=config["intermediate_size"],
-        inner_activation=native.ACTIVATIONS["gelu" if exact else "gelu_tanh"],
-        max_sequence_length=config["max_position_embeddings"],
-        type_vocab_size=config["type_vocab_size"],
-        output_dropout=config["hidden_dropout_prob"],
-        attention_dropout=config["attention_probs_dropout_prob"],
+        **{argument: config[key] for argument, key in _SIZES.items()},
+        inner_activation=native.ACTIVATIONS["gelu" if exact_gelu else "gelu_tanh"],
         initializer=tf_keras.initializers.TruncatedNormal(stddev=config["initializer_range"]),
         dict_outputs=True,
     )
 
 
-def _assign(
-    encoder: tf_keras.Model, values: Mapping[str, np.ndarray], name_of: Any, transposed: bool, where: Path
+# --- Readers --------------------------------------------------------------------------------------
+
+
+def _assign_values(
+    encoder: tf_keras.Model,
+    values: Mapping[str, np.ndarray],
+    name_in_file: Callable[[str], str],
+    transposed: bool,
+    file: Path,
 ) -> None:
-    """Give every variable its value; a kernel of [in, heads * size] becomes [in, heads, size]."""
-    names = {v.name: name_of(native.canonical_name(v.name)) for v in encoder.trainable_variables}
+    """Assign to every variable its value in `values`, where a kernel [in, heads, size] is [in, heads * size].
+
+    `transposed` kernels are [heads * size, in]. `name_in_file` turns a canonical name into a key of `values`.
+    """
+    names = {v.name: name_in_file(native.canonical_name(v.name)) for v in encoder.trainable_variables}
     missing = sorted(set(names.values()) - set(values))
     if missing:
-        raise ValueError(
-            f"{where} must hold the weights of a whole BERT encoder. Received: one without {', '.join(missing[:3])}."
-        )
+        raise UserError(Problem(str(file), "hold all weights of a BERT encoder", f"no {', '.join(missing[:3])}"))
     for variable in encoder.trainable_variables:
         name, shape = names[variable.name], _stored_shape(variable)
         value = values[name]
         if transposed and variable.name.endswith("kernel:0"):
             value = value.T
         if value.shape != shape:
-            raise ValueError(
-                f"{name} in {where} must have the shape {shape} that the sizes beside it give. Received: {value.shape}."
+            raise UserError(
+                Problem(
+                    f"{name} in {file}", f"have the shape {shape} that the configuration's sizes give", str(value.shape)
+                )
             )
         variable.assign(value.reshape(variable.shape))
 
 
 def _stored_shape(variable: tf.Variable) -> tuple[int, ...]:
-    """The variable's shape where heads are not an axis of their own: [in, heads, size] is [in, heads * size] there."""
+    """The variable's shape in files, where the heads of attention are not an axis of their own."""
     shape = tuple(variable.shape)
     if "self_attention/" not in variable.name:
         return shape
@@ -149,124 +165,108 @@ def _stored_shape(variable: tf.Variable) -> tuple[int, ...]:
     return (shape[0], math.prod(shape[1:])) if variable.name.endswith("kernel:0") else (math.prod(shape),)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"--source must name a folder with {path.name}. Received: {path.parent}, which has none.")
-    try:
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must hold JSON. Received: a file that does not parse ({error}).") from None
-    return loaded
+def read_hugging_face(folder: Path) -> ImportedEncoder:
+    """Read config.json, model.safetensors, vocab.txt and, if it exists, tokenizer_config.json of a Hugging Face BERT.
 
-
-def _vocabulary_file(folder: Path) -> Path:
-    path = folder / "vocab.txt"
-    if not path.is_file():
-        raise ValueError(f"--source must name a folder with vocab.txt beside the weights. Received: {folder}.")
-    return path
-
-
-def read_hugging_face(folder: Path) -> Source:
-    """Reads config.json, model.safetensors and vocab.txt of a Hugging Face BERT."""
-    config = _read_json(folder / "config.json")
-    if config.get("model_type") != "bert":
-        raise ValueError(f"{folder} must hold a model of type bert. Received: {config.get('model_type')!r}.")
+    Raises UserError with every missing file, or with what the files must hold.
+    """
+    _require_files(folder, "--source=hf:DIR", "config.json", "model.safetensors", "vocab.txt")
+    model_type = _read_json(folder / "config.json").get("model_type")
+    if model_type != "bert":
+        raise UserError(Problem(f"model_type in {folder / 'config.json'}", "be bert", str(model_type)))
     weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"--source=hf:DIR needs model.safetensors in DIR. Received: {folder}, which has none.")
-    values = {name.removeprefix("bert."): v for name, v in safetensors.numpy.load_file(weights).items()}
     values = {
-        n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
-        for n, v in values.items()
+        name.removeprefix("bert.")
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias"): value
+        for name, value in safetensors.numpy.load_file(weights).items()
     }
-    encoder = _bert(folder / "config.json")
-    _assign(encoder, values, hugging_face_name, transposed=True, where=weights)
+    encoder = _build_bert(folder / "config.json")
+    _assign_values(encoder, values, hugging_face_name, transposed=True, file=weights)
     tokenizer = folder / "tokenizer_config.json"
-    lower_case = json.loads(tokenizer.read_text()).get("do_lower_case", True) if tokenizer.is_file() else True
-    return Source(encoder, _vocabulary_file(folder), lower_case)
+    lower_case = _read_json(tokenizer).get("do_lower_case", True) if tokenizer.is_file() else True
+    return ImportedEncoder(encoder, folder / "vocab.txt", lower_case)
 
 
-def read_checkpoint(folder: Path) -> Source:
-    """Reads bert_config.json, a checkpoint (Google's of 2018, or one of tf-models-official) and vocab.txt."""
-    encoder = _bert(folder / "bert_config.json")
+def read_checkpoint(folder: Path) -> ImportedEncoder:
+    """Read bert_config.json, vocab.txt and a checkpoint: one of Google's of 2018, or of tf-models-official.
+
+    Raises UserError with every missing file, or with what the files must hold.
+    """
+    _require_files(folder, "--source=checkpoint:DIR", "bert_config.json", "vocab.txt")
     indexes = sorted(folder.glob("*.index"))
     if len(indexes) != 1:
-        raise ValueError(
-            f"--source=checkpoint:DIR needs one checkpoint (*.index) in DIR. Received: {folder} with {len(indexes)}."
+        raise UserError(
+            Problem("--source=checkpoint:DIR", "name a folder with one *.index file", f"{folder} with {len(indexes)}")
         )
+    encoder = _build_bert(folder / "bert_config.json")
     prefix = str(indexes[0].with_suffix(""))
     reader = tf.train.load_checkpoint(prefix)
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in reader.get_variable_to_shape_map():
+        status = tf.train.Checkpoint(encoder=encoder, model=encoder).restore(prefix)
         try:
-            tf.train.Checkpoint(encoder=encoder, model=encoder).restore(
-                prefix
-            ).assert_existing_objects_matched().expect_partial()
+            status.assert_existing_objects_matched().expect_partial()
         except AssertionError as error:
-            raise ValueError(
-                f"{prefix} must hold a BertEncoder under 'encoder' or 'model'. Received: {str(error)[:200]}"
+            raise UserError(
+                Problem(prefix, "hold a BertEncoder under the name encoder or model", str(error)[:200])
             ) from None
     else:
         values = {name.removeprefix("bert/"): reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-        _assign(encoder, values, google_name, transposed=False, where=Path(prefix))
-    vocabulary_file = _vocabulary_file(folder)
-    # Google's cased and uncased vocabularies differ in this: only a cased one has capitals.
+        _assign_values(encoder, values, google_name, transposed=False, file=Path(prefix))
+    vocabulary_file = folder / "vocab.txt"
+    # No file says whether Google's vocabularies are cased. Only those that are have capitals.
     cased = any(
         piece != piece.lower()
         for piece in vocabulary_file.read_text(encoding="utf-8").split()
         if not piece.startswith("[")
     )
-    return Source(encoder, vocabulary_file, lower_case=not cased)
+    return ImportedEncoder(encoder, vocabulary_file, lower_case=not cased)
 
 
-# --- Out ------------------------------------------------------------------------------------------
+# --- The exporter ---------------------------------------------------------------------------------
 
 
-def write_encoder(source: Source, output: str) -> None:
-    """Export `source` as output/encoder and output/preprocess; a local `output` appears only when whole, and one in a
-    bucket has its saved_model.pb last.
-
-    Raises ValueError if `output` is a file or a link, or holds anything that is not an encoder's.
-    """
+def _check_output(output: str) -> None:
+    required = "name a new folder, or the folder of an encoder to replace"
     if os.path.islink(output) or os.path.isfile(output):
-        raise ValueError(
-            f"--output must name a new folder, or that of an encoder to replace. Received: {output}, which is none."
-        )
-    foreign = sorted(set(fs.list_names(output)) - {"encoder", "preprocess"}) if fs.is_folder(output) else []
-    if foreign:
-        raise ValueError(
-            "--output must name a new folder, or that of an encoder to replace. "
-            f"Received: {output}, which holds {foreign[0]}."
-        )
+        raise UserError(Problem("--output", required, f"{output}, a file or a link"))
+    other_names = sorted(set(fs.list_names(output)) - {"encoder", "preprocess"}) if fs.is_folder(output) else []
+    if other_names:
+        raise UserError(Problem("--output", required, f"{output}, which holds {other_names[0]}"))
+
+
+def write_encoder(imported: ImportedEncoder, output: str) -> None:
+    """Export an encoder to output/encoder and output/preprocess. It replaces an encoder at `output`.
+
+    A local `output` appears only when it is complete. In a bucket, each saved_model.pb is written last.
+
+    Raises UserError if `output` is a file or a link, or holds anything that does not belong to an encoder.
+    """
+    _check_output(output)
     config = encoder_configs.EncoderConfig(type="any")
 
-    class Built(hyperparams.Config):  # how the exporter is given an encoder that it has no configuration for
-        BUILDER = staticmethod(lambda _: source.encoder)
+    class GivenEncoder(hyperparams.Config):  # how the exporter accepts an encoder that has no configuration
+        BUILDER = staticmethod(lambda _: imported.encoder)
 
-    config.any = Built()
-    key = "sp_model_file" if source.vocabulary_file.suffix == ".model" else "vocab_file"
-    vocabulary_flag = {key: str(source.vocabulary_file)}
-    beside = None if fs.in_bucket(output) else os.path.dirname(os.path.abspath(output))
-    if beside:
-        fs.make_folder(beside)
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".encoder-") as temporary:
-        whole = os.path.join(temporary, "whole")
-        # The exporter restores a checkpoint into the encoder; it asserts on the counter that save(), not write(), adds.
-        values = tf.train.Checkpoint(encoder=source.encoder, model=source.encoder).save(
-            os.path.join(temporary, "values")
-        )
+    config.any = GivenEncoder()
+    key = "sp_model_file" if imported.vocabulary_file.suffix == ".model" else "vocab_file"
+    tokenizer_options = {key: str(imported.vocabulary_file), "do_lower_case": imported.lower_case}
+    # In the same file system as a local output, so that a rename puts it in place.
+    parent = None if fs.in_bucket(output) else os.path.dirname(os.path.abspath(output))
+    if parent:
+        fs.make_folder(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".encoder-") as temporary:
+        complete = os.path.join(temporary, "complete")
+        # The exporter restores a checkpoint into the encoder, and requires the counter that only save() adds to it.
+        checkpoint = tf.train.Checkpoint(encoder=imported.encoder, model=imported.encoder)
         export_tfhub_lib.export_model(
-            f"{whole}/encoder",
+            f"{complete}/encoder",
             encoder_config=config,
-            model_checkpoint_path=values,
+            model_checkpoint_path=checkpoint.save(os.path.join(temporary, "values")),
             with_mlm=False,
-            do_lower_case=source.lower_case,
-            **vocabulary_flag,
+            **tokenizer_options,
         )
         export_tfhub_lib.export_preprocessing(
-            f"{whole}/preprocess",
-            do_lower_case=source.lower_case,
-            tokenize_with_offsets=False,
-            default_seq_length=128,
-            **vocabulary_flag,
+            f"{complete}/preprocess", tokenize_with_offsets=False, default_seq_length=128, **tokenizer_options
         )
-        fs.replace_folder(whole, output)
+        fs.replace_folder(complete, output)

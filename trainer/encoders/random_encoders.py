@@ -1,16 +1,18 @@
-"""Encoders with random weights, of every family, for tests and benchmarks; their vocabularies are common words."""
+"""Encoders of every family with random weights, for tests and benchmarks. Their vocabularies are common words."""
 
 import string
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tf_keras
 from official.nlp.modeling import layers, networks
 
 from trainer.encoders import native
-from trainer.encoders.convert import Source
+from trainer.encoders.convert import ImportedEncoder
+from trainer.errors import Problem, UsageError
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 WORDS = """
 the a an and or but if then of to in on at by for with from about into over after before is are was were be been being
@@ -31,17 +33,17 @@ include continue set learn lead understand stop create speak read spend grow ope
 appear buy wait serve die send expect build stay fall cut reach kill remain
 """.split()  # noqa: SIM905
 
-ENDINGS = "##s ##ed ##ing ##er ##est ##ly ##ness ##ment ##ful ##less ##able ##tion ##y ##al ##ive".split()  # noqa: SIM905
+SUFFIXES = "##s ##ed ##ing ##er ##est ##ly ##ness ##ment ##ful ##less ##able ##tion ##y ##al ##ive".split()  # noqa: SIM905
 
 
 def write_wordpiece(folder: Path, size: int) -> Path:
-    """folder/vocab.txt with exactly `size` pieces; any ASCII text can be written with them."""
+    """Write folder/vocab.txt, a WordPiece vocabulary of `size` pieces that can encode any ASCII text."""
     letters = string.ascii_lowercase + string.digits
     pieces = list(
-        dict.fromkeys([*SPECIAL, *string.punctuation, *letters, *(f"##{c}" for c in letters), *ENDINGS, *WORDS])
+        dict.fromkeys([*SPECIAL_TOKENS, *string.punctuation, *letters, *(f"##{c}" for c in letters), *SUFFIXES, *WORDS])
     )
     if len(pieces) > size:
-        raise ValueError(f"The vocabulary must have room for {len(pieces)} pieces. Received: a size of {size}.")
+        raise ValueError(f"size must be at least {len(pieces)}. Received: {size}.")
     pieces += [f"[unused{i}]" for i in range(size - len(pieces))]
     path = folder / "vocab.txt"
     path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
@@ -49,14 +51,14 @@ def write_wordpiece(folder: Path, size: int) -> Path:
 
 
 def write_sentencepiece(folder: Path, size: int) -> Path:
-    """folder/pieces.model, a unigram SentencePiece model of `size` pieces with ALBERT's special tokens."""
+    """Write folder/pieces.model, a unigram SentencePiece model of `size` pieces with ALBERT's special tokens."""
     import sentencepiece  # only the ALBERT preset needs it
 
     words = list(dict.fromkeys(WORDS))
-    lines = [" ".join(words[(i * 7 + j * j) % len(words)] for j in range(12)) for i in range(2000)]
-    lines += [string.ascii_lowercase, string.digits, string.punctuation] * 5
+    sentences = [" ".join(words[(i * 7 + j * j) % len(words)] for j in range(12)) for i in range(2000)]
+    sentences += [string.ascii_lowercase, string.digits, string.punctuation] * 5
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
+        sentence_iterator=iter(sentences),
         model_prefix=str(folder / "pieces"),
         vocab_size=size,
         model_type="unigram",
@@ -72,94 +74,102 @@ def write_sentencepiece(folder: Path, size: int) -> Path:
     return folder / "pieces.model"
 
 
-def _sizes(layers: int, hidden: int, heads: int, vocab: int) -> dict[str, Any]:
-    return dict(
-        vocab_size=vocab,
-        hidden_size=hidden,
-        num_layers=layers,
-        num_attention_heads=heads,
-        max_sequence_length=512,
-        type_vocab_size=2,
-    )
+def _build_bert(sizes: dict[str, int]) -> tf_keras.Model:
+    return networks.BertEncoder(**sizes, inner_dim=4 * sizes["hidden_size"], dict_outputs=True)
 
 
-def _random_bert(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
-    return networks.BertEncoder(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden, dict_outputs=True)
-
-
-def _random_bert_v2(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.layers.Layer:
-    encoder = networks.BertEncoderV2(**_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden)
-    encoder(encoder.inputs)
+def _build_bert_v2(sizes: dict[str, int]) -> tf_keras.layers.Layer:
+    encoder = networks.BertEncoderV2(**sizes, inner_dim=4 * sizes["hidden_size"])
+    encoder(encoder.inputs)  # creates the variables
     return encoder
 
 
-def _random_electra(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
-    return networks.BertEncoder(
-        **_sizes(layers, hidden, heads, vocab), inner_dim=4 * hidden, embedding_width=hidden // 2, dict_outputs=True
-    )
+def _build_electra(sizes: dict[str, int]) -> tf_keras.Model:
+    hidden_size = sizes["hidden_size"]
+    return networks.BertEncoder(**sizes, inner_dim=4 * hidden_size, embedding_width=hidden_size // 2, dict_outputs=True)
 
 
-def _random_albert(layers: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
+def _build_albert(sizes: dict[str, int]) -> tf_keras.Model:
+    hidden_size = sizes["hidden_size"]
     return networks.AlbertEncoder(
-        **_sizes(layers, hidden, heads, vocab),
-        intermediate_size=4 * hidden,
-        embedding_width=hidden // 2,
-        dict_outputs=True,
+        **sizes, intermediate_size=4 * hidden_size, embedding_width=hidden_size // 2, dict_outputs=True
     )
 
 
-def _random_talking_heads(layers_: int, hidden: int, heads: int, vocab: int) -> tf_keras.Model:
+def _build_talking_heads(sizes: dict[str, int]) -> tf_keras.Model:
     def initializer() -> tf_keras.initializers.Initializer:
         return tf_keras.initializers.TruncatedNormal(stddev=0.02)
 
-    activation = native.ACTIVATIONS["gelu_tanh"]
+    hidden_size, activation = sizes["hidden_size"], native.ACTIVATIONS["gelu_tanh"]
     return networks.EncoderScaffold(
         embedding_cfg=dict(
-            vocab_size=vocab,
-            type_vocab_size=2,
-            hidden_size=hidden,
-            max_seq_length=512,
+            vocab_size=sizes["vocab_size"],
+            type_vocab_size=sizes["type_vocab_size"],
+            hidden_size=hidden_size,
+            max_seq_length=sizes["max_sequence_length"],
             initializer=initializer(),
             dropout_rate=0.1,
         ),
         hidden_cls=layers.TransformerScaffold,
         hidden_cfg=dict(
-            num_attention_heads=heads,
-            inner_dim=4 * hidden,
+            num_attention_heads=sizes["num_attention_heads"],
+            inner_dim=4 * hidden_size,
             inner_activation=activation,
             attention_cls=layers.TalkingHeadsAttention,
             feedforward_cls=layers.GatedFeedforward,
             feedforward_cfg=dict(
-                inner_dim=4 * hidden, inner_activation=activation, dropout=0.1, kernel_initializer=initializer()
+                inner_dim=4 * hidden_size, inner_activation=activation, dropout=0.1, kernel_initializer=initializer()
             ),
             dropout_rate=0.1,
             attention_dropout_rate=0.1,
             kernel_initializer=initializer(),
         ),
-        num_hidden_instances=layers_,
-        pooled_output_dim=hidden,
+        num_hidden_instances=sizes["num_layers"],
+        pooled_output_dim=hidden_size,
         pooler_layer_initializer=initializer(),
         dict_outputs=True,
     )
 
 
-# preset -> (builder, layers, hidden size, heads, size of the vocabulary)
+class RandomPreset(NamedTuple):
+    """What is built from random weights: a family, by the function that builds it, and its sizes."""
+
+    build: Callable[[dict[str, int]], Any]
+    layers: int
+    hidden_size: int
+    heads: int
+    vocab_size: int
+
+
 RANDOM_PRESETS = {
-    "tiny": (_random_bert, 2, 64, 2, 1024),
-    "tiny_bert_v2": (_random_bert_v2, 2, 64, 2, 1024),
-    "tiny_electra": (_random_electra, 2, 64, 2, 1024),
-    "tiny_albert": (_random_albert, 2, 64, 2, 350),
-    "tiny_talking_heads": (_random_talking_heads, 2, 64, 2, 1024),
-    "bert_base": (_random_bert, 12, 768, 12, 30522),
-    "bert_large": (_random_bert, 24, 1024, 16, 30522),
+    "tiny": RandomPreset(_build_bert, 2, 64, 2, 1024),
+    "tiny_bert_v2": RandomPreset(_build_bert_v2, 2, 64, 2, 1024),
+    "tiny_electra": RandomPreset(_build_electra, 2, 64, 2, 1024),
+    "tiny_albert": RandomPreset(_build_albert, 2, 64, 2, 350),
+    "tiny_talking_heads": RandomPreset(_build_talking_heads, 2, 64, 2, 1024),
+    "bert_base": RandomPreset(_build_bert, 12, 768, 12, 30522),
+    "bert_large": RandomPreset(_build_bert, 24, 1024, 16, 30522),
 }
 
 
-def build_random_encoder(preset: str, folder: Path, seed: int = 0) -> Source:
-    """An encoder with random weights; its vocabulary file is written to `folder`."""
-    if preset not in RANDOM_PRESETS:
-        raise ValueError(f"--source=random:PRESET takes one of {', '.join(RANDOM_PRESETS)}. Received: {preset}.")
-    builder, depth, hidden, heads, size = RANDOM_PRESETS[preset]
+def build_random_encoder(name: str, folder: Path, seed: int = 0) -> ImportedEncoder:
+    """The encoder of a preset with random weights. Its vocabulary is written to `folder`.
+
+    Raises UsageError if RANDOM_PRESETS has no preset of this name.
+    """
+    preset = RANDOM_PRESETS.get(name)
+    if preset is None:
+        raise UsageError(Problem("--source=random:PRESET", f"name one of {', '.join(RANDOM_PRESETS)}", name))
     tf_keras.utils.set_random_seed(seed)
-    write_vocabulary = write_sentencepiece if builder is _random_albert else write_wordpiece
-    return Source(builder(depth, hidden, heads, size), write_vocabulary(folder, size), lower_case=True)
+    encoder = preset.build(
+        dict(
+            vocab_size=preset.vocab_size,
+            hidden_size=preset.hidden_size,
+            num_layers=preset.layers,
+            num_attention_heads=preset.heads,
+            max_sequence_length=512,
+            type_vocab_size=2,
+        )
+    )
+    write_vocabulary = write_sentencepiece if preset.build is _build_albert else write_wordpiece
+    return ImportedEncoder(encoder, write_vocabulary(folder, preset.vocab_size), lower_case=True)

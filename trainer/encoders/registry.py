@@ -1,7 +1,7 @@
-"""ENCODERS: the names of TensorFlow's tutorials and the Hub handles behind them; any of them to its folder.
+"""The encoders that are known by name, and how a name, a URL or a folder becomes local folders of SavedModels.
 
-The 41 that the two tutorials list ("Classify text with BERT", "Solve GLUE tasks using BERT on TPU")
-are theirs; bert_zh, electra_large and six experts are from the collections' pages on the Hub.
+41 of the names are those of TensorFlow's tutorials "Classify text with BERT" and "Solve GLUE tasks using BERT on TPU".
+bert_zh, electra_large and six experts are from the collections' pages on the Hub.
 """
 
 import contextlib
@@ -13,24 +13,28 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
 HUB_URL = "https://tfhub.dev"
-# Seconds that the Hub's server may be silent: urllib sets no bound of its own, and dropped packets cost 143 s.
+# The longest silence of the Hub's server. urllib has no limit of its own, and dropped packets cost 143 s.
 NETWORK_TIMEOUT_S = 15.0
+_MAKE_MINILM = "python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
 
 
 @dataclasses.dataclass(frozen=True)
-class Handles:
+class HubHandles:
+    """The URLs of an encoder and of its preprocessor on TensorFlow Hub."""
+
     encoder: str
     preprocess: str
 
 
-def _handles(encoder: str, preprocess: str) -> Handles:
-    return Handles(f"{HUB_URL}/{encoder}", f"{HUB_URL}/tensorflow/{preprocess}_preprocess/3")
+def _handles(encoder: str, preprocess: str) -> HubHandles:
+    return HubHandles(f"{HUB_URL}/{encoder}", f"{HUB_URL}/tensorflow/{preprocess}_preprocess/3")
 
 
-ENCODERS: dict[str, Handles] = {
+ENCODERS: dict[str, HubHandles] = {
     "bert_en_uncased_L-12_H-768_A-12": _handles("tensorflow/bert_en_uncased_L-12_H-768_A-12/3", "bert_en_uncased"),
     "bert_en_cased_L-12_H-768_A-12": _handles("tensorflow/bert_en_cased_L-12_H-768_A-12/3", "bert_en_cased"),
     "bert_multi_cased_L-12_H-768_A-12": _handles("tensorflow/bert_multi_cased_L-12_H-768_A-12/3", "bert_multi_cased"),
@@ -75,11 +79,11 @@ ENCODERS: dict[str, Handles] = {
 
 @dataclasses.dataclass(frozen=True)
 class EncoderFolders:
-    """Where an encoder's SavedModels are. `preprocess` is "" where there is none beside the encoder."""
+    """The local folders of an encoder's SavedModels."""
 
-    name: str
+    name: str  # As the user gave it.
     encoder: str
-    preprocess: str
+    preprocess: str  # "" if it was not needed.
 
 
 def is_saved_model(folder: str) -> bool:
@@ -87,7 +91,10 @@ def is_saved_model(folder: str) -> bool:
 
 
 def cache_folder(handle: str) -> str:
-    """Where tensorflow-hub keeps the SavedModel of a handle (its exact string: a trailing slash is another)."""
+    """The folder in which tensorflow-hub keeps the SavedModel of exactly this handle: a trailing slash makes another.
+
+    Source: _module_dir in tensorflow_hub/compressed_module_resolver.py, tfhub_cache_dir in resolver.py.
+    """
     root = os.environ.get("TFHUB_CACHE_DIR") or os.path.join(
         os.environ.get("TMPDIR") or tempfile.gettempdir(), "tfhub_modules"
     )
@@ -95,7 +102,7 @@ def cache_folder(handle: str) -> str:
 
 
 @contextlib.contextmanager
-def _bounded_network() -> Iterator[None]:
+def _network_timeout() -> Iterator[None]:
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
     try:
@@ -104,84 +111,91 @@ def _bounded_network() -> Iterator[None]:
         socket.setdefaulttimeout(previous)
 
 
-def _fetch(handle: str) -> str:
-    """The folder of a handle's SavedModel: the Hub's cache, or a download into it.
-
-    Raises ValueError, with what was tried, if it is neither cached nor to be had.
-    """
+def _download(handle: str, flag: str) -> str:
+    """The folder of a handle's SavedModel in the Hub's cache, downloaded unless it is there already."""
     cached = cache_folder(handle)
     if is_saved_model(cached):
         return cached
     import tensorflow_hub as hub
 
     try:
-        with _bounded_network():
+        with _network_timeout():
             return str(hub.resolve(handle))
-    except Exception as error:  # whatever urllib, the archive or the cache's lock raise
-        raise ValueError(
-            f"The encoder must be in the Hub's cache or in reach. Received: {handle}. Tried: the cache folder {cached} "
-            f"(TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}), which has no saved_model.pb; a download, "
-            "which ended with "
-            f"{type(error).__name__}: {error}. Download it where the network allows and copy it to that folder, or "
-            "give "
-            "--encoder=DIR of a SavedModel, or make the embedded one: python scripts/import_encoder.py "
-            "--source=minilm --output=encoders/minilm."
+    except Exception as error:  # urllib, tarfile and the lock of the cache raise errors of many types
+        raise UserError(
+            Problem(
+                flag,
+                "name a SavedModel that is in the Hub's cache or can be downloaded",
+                f"{handle}. The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}) has "
+                f"no saved_model.pb, and the download failed with {type(error).__name__}: {error}",
+                f"Download it where the network allows and copy it to that folder, or set {flag} to the folder of a "
+                f"SavedModel, or use the embedded encoder: {_MAKE_MINILM}.",
+            )
         ) from None
 
 
-def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool = True) -> EncoderFolders:
-    """The folders behind an encoder's name.
-
-    `encoder` is a name of ENCODERS, `minilm`, a Hub or Kaggle URL, a SavedModel's folder, or a folder
-    holding encoder/ and preprocess/; `preprocess` (a handle or a folder) overrides the one that goes
-    with it. Raises ValueError, saying what was tried and what to do, within seconds.
-    """
-    preprocess_from = preprocess
+def _find_in_folders(encoder: str) -> tuple[str, str] | None:
+    """(encoder folder, preprocessor folder or "") if `encoder` is a folder or the name of one in encoders/."""
     for folder in (encoder, fs.join("encoders", encoder)):
         if "://" in folder and not folder.startswith("gs://"):
             continue
         if is_saved_model(fs.join(folder, "encoder")):
-            encoder_folder = fs.join(folder, "encoder")
-            preprocess_from = preprocess_from or fs.join(folder, "preprocess")
-            break
+            return fs.join(folder, "encoder"), fs.join(folder, "preprocess")
         if is_saved_model(folder):
-            encoder_folder = folder
-            beside = fs.join(os.path.dirname(folder.rstrip("/")), "preprocess")
-            preprocess_from = preprocess_from or (beside if is_saved_model(beside) else "")
-            break
-    else:
-        handles = ENCODERS.get(encoder) or next((h for h in ENCODERS.values() if h.encoder == encoder), None)
-        if handles is None and not encoder.startswith(("https://", "http://")):
-            hint = (
-                " Make it: python scripts/import_encoder.py --source=minilm --output=encoders/minilm."
-                if encoder == "minilm"
-                else ""
-            )
-            raise ValueError(
-                f"--encoder must be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or "
-                "a folder with a SavedModel. "
-                f"Received: {encoder!r}. Tried: the folders {encoder} and encoders/{encoder}, and the {len(ENCODERS)} "
-                f"names.{hint}"
-            )
-        encoder_folder = _fetch(handles.encoder if handles else encoder)
-        if handles and need_preprocess:
-            preprocess_from = preprocess_from or handles.preprocess
+            sibling = fs.join(os.path.dirname(folder.rstrip("/")), "preprocess")
+            return folder, sibling if is_saved_model(sibling) else ""
+    return None
+
+
+def _find_on_hub(encoder: str) -> tuple[str, str]:
+    """(encoder folder, handle of its preprocessor or "") of a name of ENCODERS or a URL."""
+    handles = ENCODERS.get(encoder) or next((known for known in ENCODERS.values() if known.encoder == encoder), None)
+    if handles:
+        return _download(handles.encoder, "--encoder"), handles.preprocess
+    if encoder.startswith(("https://", "http://")):
+        return _download(encoder, "--encoder"), ""
+    raise UserError(
+        Problem(
+            "--encoder",
+            f"be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or a SavedModel folder",
+            f"{encoder!r}, which is none of the {len(ENCODERS)} names; no SavedModel is in {encoder} or "
+            f"encoders/{encoder}",
+            f"Make it: {_MAKE_MINILM}." if encoder == "minilm" else "",
+        )
+    )
+
+
+def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool = True) -> EncoderFolders:
+    """Find the SavedModels of an encoder and, if needed, of its preprocessor; download them if they are elsewhere.
+
+    `encoder` is a name of ENCODERS, `minilm`, a Hub or Kaggle URL, the folder of a SavedModel, or a folder that holds
+    encoder/ and preprocess/. Folders may be in a bucket. `preprocess`, a URL or a folder, replaces the preprocessor
+    that belongs to the encoder.
+
+    Raises UserError, within seconds, if either is not found.
+    """
+    encoder_folder, own_preprocess = _find_in_folders(encoder) or _find_on_hub(encoder)
+    preprocess_folder = ""
     if need_preprocess:
-        if not preprocess_from:
-            raise ValueError(
-                "--preprocess must name the preprocessor that goes with the encoder. Received: none, and none lies "
-                f"beside {encoder}."
+        preprocess_folder = preprocess or own_preprocess
+        if not preprocess_folder:
+            raise UserError(
+                Problem(
+                    "--preprocess",
+                    "name the preprocessor that belongs to the encoder",
+                    f"none, and there is none next to {encoder}",
+                )
             )
-        if preprocess_from.startswith(("https://", "http://")):
-            preprocess_from = _fetch(preprocess_from)
-        elif not is_saved_model(preprocess_from):
-            raise ValueError(f"A preprocessor's folder must hold saved_model.pb. Received: {preprocess_from}.")
-    # What TensorFlow loads, it loads from a copy here: it would not see a byte flipped on the way.
-    return EncoderFolders(encoder, fs.local_copy(encoder_folder), fs.local_copy(preprocess_from))
+        if preprocess_folder.startswith(("https://", "http://")):
+            preprocess_folder = _download(preprocess_folder, "--preprocess")
+        elif not is_saved_model(preprocess_folder):
+            raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb", preprocess_folder))
+    # TensorFlow loads verified local copies: reading from a bucket, it does not notice a corrupted byte.
+    return EncoderFolders(encoder, fs.local_copy(encoder_folder), fs.local_copy(preprocess_folder))
 
 
 def saved_model_sha256(folder: str) -> str:
-    """SHA-256 over a SavedModel's graph and variables: what an encoder is, wherever it lies."""
+    """SHA-256 of a SavedModel's graph and variables. It identifies an encoder in whatever folder it is."""
     digest = hashlib.sha256()
     for path in ("saved_model.pb", *(f"variables/{name}" for name in fs.list_names(fs.join(folder, "variables")))):
         digest.update(fs.read_bytes(fs.join(folder, path)))
@@ -189,8 +203,8 @@ def saved_model_sha256(folder: str) -> str:
 
 
 def load_saved_model(folder: str) -> Any:
-    """The encoder's SavedModel, trainable."""
+    """Load an encoder's SavedModel. Its variables are trainable."""
     import tensorflow_hub as hub
-    import tensorflow_text  # noqa: F401  registers operators that some encoders' graphs hold
+    import tensorflow_text  # noqa: F401  registers the operators in some encoders' graphs
 
     return hub.load(folder)

@@ -58,8 +58,8 @@ def architecture(encoder: str) -> native.Architecture:
         layers=layers,
         heads=heads,
         inner_size=4 * hidden,
-        positions=512,
-        types=2,
+        max_positions=512,
+        token_types=2,
         activation="gelu",
         dropout=0.1,
         attention_dropout=0.1,
@@ -210,8 +210,8 @@ def write_programs(job: Job, folder: Path) -> dict[str, Any]:
     program's path, "elsewhere": bytes of the job's variables that are no inputs of it}}.
     """
     sizes = architecture(job.encoder)
-    if job.seq_length > sizes.positions:
-        raise ValueError(f"--seq_length must be at most {sizes.positions}. Received: {job.seq_length}.")
+    if job.seq_length > sizes.max_positions:
+        raise ValueError(f"--seq_length must be at most {sizes.max_positions}. Received: {job.seq_length}.")
     made = job_steps(sizes, job.replicas, job.accumulation_steps)
     calls = [(batch,) for batch in batches(job)]
     resident = sum(variable.shape.num_elements() * variable.dtype.size for variable in made.variables)
