@@ -2,14 +2,13 @@
 
 import dataclasses
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from helpers import python
 
 from trainer import errors
-from trainer.tpu_check import child_process, estimate
+from trainer.tpu_check import estimate
 from trainer.tpu_check.compiler import TOPOLOGIES, CompiledProgram
 
 
@@ -72,38 +71,6 @@ def test_a_missing_environment_is_named(monkeypatch):
         estimate.start_toolchain(),
     ):
         pass
-
-
-# --- Child processes ------------------------------------------------------------------------------
-
-# A child that doubles numbers.
-CHILD = """
-from trainer.tpu_check import child_process
-
-def answer(request):
-    if request["number"] < 0:
-        raise ValueError("negative")
-    return {"doubled": 2 * request["number"]}
-
-child_process.answer_requests(answer)
-"""
-
-
-def test_a_child_answers_requests_in_turn(tmp_path):
-    with child_process.start_child([sys.executable, "-c", CHILD], tmp_path / "log.txt") as child:
-        assert child_process.send_request(child, {"number": 2}) == {"doubled": 4}
-        with pytest.raises(errors.UserError, match="negative"):
-            child_process.send_request(child, {"number": -1})
-        assert child_process.send_request(child, {"number": 3}) == {"doubled": 6}
-
-
-def test_the_standard_error_of_a_child_that_dies_is_reported(tmp_path):
-    code = "import sys; sys.stdin.readline(); sys.exit('the cause')"
-    with (
-        child_process.start_child([sys.executable, "-c", code], tmp_path / "log.txt") as child,
-        pytest.raises(RuntimeError, match=r"ended with 1 on .*\nthe cause"),
-    ):
-        child_process.send_request(child, {})
 
 
 # --- The largest batch ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Compile HLO with Google's TPU compiler, without a TPU: FLOPs, bytes, memory and all-reduces, or that it does not fit.
 
 JAX installs the compiler as part of libtpu, which can compile for TPU hosts that are not attached. This module imports
-no TensorFlow, which cannot be loaded into the same process. Run as a program, it answers requests (child_process).
+no TensorFlow, which cannot be loaded into the same process. Run as a program, it answers requests (child_requests).
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import Problem, UserError
-from trainer.tpu_check import child_process
+from trainer.tpu_check import child_requests
 
 # Without these, libtpu waits for the metadata server of a TPU VM.
 ENVIRONMENT = {
@@ -119,4 +119,4 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)
-    child_process.answer_requests(answer)
+    child_requests.answer_requests(answer)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import Problem, UserError
-from trainer.tpu_check import child_process
+from trainer.tpu_check import child_requests
 from trainer.tpu_check.compiler import TOPOLOGIES, CompiledProgram
 
-TRACE_PYTHON = child_process.ROOT / ".venv-tpu-trace/bin/python"
-COMPILE_PYTHON = child_process.ROOT / ".venv-tpu-compile/bin/python"
+TRACE_PYTHON = child_requests.ROOT / ".venv-tpu-trace/bin/python"
+COMPILE_PYTHON = child_requests.ROOT / ".venv-tpu-compile/bin/python"
 
 # A TPU pads a replica's batch to a multiple of this.
 BATCH_SIZE_MULTIPLE = 8
@@ -42,8 +42,8 @@ class CompileCase:
 class Toolchain:
     """The tracing and the compiling process, and their answers so far, since an answer takes minutes."""
 
-    tracer: child_process.ChildProcess
-    compiler: child_process.ChildProcess
+    tracer: child_requests.ChildProcess
+    compiler: child_requests.ChildProcess
     folder: Path  # The tracer writes programs here, and the compiler reads them.
     lowered: dict[CompileCase, dict[str, Any]]
     compiled: dict[tuple[str, str], CompiledProgram]  # The key is (path of a program, topology).
@@ -72,8 +72,8 @@ def start_toolchain() -> Iterator[Toolchain]:
             name = python.parent.parent.name
             raise UserError(Problem(name, "be installed", f"no {python}", "Run `make tpu-check`."))
 
-    def start(python: Path, module: str) -> contextlib.AbstractContextManager[child_process.ChildProcess]:
-        return child_process.start_child([str(python), "-m", f"trainer.tpu_check.{module}"], folder / f"{module}.txt")
+    def start(python: Path, module: str) -> contextlib.AbstractContextManager[child_requests.ChildProcess]:
+        return child_requests.start_child([str(python), "-m", f"trainer.tpu_check.{module}"], folder / f"{module}.txt")
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -90,7 +90,7 @@ def estimate_case(
     """
     if case not in toolchain.lowered:
         request = {"case": dataclasses.asdict(case), "folder": str(toolchain.folder / str(len(toolchain.lowered)))}
-        toolchain.lowered[case] = child_process.send_request(toolchain.tracer, request)
+        toolchain.lowered[case] = child_requests.send_request(toolchain.tracer, request)
     lowered = toolchain.lowered[case]
     programs = [_compile(toolchain, lowered[step]["hlo"], topology) for step in steps]
     used = max(x.memory_bytes + lowered[step]["other_bytes"] for x, step in zip(programs, steps, strict=True))
@@ -102,7 +102,7 @@ def estimate_case(
 
 def _compile(toolchain: Toolchain, hlo: str, topology: str) -> CompiledProgram:
     if (hlo, topology) not in toolchain.compiled:
-        answer = child_process.send_request(toolchain.compiler, {"hlo": hlo, "topology": topology})
+        answer = child_requests.send_request(toolchain.compiler, {"hlo": hlo, "topology": topology})
         toolchain.compiled[hlo, topology] = CompiledProgram(**answer)
     return toolchain.compiled[hlo, topology]
 

@@ -2,7 +2,7 @@
 
 TensorFlow's TPUStrategy traces them for replicas that are logical CPUs: the result can be lowered (lowering) but not
 run. Variables hold no values, so that BERT-large for 8 replicas needs no memory. Run as a program, it answers requests
-(child_process).
+(child_requests).
 
 Shapes: R replicas, B rows of a replica's batch, S tokens of a sequence.
 """
@@ -24,7 +24,7 @@ from tensorflow.python.tpu import topology, tpu_system_metadata
 from trainer.data import manifests, model_inputs, records
 from trainer.encoders import classifier, native, random_encoders
 from trainer.errors import Problem, UserError
-from trainer.tpu_check import child_process, lowering
+from trainer.tpu_check import child_requests, lowering
 from trainer.tpu_check.estimate import CompileCase
 from trainer.train import optimizers, steps
 
@@ -239,4 +239,4 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    child_process.answer_requests(answer)
+    child_requests.answer_requests(answer)
