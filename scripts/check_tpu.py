@@ -20,9 +20,7 @@ ENCODERS = flags.DEFINE_list(
     "as small_bert/bert_en_uncased_L-4_H-512_A-8.",
 )
 TOPOLOGIES = flags.DEFINE_list("topologies", list(compiler.TOPOLOGIES), "Compile for these TPU hosts.")
-SEQ_LENGTH = flags.DEFINE_multi_integer(
-    "seq_length", [128], "Pad the texts to this number of tokens. The flag can be given more than once."
-)
+SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "Pad the texts to this number of tokens.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Give each replica this number of texts.", lower_bound=1)
 ACCUMULATION_STEPS = flags.DEFINE_integer(
     "accumulation_steps", 1, "Split the batch of a replica into this number of micro-batches.", lower_bound=1
