@@ -1,64 +1,74 @@
 """Compile the project's train and evaluation steps for TPUs, on a machine without one.
 
-Both steps of each encoder are traced by a TPUStrategy, lowered by TensorFlow for the platform TPU and compiled
-by Google's TPU compiler. Nothing runs: this says what a TPU would be given, not what it would compute.
+A TPUStrategy traces both steps of each encoder, TensorFlow lowers them for the platform TPU, and Google's TPU compiler
+compiles them. Nothing runs: this shows which programs a TPU would get, not what they would compute.
 
   make tpu-check                             the tiny encoder on every topology
-  python scripts/check_tpu.py --largest      also the largest batch that fits, by compiling
-
---encoders takes tiny, bert_base, bert_large, and the tutorials' names that end in sizes, such as
-small_bert/bert_en_uncased_L-4_H-512_A-8.
+  python scripts/check_tpu.py --largest      also the largest batch that fits, found by compiling
 """
 
 from absl import flags
 
-from trainer import errors
+from trainer.errors import Problem, UsageError
 from trainer.runtime import app
 from trainer.tpu_check import compiler, estimate
 
-ENCODERS = flags.DEFINE_list("encoders", ["tiny"], "whose steps")
-TOPOLOGIES = flags.DEFINE_list("topologies", list(compiler.TOPOLOGIES), "for which hosts")
-SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "tokens, padding included; may be given more than once")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts of one replica", lower_bound=1)
-ACCUMULATION = flags.DEFINE_integer("accumulation_steps", 1, "parts that they are computed in", lower_bound=1)
-LARGEST = flags.DEFINE_bool("largest", False, "find the largest batch that fits, too")
-WITHIN = flags.DEFINE_float("within", 0.1, "share of that batch that may be left open: 1 only doubles", lower_bound=0)
+ENCODERS = flags.DEFINE_list(
+    "encoders",
+    ["tiny"],
+    "Compile the steps of these encoders: tiny, bert_base, bert_large, or the tutorials' names that end in sizes, such "
+    "as small_bert/bert_en_uncased_L-4_H-512_A-8.",
+)
+TOPOLOGIES = flags.DEFINE_list("topologies", list(compiler.TOPOLOGIES), "Compile for these TPU hosts.")
+SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "Pad the texts to this number of tokens.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Give each replica this number of texts.", lower_bound=1)
+ACCUMULATION_STEPS = flags.DEFINE_integer(
+    "accumulation_steps", 1, "Split the batch of a replica into this number of micro-batches.", lower_bound=1
+)
+LARGEST = flags.DEFINE_bool("largest", False, "Search for the largest batch that fits, too.")
+WITHIN = flags.DEFINE_float(
+    "within",
+    0.1,
+    "End the search when the largest batch is known to within this share of it. 1 only doubles the batch.",
+    lower_bound=0,
+)
 
-COLUMNS = "encoder", "topology", "tokens", "replicas", "batch", "global batch"
-FIGURES = "TFLOPs a step", "GB accessed", "HBM used, GB", "HBM free, GB", "all-reduces", "programs"
+
+def check_flags() -> None:
+    """Raises UsageError with every problem of the flags."""
+    problems = []
+    unknown = [name for name in TOPOLOGIES.value if name not in compiler.TOPOLOGIES]
+    if unknown:
+        problems.append(Problem("--topologies", f"be of {', '.join(compiler.TOPOLOGIES)}", ", ".join(unknown)))
+    multiple, parts = estimate.BATCH_SIZE_MULTIPLE, ACCUMULATION_STEPS.value
+    if BATCH_SIZE.value % parts or (LARGEST.value and multiple % parts):
+        required = f"divide --batch_size, and {multiple} with --largest"
+        problems.append(Problem("--accumulation_steps", required, f"{parts} with --batch_size={BATCH_SIZE.value}"))
+    if problems:
+        raise UsageError(*problems)
 
 
 def main(argv: list[str]) -> None:
     app.reject_positional_arguments(argv)
-    unknown = [name for name in TOPOLOGIES.value if name not in compiler.TOPOLOGIES]
-    if unknown:
-        raise errors.UsageError(
-            f"--topologies must be of {', '.join(compiler.TOPOLOGIES)}. Received: {', '.join(unknown)}."
-        )
-    if BATCH_SIZE.value % ACCUMULATION.value or (LARGEST.value and estimate.MULTIPLE % ACCUMULATION.value):
-        raise errors.UsageError(
-            f"--accumulation_steps must divide --batch_size, and {estimate.MULTIPLE} with --largest. "
-            f"Received: {ACCUMULATION.value}."
-        )
-    settings = BATCH_SIZE.value, ACCUMULATION.value
+    check_flags()
+    sizes = BATCH_SIZE.value, ACCUMULATION_STEPS.value
     cases = [
-        (estimate.Job(encoder, compiler.TOPOLOGIES[topology].replicas, length, *settings), topology)
+        (estimate.CompileCase(encoder, compiler.TOPOLOGIES[topology].replicas, length, *sizes), topology)
         for length in SEQ_LENGTH.value
         for encoder in ENCODERS.value
         for topology in TOPOLOGIES.value
     ]
-    with estimate.workers() as at:
-        print(estimate.heading([*COLUMNS, *FIGURES]), flush=True)
-        for job, topology in cases:
-            fit = estimate.fit(at, job, topology)
-            print(estimate.line(estimate.row(job, topology) + estimate.figures(fit)), flush=True)
+    with estimate.start_toolchain() as toolchain:
+        print(estimate.format_heading([*estimate.CASE_COLUMNS, *estimate.ESTIMATE_COLUMNS]), flush=True)
+        for case, topology in cases:
+            cells = estimate.estimate_cells(estimate.estimate_case(toolchain, case, topology))
+            print(estimate.format_row([*estimate.case_cells(case, topology), *cells]), flush=True)
         if LARGEST.value:
-            print(f"\nThe largest batch that fits, for each replica and in all\n\n{estimate.heading(COLUMNS)}")
-            for job, topology in cases:
-                print(
-                    estimate.line(estimate.row(estimate.largest(at, job, topology, WITHIN.value), topology)),
-                    flush=True,
-                )
+            print("\nThe largest batch that fits, for each replica and for all of them\n")
+            print(estimate.format_heading(estimate.CASE_COLUMNS), flush=True)
+            for case, topology in cases:
+                largest = estimate.find_largest_case(toolchain, case, topology, WITHIN.value)
+                print(estimate.format_row(estimate.case_cells(largest, topology)), flush=True)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
     return process.returncode, out, error
 
 
-def traced(code: str) -> str:
-    """What Python code prints in the environment that traces for TPUs, which TensorFlow here cannot."""
+def run_in_tpu_trace_environment(code: str) -> str:
+    """Return what Python code prints in .venv-tpu-trace. The TensorFlow of these tests cannot lower for TPUs."""
     done = subprocess.run(
         [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

@@ -189,7 +189,7 @@ def test_a_run_that_loses_its_permission_fails_with_a_message(simulator, tiny, p
         # Truncated at the end of a record: to TensorFlow's reader it is a shorter shard, without any error.
         (
             "data[: end_of_record(data, 50)]",
-            "train-00001-of-00004.tfrecord must have the {size:,} bytes of its manifest. Received: {truncated:,} bytes.",
+            "00001-of-00004.tfrecord must have the {size:,} bytes of its manifest. Received: {truncated:,} bytes.",
         ),
         (
             "data[:-1] + bytes([data[-1] ^ 255])",

@@ -1,4 +1,4 @@
-"""The bag of words."""
+"""The bag-of-words baseline on generated reviews."""
 
 import random
 
@@ -18,40 +18,45 @@ def manifest(kind, labels=()) -> manifests.Manifest:
     return manifests.Manifest("csv", kind, 1, labels, "", manifests.Vocabulary("", 0, True, 0, 0, 0), 0, {}, {})
 
 
-def reviews(count, seed):
+def generate_reviews(count, seed):
     rng = random.Random(seed)
     labels = [number % 2 for number in range(count)]
     return [review(rng, bool(label)) for label in labels], labels
 
 
-def test_it_learns_which_words_tell_the_class():
-    train, test = (columns(texts, np.int32(labels)) for texts, labels in (reviews(200, 0), reviews(60, 1)))
-    found = baseline.predict_baseline(train, test, manifest("classification", ("bad", "good")))
-    summary = metrics.compute_metrics(found, "classification")
-    assert summary["accuracy"] >= 0.95
-    assert summary["examples"] == 60
-    expected = -np.log(found.scores[np.arange(60), test.labels])
-    assert found.losses == pytest.approx(expected, abs=1e-5)
-    assert (found.ids, found.labels.tolist()) == (test.ids, test.labels.tolist())
+def test_the_baseline_learns_the_words_of_each_class():
+    train, test = (
+        columns(texts, np.int32(labels)) for texts, labels in (generate_reviews(200, 0), generate_reviews(60, 1))
+    )
+    predictions = baseline.predict_baseline(train, test, manifest("classification", ("bad", "good")))
+    scores = metrics.compute_metrics(predictions, "classification")
+    assert scores["accuracy"] >= 0.95
+    assert scores["examples"] == 60
+    expected = -np.log(predictions.scores[np.arange(60), test.labels])
+    assert predictions.losses == pytest.approx(expected, abs=1e-5)
+    assert (predictions.ids, predictions.labels.tolist()) == (test.ids, test.labels.tolist())
 
 
-def test_it_learns_numbers():
-    train, test = (columns(texts, np.float32(labels) * 4 - 1) for texts, labels in (reviews(200, 0), reviews(60, 1)))
-    found = baseline.predict_baseline(train, test, manifest("regression"))
-    assert metrics.compute_metrics(found, "regression")["pearson"] > 0.9
-    assert found.losses == pytest.approx((found.logits[:, 0] - test.labels) ** 2, abs=1e-5)
+def test_the_baseline_learns_numbers():
+    train, test = (
+        columns(texts, np.float32(labels) * 4 - 1)
+        for texts, labels in (generate_reviews(200, 0), generate_reviews(60, 1))
+    )
+    predictions = baseline.predict_baseline(train, test, manifest("regression"))
+    assert metrics.compute_metrics(predictions, "regression")["pearson"] > 0.9
+    assert predictions.losses == pytest.approx((predictions.logits[:, 0] - test.labels) ** 2, abs=1e-5)
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_class_that_train_lacks_has_probability_0_and_shifts_no_other():
+def test_a_class_missing_from_train_gets_probability_0():
     train = columns(["good film", "fine film", "poor plot", "bad plot"] * 5, np.int32([2, 2, 0, 0] * 5))
-    found = baseline.predict_baseline(
+    predictions = baseline.predict_baseline(
         train, columns(["fine film", "bad plot"], np.int32([2, 0])), manifest("classification", ("a", "b", "c"))
     )
-    assert found.scores[:, 1].tolist() == [0, 0]
-    assert found.scores.argmax(axis=1).tolist() == [2, 0]
+    assert predictions.scores[:, 1].tolist() == [0, 0]
+    assert predictions.scores.argmax(axis=1).tolist() == [2, 0]
 
 
-def test_both_texts_of_a_pair_are_read():
-    assert baseline.documents(columns(["a", "b"], [0, 1], ["c", "d"])) == ["a c", "b d"]
-    assert baseline.documents(columns(["a", "b"], [0, 1])) == ["a", "b"]
+def test_both_texts_of_a_pair_are_joined():
+    assert baseline.join_pairs(columns(["a", "b"], [0, 1], ["c", "d"])) == ["a c", "b d"]
+    assert baseline.join_pairs(columns(["a", "b"], [0, 1])) == ["a", "b"]

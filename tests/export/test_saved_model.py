@@ -1,4 +1,4 @@
-"""The exported SavedModel, and the check that it passes before it takes its place."""
+"""The exported SavedModel, and the parity check that it passes before it replaces an older one."""
 
 import json
 import shutil
@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from trainer.cloud import endpoints
 from trainer.data import records
+from trainer.errors import UserError
 from trainer.export import predict, saved_model
 from trainer.train import builder
 
 
 @pytest.fixture(scope="module")
 def moved(finished_run, tmp_path_factory):
-    """The finished run's export, at another place."""
+    """A copy of the finished run's export in another folder."""
     return shutil.copytree(finished_run / "export", tmp_path_factory.mktemp("moved") / "export")
 
 
@@ -29,50 +30,50 @@ def test_split(job):
     return records.read_shards(job.config.data_dir, job.manifest.splits["test"].shards, job.manifest, with_text=True)
 
 
-def test_a_moved_export_gives_the_scores_that_evaluation_gave(loaded, test_split, evaluated):
+def test_a_moved_export_computes_the_scores_of_the_evaluation(loaded, test_split, evaluated):
     _, predictions = evaluated
     scores = np.array(list(predict.score_texts(loaded[1], [[text] for text in test_split.texts])))
     assert [row["id"] for row in predictions] == test_split.ids
-    assert max(test_split.lengths()) > 22 > min(test_split.lengths())  # some texts are truncated
+    assert max(test_split.lengths()) > 22 > min(test_split.lengths())  # Some texts are truncated.
     assert scores == pytest.approx(np.array([row["scores"] for row in predictions]), abs=1e-4)
-    assert scores.std(axis=0).min() > 1e-3  # the texts do differ
+    assert scores.std(axis=0).min() > 1e-3  # The texts differ.
 
 
-def test_the_signature_is_what_the_contract_says(loaded, test_split):
-    found = loaded[1](text=tf.constant(test_split.texts[:3]))
-    assert {name: (value.dtype, tuple(value.shape)) for name, value in found.items()} == {
+def test_the_signature_has_the_documented_outputs(loaded, test_split):
+    outputs = loaded[1](text=tf.constant(test_split.texts[:3]))
+    assert {name: (value.dtype, tuple(value.shape)) for name, value in outputs.items()} == {
         "scores": (tf.float32, (3, 2)),
         "logits": (tf.float32, (3, 2)),
         "labels": (tf.string, (3,)),
     }
-    scores, logits = found["scores"].numpy(), found["logits"].numpy().astype(np.float64)
+    scores, logits = outputs["scores"].numpy(), outputs["logits"].numpy().astype(np.float64)
     assert scores == pytest.approx(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), abs=1e-6)
     names = [b"negative", b"positive"]
-    assert found["labels"].numpy().tolist() == [names[place] for place in logits.argmax(axis=1)]
+    assert outputs["labels"].numpy().tolist() == [names[best] for best in logits.argmax(axis=1)]
 
 
-def test_a_text_has_the_same_scores_in_any_company(loaded, test_split):
-    long, short = (test_split.texts[place(test_split.lengths())] for place in (np.argmax, np.argmin))
+def test_a_text_has_the_same_scores_in_any_batch(loaded, test_split):
+    long, short = (test_split.texts[select(test_split.lengths())] for select in (np.argmax, np.argmin))
     alone, together = (list(predict.score_texts(loaded[1], rows)) for rows in ([[short]], [[long], [short], [""]]))
     assert together[1] == pytest.approx(alone[0], abs=1e-6)
 
 
-def test_it_holds_its_vocabulary(moved, tiny):
+def test_the_vocabulary_is_an_asset(moved, tiny):
     assert (moved / "assets/vocab.txt").read_bytes() == (tiny / "preprocess/assets/vocab.txt").read_bytes()
 
 
-def test_it_holds_no_operator_that_tensorflow_serving_lacks(moved, tiny):
+def test_the_export_has_only_operators_of_tensorflow_serving(moved, tiny):
     endpoints.check(str(moved))
-    assert "TFText>RoundRobinTrim" in endpoints.operators(str(tiny / "preprocess"))  # the whole preprocessor does
+    assert "TFText>RoundRobinTrim" in endpoints.operators(str(tiny / "preprocess"))  # The preprocessor has it.
 
 
-def test_the_job_reports_how_near_the_export_came(finished_run):
+def test_the_result_has_the_largest_difference_of_a_score(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     assert 0 <= result["export_difference"] <= 1e-4
 
 
 @pytest.fixture(scope="module")
-def built(job):
+def serving_module(job):
     return saved_model.build_serving_module(
         job.scorer,
         builder.load_data_tokenizer(job.config),
@@ -84,23 +85,23 @@ def built(job):
 
 
 @pytest.mark.parametrize("error", [2e-4, np.nan])
-def test_an_export_with_other_scores_is_refused_and_the_old_one_stays(built, test_split, tmp_path, error):
+def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_split, tmp_path, error):
     old = tmp_path / "export"
     old.mkdir()
-    (old / "saved_model.pb").write_text("the old one")
-    module, signature = built
+    (old / "saved_model.pb").write_text("old")
+    module, signature = serving_module
     rows = [(text,) for text in test_split.texts[:4]]
     scores = signature(tf.constant(test_split.texts[:4]))["scores"].numpy()
     scores[2, 1] += error
     with pytest.raises(
-        ValueError, match=r"must be within 0\.0001 of the job's\. Received: a difference of (2\.00e-04|nan) on 4"
-    ) as e:
+        UserError,
+        match=r"must be within 0\.0001 of the job's\. Received: a difference of (2\.00e-04|nan) on 4 .*Nothing",
+    ):
         saved_model.write_saved_model(module, signature, str(old), rows, scores)
-    assert "Nothing was exported" in str(e.value)
-    assert (old / "saved_model.pb").read_text() == "the old one"
+    assert (old / "saved_model.pb").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-def test_an_export_that_does_not_load_is_told_why(tmp_path):
-    with pytest.raises(ValueError, match=r"must load in a fresh process\. Received: [\s\S]*has no saved_model\.pb"):
-        saved_model.scores_in_fresh_process(str(tmp_path), [("a text",)])
+def test_the_message_for_an_export_that_does_not_load_has_the_cause(tmp_path):
+    with pytest.raises(UserError, match=r"must load in a fresh process\. Received: [\s\S]*has no saved_model\.pb"):
+        saved_model.score_in_fresh_process(str(tmp_path), [("a text",)])

@@ -1,4 +1,4 @@
-"""Small programs compiled for TPUs, by .venv-tpu-compile in a process of its own."""
+"""Small programs compiled for TPUs, in a process with .venv-tpu-compile."""
 
 import json
 import subprocess
@@ -15,10 +15,11 @@ PROGRAMS = """
 import dataclasses
 import json
 import os
+import re
 from trainer.tpu_check import compiler
 
 os.environ.update(compiler.ENVIRONMENT)
-from jaxlib import _jax
+from jaxlib import _jax, xla_client
 
 def hlo(body, size=1024):
     a = f"tensor<{size}x{size}xf32>"
@@ -32,64 +33,78 @@ SUM = '''%s = "stablehlo.all_reduce"(%z) <{replica_groups = dense<[[0, 1, 2, 3]]
   stablehlo.return %c : tensor<f32>
 }) : (MATRIX) -> MATRIX
 return %s : MATRIX'''
+RETURN = "return %z : MATRIX"
 programs = {
-    "product": hlo(PRODUCT + "return %z : MATRIX"),
+    "product": hlo(PRODUCT + RETURN),
     "summed": hlo(PRODUCT + SUM),
-    "too large": hlo(PRODUCT + "return %z : MATRIX", 50000),
+    "too large": hlo(PRODUCT + RETURN, 50000),
 }
-answers = {}
+results = {}
 for name, program in programs.items():
-    answers[name] = dataclasses.asdict(compiler.compile_hlo(program, compiler.TOPOLOGIES["v5e-4"]))
+    results[name] = dataclasses.asdict(compiler.compile_hlo(program, compiler.TOPOLOGIES["v5e-4"]))
+# The compiler names the HBM that a program may fill only when it rejects one.
+too_large = _jax.mlir.hlo_to_stablehlo(hlo(PRODUCT + RETURN, 1000000))
 for name, topology in compiler.TOPOLOGIES.items():
-    answers[name] = compiler.capacity(topology)
-foreign = hlo('%z = stablehlo.custom_call @of_ours(%x) : (MATRIX) -> MATRIX\\nreturn %z : MATRIX')
+    try:
+        compiler.compile_stablehlo(too_large, topology, 1)
+    except xla_client.XlaRuntimeError as error:
+        results[name] = float(re.search(r"exceeds available HBM \\(([\\d.]+)G\\)", str(error))[1])
+unknown = hlo('%z = stablehlo.custom_call @unknown(%x) : (MATRIX) -> MATRIX\\n' + RETURN)
 try:
-    compiler.compile_hlo(foreign, compiler.TOPOLOGIES["v5e-4"])
+    compiler.compile_hlo(unknown, compiler.TOPOLOGIES["v5e-4"])
 except ValueError as error:
-    answers["foreign"] = str(error)
-print(json.dumps(answers))
+    results["unknown call"] = str(error)
+print(json.dumps(results))
 """
 
 
 @pytest.fixture(scope="module")
 def compiled() -> dict:
-    """A program's or a topology's name -> what the compiler says of it."""
+    """Name of a program -> its CompiledProgram or error; name of a topology -> GiB of HBM that a program may fill."""
     done = subprocess.run([PYTHON, "-c", PROGRAMS], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
 
-def test_a_product_costs_what_it_should(compiled):
+def test_the_costs_of_a_matrix_product(compiled):
     product = compiled["product"]
     assert product["fits"]
     assert product["flops"] == pytest.approx(2 * 1024**3, rel=0.01)
-    assert product["memory"] >= 3 * 4 * 1024**2  # two matrices in, one out
-    assert product["accessed"] >= 3 * 4 * 1024**2
+    assert product["memory_bytes"] >= 3 * 4 * 1024**2  # Two matrices in, one out.
+    assert product["bytes_accessed"] >= 3 * 4 * 1024**2
     assert product["all_reduces"] == 0
 
 
-def test_sums_over_the_replicas_are_counted(compiled):
+def test_all_reduces_are_counted(compiled):
     assert compiled["summed"]["all_reduces"] == 1
 
 
-def test_a_program_that_does_not_fit_is_told_from_one_that_is_wrong(compiled):
-    too_large = compiled["too large"]
-    assert not too_large["fits"]
-    assert too_large["capacity"] == compiled["v5e-4"]
-    assert "The TPU's compiler must take the program. Received: " in compiled["foreign"]
+def test_a_program_that_does_not_fit_is_not_an_error(compiled):
+    assert compiled["too large"] == {
+        "fits": False,
+        "memory_bytes": 0,
+        "flops": 0,
+        "bytes_accessed": 0,
+        "all_reduces": 0,
+    }
 
 
-def test_what_a_replica_has_is_a_little_less_than_its_chip_or_core(compiled):
-    # GiB of HBM of a core (v2, v3) or a chip, by Google's tables of the generations.
-    for name, gibibytes in {"v2-8": 8, "v3-8": 16, "v4-8": 32, "v5e-4": 16, "v5e-8": 16, "v5p-8": 95.75}.items():
-        assert 0.93 < compiled[name] / 2**30 / gibibytes <= 1
+def test_a_program_that_cannot_be_compiled_is_an_error(compiled):
+    assert "A TPU program must compile. Received: " in compiled["unknown call"]
 
 
-def test_the_compiler_is_asked_without_tensorflow_or_jax_being_loaded():
+def test_the_hbm_of_a_topology_is_the_compilers_limit(compiled):
+    # GiB of HBM of a core (v2, v3) or a chip, from Google's tables of the generations. A program may fill most of it.
+    for name, hbm_gib in {"v2-8": 8, "v3-8": 16, "v4-8": 32, "v5e-4": 16, "v5e-8": 16, "v5p-8": 95.75}.items():
+        assert 0.93 < compiled[name] / hbm_gib <= 1
+        assert compiler.TOPOLOGIES[name].hbm_gib == compiled[name]
+
+
+def test_estimates_load_neither_tensorflow_nor_jax():
     code = "import sys; from trainer.tpu_check import compiler, estimate"
     code += "; print({'jax', 'tensorflow'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "set()\n"
 
 
-def test_every_topology_is_of_one_host():
+def test_every_topology_is_one_host():
     assert {topology.replicas for topology in compiler.TOPOLOGIES.values()} == {4, 8}

@@ -1,9 +1,9 @@
-"""A step as a function of its variables' values, against the step itself."""
+"""A step as a function of its variables' values, compared with the step itself."""
 
-from helpers import traced
+from helpers import run_in_tpu_trace_environment
 
-# One step, run with its variables, and as a function of their values.
-PURE = """
+# The same step with its variables, and as a function of their values.
+CODE = """
 import numpy as np
 import tensorflow as tf
 from trainer.train import optimizers
@@ -26,7 +26,7 @@ def build(strategy):
 
     return step, [weights, total, *optimizer.variables()]
 
-tpu, cpu = trace.strategy(1), tf.distribute.OneDeviceStrategy("/cpu:0")
+tpu, cpu = trace.build_tracing_strategy(1), tf.distribute.OneDeviceStrategy("/cpu:0")
 step, variables = build(tpu)
 x = tf.constant([[0.5, 0.25, -4.0]])
 
@@ -35,7 +35,7 @@ def distributed(x):
     return tpu.run(step, args=(x,))
 
 traced = distributed.get_concrete_function(x)
-pure = functional_graph.make_pure(traced.graph)
+functional = functional_graph.build_functional_graph(traced.graph)
 handles = {inside.op.name: outside for outside, inside in traced.graph.captures}
 
 def handle(name):
@@ -43,26 +43,26 @@ def handle(name):
 
 def value(name, spec):
     if handle(name) is None:
-        return 0 if spec.dtype == tf.int32 else x  # the replica's number; the batch
+        return 0 if spec.dtype == tf.int32 else x  # The replica's number, or the batch.
     return tf.raw_ops.ReadVariableOp(resource=handle(name), dtype=spec.dtype)
 
-given = [value(name, spec) for name, spec in pure.inputs.items()]
+arguments = [value(name, spec) for name, spec in functional.inputs.items()]
 
 @tf.function
 def run(*values):
-    inputs = {f"{name}:0": value for name, value in zip(pure.inputs, values)}
-    return tf.graph_util.import_graph_def(pure.graph, input_map=inputs, return_elements=pure.results)
+    inputs = {f"{name}:0": value for name, value in zip(functional.inputs, values)}
+    return tf.graph_util.import_graph_def(functional.graph, input_map=inputs, return_elements=functional.results)
 
-output, *new = run(*given)
+output, *new = run(*arguments)
 real_step, real_variables = build(cpu)
 assert np.allclose(output, cpu.run(real_step, args=(x,)), rtol=1e-6)
 expected = {id(variable.values[0].handle): real for variable, real in zip(variables, real_variables)}
-assert {id(handle(name)) for name in pure.assigned} == set(expected)
-for name, received in zip(pure.assigned, new):
+assert {id(handle(name)) for name in functional.assigned} == set(expected)
+for name, received in zip(functional.assigned, new):
     assert np.allclose(received, expected[id(handle(name))], rtol=1e-6), name
 print("equal")
 """
 
 
-def test_a_step_as_a_function_of_its_variables_values_computes_what_the_step_does():
-    assert traced(PURE) == "equal\n"
+def test_the_functional_graph_computes_what_the_step_computes():
+    assert run_in_tpu_trace_environment(CODE) == "equal\n"

@@ -1,11 +1,11 @@
-"""Steps traced and lowered for TPUs, by .venv-tpu-trace in processes of their own: TensorFlow here cannot."""
+"""Steps traced and lowered for TPUs, in processes with .venv-tpu-trace."""
 
 import json
 
 import pytest
-from helpers import traced
+from helpers import run_in_tpu_trace_environment
 
-# Steps as a TPUStrategy runs them; each but the first three has one defect.
+# Steps for a TPUStrategy. Each but the first three has one defect.
 STEPS = """
 import json
 import sys
@@ -14,8 +14,8 @@ import tensorflow as tf
 from trainer.tpu_check import lowering
 from trainer.tpu_check import trace
 
-within = trace.strategy(2)
-with within.scope():
+strategy = trace.build_tracing_strategy(2)
+with strategy.scope():
     weights = tf.Variable(tf.ones([4, 3]))
 
 def loss(batch):
@@ -78,9 +78,9 @@ def variable_in_a_branch(batch):
 def rows(batch, number):
     return loss(batch) / tf.cast(number, tf.float32)
 
-def answer(step, *calls):
+def result(step, *calls):
     try:
-        return len(trace.programs(within, step, calls))
+        return len(trace.lower_calls(strategy, step, calls))
     except ValueError as error:
         return str(error)
 
@@ -89,16 +89,16 @@ steps = [
     loss, in_a_loop, variable_in_a_loop, assigned_in_a_loop, strings, host_function, printing, random_state, outfeed,
     float64, float64_in_a_branch, unique, mask, slice_by_value, shape_by_value, no_kernel, variable_in_a_branch,
 ]
-answers = {step.__name__: answer(step, (full,)) for step in steps}
-answers["same shape"] = answer(loss, (full,), ({"x": np.zeros([2, 4], np.int32)},))
-answers["other shape"] = answer(loss, (full,), (short,))
-answers["tensor"] = answer(rows, (full, tf.constant(2.0)), (full, tf.constant(1.0)))
-answers["number"] = answer(rows, (full, 2), (full, 1))
-answers["unknown length"] = answer(loss, ({"x": tf.TensorSpec([2, None], tf.int32)},))
-print(json.dumps(answers))
+results = {step.__name__: result(step, (full,)) for step in steps}
+results["same shape"] = result(loss, (full,), ({"x": np.zeros([2, 4], np.int32)},))
+results["other shape"] = result(loss, (full,), (short,))
+results["tensor"] = result(rows, (full, tf.constant(2.0)), (full, tf.constant(1.0)))
+results["number"] = result(rows, (full, 2), (full, 1))
+results["unknown length"] = result(loss, ({"x": tf.TensorSpec([2, None], tf.int32)},))
+print(json.dumps(results))
 """
 
-# What no operator known to us does, but one might.
+# Defects that no operator of TensorFlow is known to cause.
 INSTRUCTIONS = """
 import json
 import tensorflow as tf
@@ -106,7 +106,7 @@ from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.compiler.xla.service import hlo_pb2
 from trainer.tpu_check import lowering
 
-def answer(opcode, element_type, dynamic=False):
+def result(opcode, element_type, dynamic=False):
     shape = xla_data_pb2.ShapeProto(element_type=element_type, dimensions=[8], is_dynamic_dimension=[dynamic])
     inner = xla_data_pb2.ShapeProto(element_type=xla_data_pb2.TUPLE, tuple_shapes=[shape])
     instruction = hlo_pb2.HloInstructionProto(opcode=opcode, shape=inner)
@@ -117,14 +117,14 @@ def answer(opcode, element_type, dynamic=False):
         return str(error)
 
 F32, F64 = xla_data_pb2.F32, xla_data_pb2.F64
-print(json.dumps([answer("add", F32), answer("infeed", F32), answer("add", F64), answer("add", F32, True)]))
+print(json.dumps([result("add", F32), result("infeed", F32), result("add", F64), result("add", F32, True)]))
 """
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict:
-    """step -> how many programs it is, or why it cannot be one."""
-    return json.loads(traced(STEPS))
+def results() -> dict:
+    """Name of a step -> the number of its programs, or the message of its error."""
+    return json.loads(run_in_tpu_trace_environment(STEPS))
 
 
 @pytest.mark.parametrize(
@@ -145,28 +145,28 @@ def answers() -> dict:
         ("variable_in_a_branch", "If, cond, from <string>:"),
         ("assigned_in_a_loop", "AssignAddVariableOp"),
         ("unknown length", "x, int32 (2, None)"),
-        ("number", "a second one for [[2, 4]], since it was given (1,)"),
+        ("number", "a second one for [[2, 4]], with the arguments (1,)"),
     ],
 )
-def test_what_a_tpu_cannot_do_is_refused_with_its_operator_and_line(answers, step, operator):
-    assert "Received: " in answers[step]
-    assert operator in answers[step]
+def test_what_a_tpu_cannot_do_is_named_with_its_operator_and_line(results, step, operator):
+    assert "Received: " in results[step]
+    assert operator in results[step]
 
 
-def test_the_line_is_the_one_that_made_the_operator(answers):
-    line = answers["float64"].split("<string>:")[1].split(" ")[0]
+def test_the_line_is_the_one_that_created_the_operator(results):
+    line = results["float64"].split("<string>:")[1].split(" ")[0]
     assert "tf.float64" in STEPS.splitlines()[int(line) - 1]
-    assert f":{line} in float64" in answers["float64"]
+    assert f":{line} in float64" in results["float64"]
 
 
-def test_a_step_is_one_program_for_each_shape_of_its_inputs(answers):
-    assert answers["loss"] == answers["in_a_loop"] == answers["variable_in_a_loop"] == 1
-    assert answers["same shape"] == answers["tensor"] == 1
-    assert answers["other shape"] == 2
+def test_a_step_is_one_program_for_each_shape_of_its_inputs(results):
+    assert results["loss"] == results["in_a_loop"] == results["variable_in_a_loop"] == 1
+    assert results["same shape"] == results["tensor"] == 1
+    assert results["other shape"] == 2
 
 
-def test_instructions_are_checked_too():
-    fine, host, double, dynamic = json.loads(traced(INSTRUCTIONS))
+def test_instructions_are_checked():
+    fine, host, double, dynamic = json.loads(run_in_tpu_trace_environment(INSTRUCTIONS))
     assert fine is None
     assert "no transfer from or to the host" in host
     assert "emulates float64" in double

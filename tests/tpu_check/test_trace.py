@@ -1,39 +1,39 @@
-"""What is traced for TPUs: encoders' sizes, batches of one shape."""
+"""What is traced for TPUs: the sizes of encoders, and batches of one shape."""
 
 import json
 
 import pytest
-from helpers import traced
+from helpers import run_in_tpu_trace_environment
 
 from trainer.encoders import registry
 
 CODE = f"""
 import json
 from trainer.tpu_check import trace
-from trainer.tpu_check.estimate import Job
+from trainer.tpu_check.estimate import CompileCase
 
 names = {[name for name in registry.ENCODERS if "bert/" in name or name.startswith("bert_")]}
-sizes = [(a.layers, a.hidden_size, a.heads, a.vocab_size) for a in map(trace.architecture, names)]
-full, last = trace.batches(Job("tiny", replicas=4, seq_length=24, batch_size=6, accumulation_steps=2))
+sizes = [(a.layers, a.hidden_size, a.heads, a.vocab_size) for a in map(trace.get_architecture, names)]
+full, last = trace.build_batches(CompileCase("tiny", replicas=4, seq_length=24, batch_size=6, accumulation_steps=2))
 shapes = [{{name: [list(x.shape), x.dtype.name] for name, x in batch.items()}} for batch in (full, last)]
 print(json.dumps([sizes, shapes, full["weight"].tolist(), last["weight"].tolist()]))
 """
 
 
 @pytest.fixture(scope="module")
-def found() -> list:
-    return json.loads(traced(CODE))
+def results() -> list:
+    return json.loads(run_in_tpu_trace_environment(CODE))
 
 
-def test_sizes_are_read_off_the_tutorials_names(found):
-    sizes = found[0]
+def test_sizes_are_read_off_the_tutorials_names(results):
+    sizes = results[0]
     assert len(sizes) == 32
     assert sizes[2] == [12, 768, 12, 119547]  # bert_multi_cased
-    assert [4, 512, 8, 30522] in sizes  # the tutorial's
+    assert [4, 512, 8, 30522] in sizes  # The tutorial's own encoder.
 
 
-def test_a_last_partial_batch_has_the_shape_of_a_full_one_and_weighs_less(found):
-    _, (full, last), weights, last_weights = found
+def test_the_last_batch_is_padded_to_the_shape_of_the_others(results):
+    _, (full, last), weights, last_weights = results
     assert full == last
     assert full["input_word_ids"] == [[6, 24], "int32"]
     assert (sum(weights), sum(last_weights)) == (6, 1)

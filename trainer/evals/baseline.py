@@ -1,4 +1,4 @@
-"""A bag of words with a linear model on the same split: what an encoder has to beat to earn its cost."""
+"""The bag-of-words baseline: a linear model on TF-IDF features. An encoder has to beat it to justify its cost."""
 
 import numpy as np
 
@@ -9,27 +9,33 @@ from trainer.evals.metrics import Predictions
 BASELINE_NAME = "baseline: TF-IDF + linear"
 
 
-def documents(columns: Columns) -> list[str]:
-    """The texts; of a pair, both, one after the other."""
+def join_pairs(columns: Columns) -> list[str]:
+    """Return one document for each example: its text, or for pairs both texts, separated by a space."""
     assert columns.texts is not None
     if columns.texts_b is None:
         return columns.texts
-    return [f"{a} {b}" for a, b in zip(columns.texts, columns.texts_b, strict=True)]
+    return [f"{text} {text_b}" for text, text_b in zip(columns.texts, columns.texts_b, strict=True)]
 
 
 def predict_baseline(train: Columns, test: Columns, manifest: Manifest) -> Predictions:
-    """Fit TF-IDF of words and pairs of words with logistic (or ridge) regression on `train`; predict `test`."""
+    """Fit the baseline to `train` and return its predictions of `test`. Both need their texts.
+
+    Features are the words and word pairs of a text, weighted by (1 + ln(count)) * (ln((1 + n) / (1 + df)) + 1) and
+    scaled to length 1, where df of the n documents hold the word
+    (https://scikit-learn.org/stable/modules/feature_extraction.html#tfidf-term-weighting). The linear model is
+    scikit-learn's LogisticRegression, or Ridge for regression, with its default L2 penalty.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    features = vectorizer.fit_transform(documents(train))
-    unseen = vectorizer.transform(documents(test))
+    train_features = vectorizer.fit_transform(join_pairs(train))
+    test_features = vectorizer.transform(join_pairs(test))
     if manifest.kind == "regression":
-        values = Ridge().fit(features, train.labels).predict(unseen).astype(np.float32)
+        values = Ridge().fit(train_features, train.labels).predict(test_features).astype(np.float32)
         return Predictions(test.ids, test.labels, values[:, np.newaxis], (values - test.labels) ** 2)
-    fitted = LogisticRegression(max_iter=1000).fit(features, train.labels)
-    # predict_log_proba orders by the classes in train; a class's index is its column's.
+    model = LogisticRegression(max_iter=1000).fit(train_features, train.labels)
+    # The columns of predict_log_proba are the classes that occur in train, not all classes of the manifest.
     logits = np.full((len(test), manifest.classes), -np.inf, np.float32)
-    logits[:, fitted.classes_] = fitted.predict_log_proba(unseen)
+    logits[:, model.classes_] = model.predict_log_proba(test_features)
     return Predictions(test.ids, test.labels, logits, -logits[np.arange(len(test)), test.labels])

@@ -1,4 +1,4 @@
-"""A split -> predictions, each example once, in the order of the shards."""
+"""Predict a split: each example exactly once, for any batch size, strategy and number of replicas."""
 
 from collections.abc import Callable
 
@@ -13,16 +13,21 @@ from trainer.evals.metrics import Predictions
 
 def predict_rows(
     strategy: tf.distribute.Strategy,
-    step: Callable,
+    eval_step: Callable,
     columns: records.Columns,
     manifest: manifests.Manifest,
     layout: model_inputs.BatchLayout,
     *,
     name: str,
     progress: bool,
-    between: Callable[[], None] = lambda: None,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> Predictions:
-    """Run the evaluation step over all of `columns`. `between` is called after each batch, and may raise to stop."""
+    """Return the predictions of all N rows of `columns`, in their order.
+
+    `eval_step` (steps.build_eval_step) maps a distributed batch to logits: float32 [rows, classes] and losses: float32
+    [rows], of which the first ones are examples and the rest padding. `name` labels the progress bar. `after_batch` is
+    called after each batch, and stops the evaluation by raising.
+    """
     order = batching.evaluation_order(columns)
     logits, losses = [], []
     with (
@@ -31,11 +36,11 @@ def predict_rows(
     ):
         batches = strategies.distribute_batches(strategy, model_inputs.to_model_inputs(stream, manifest, layout))
         for start in range(0, len(order), layout.batch_size):
-            size = min(layout.batch_size, len(order) - start)
-            rows, each = step(next(batches))
-            logits.append(rows[:size])
-            losses.append(each[:size])
-            bar.update(size)
-            between()
-    back = np.argsort(order)
-    return Predictions(columns.ids, columns.labels, np.concatenate(logits)[back], np.concatenate(losses)[back])
+            examples = min(layout.batch_size, len(order) - start)
+            batch_logits, batch_losses = eval_step(next(batches))
+            logits.append(batch_logits[:examples])
+            losses.append(batch_losses[:examples])
+            bar.update(examples)
+            after_batch()
+    position = np.argsort(order)  # Where each row of `columns` is among the evaluated rows.
+    return Predictions(columns.ids, columns.labels, np.concatenate(logits)[position], np.concatenate(losses)[position])

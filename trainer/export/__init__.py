@@ -1,4 +1,4 @@
-"""The SavedModel that takes text: writing it, and scoring texts with it.
+"""Exports: write the SavedModel that takes text, and score texts with it.
 
-Imports data and storage.
+Imports data, storage and errors.
 """

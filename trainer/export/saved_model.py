@@ -1,7 +1,7 @@
-"""A text-in SavedModel: tokenise, the same truncation as in training, encoder, scores, class names.
+"""Export a SavedModel that takes text: tokenization, the truncation of training, encoder, scores and class names.
 
-It is written beside its place, loaded in a fresh process from a moved copy, and takes its place only
-when that process gives the scores that the job gives.
+It is written under a temporary name and replaces an older export only after the parity check: a fresh process loads a
+moved copy and computes the same scores as the job.
 """
 
 import json
@@ -16,12 +16,15 @@ import tf_keras
 
 from trainer import child_process
 from trainer.data import tokenization
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
-# Largest difference of a score, in the job and from the export, that counts as equal.
+# The parity check accepts this absolute difference between a score of the job and one of the export.
 SCORE_TOLERANCE = 1e-4
-# Seconds for the fresh process: it imports TensorFlow, loads the model and scores 100 texts.
+# The fresh process imports TensorFlow, loads the model and scores 100 texts.
 SCORING_TIMEOUT_S = 600
+# A failed child's standard error may be megabytes long; its end has the cause.
+MAX_ERROR_CHARACTERS = 800
 
 
 def build_serving_module(
@@ -33,12 +36,14 @@ def build_serving_module(
     seq_length: int,
     truncation: str,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
-    """The module to save and its serving signature.
+    """Return the module to save and its serving signature.
 
-    text: string [batch] (and text_pair for pairs) -> scores: float32 [batch, classes], logits of the
-    same shape, and for classification labels: string [batch], the winning class's name.
+    `texts` is the number of inputs, 1 or 2; `labels` are the class names, none for regression. The signature takes
+    text: string [batch] (and text_pair: string [batch]) and returns scores: float32 [batch, classes], logits: float32
+    [batch, classes], and for classification labels: string [batch], the name of the likeliest class. For regression,
+    scores and logits are the value, float32 [batch, 1].
     """
-    # A variable, since a SavedModel gives back no plain tensors: predict.class_names reads it.
+    # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
     names = tf.Variable(list(labels), trainable=False) if labels else None
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -54,19 +59,19 @@ def build_serving_module(
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
     function = tf.function(serve, input_signature=signature)
     module = tf.Module()
-    # Its vocabulary becomes an asset. The rest of a preprocessor packs, with an operator (TFText>RoundRobinTrim) that
-    # TensorFlow Serving does not have.
+    # The tokenizer's vocabulary becomes an asset. The preprocessor's packing is not saved: its operator
+    # TFText>RoundRobinTrim is missing from TensorFlow Serving.
     module.tokenizer = tokenizer.saved_model.tokenize
-    module.model_variables = model.variables  # without Keras's own metadata: plain TensorFlow serves it
+    module.model_variables = model.variables  # Without Keras's metadata, plain TensorFlow can load it.
     module.names = names
     module.serve = function
     return module, function.get_concrete_function()
 
 
-def scores_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """float32 [rows, classes]: what the SavedModel in `folder` says in a process of its own.
+def score_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Return the scores, float32 [rows, classes], that the SavedModel in `folder` computes in a new process.
 
-    Raises ValueError with the process's last words if it fails, or takes longer than TIMEOUT.
+    Raises UserError if the process fails, or takes longer than SCORING_TIMEOUT_S.
     """
     try:
         done = subprocess.run(
@@ -78,11 +83,11 @@ def scores_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.
             env=child_process.environment(CUDA_VISIBLE_DEVICES="-1"),  # This process holds the accelerators.
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(
-            f"The export must load and score within {SCORING_TIMEOUT_S} s in a fresh process. Received: no answer."
-        ) from None
+        required = f"load and score within {SCORING_TIMEOUT_S} s in a fresh process"
+        raise UserError(Problem("The export", required, "no answer")) from None
     if done.returncode:
-        raise ValueError(f"The export must load in a fresh process. Received: {done.stderr.strip()[-800:]}")
+        received = done.stderr.strip()[-MAX_ERROR_CHARACTERS:]
+        raise UserError(Problem("The export", "load in a fresh process", received))
     scores: np.ndarray = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
     return scores
 
@@ -94,24 +99,29 @@ def write_saved_model(
     rows: Sequence[tuple[str, ...]],
     scores: np.ndarray,
 ) -> float:
-    """Save to `output`, after the parity check: a moved copy must give `scores` for the texts in `rows`.
+    """Save to the folder `output` if a moved copy computes `scores`, float32 [rows, classes], for `rows` of texts.
 
-    Returns the largest difference. Raises ValueError, and leaves what was at `output`, if it is above TOLERANCE.
+    Returns the largest absolute difference. Raises UserError if it exceeds SCORE_TOLERANCE, and leaves an older export
+    in `output` as it was.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        # For a bucket it is written here: TensorFlow's uploads are held against no checksum, those of storage are.
-        beside = os.path.join(temporary, "written") if fs.in_bucket(output) else output.rstrip("/")
-        partial = f"{beside}.partial"
+        # An export to a bucket is written to this disk first: TensorFlow uploads without comparing checksums.
+        target = os.path.join(temporary, "written") if fs.in_bucket(output) else output.rstrip("/")
+        partial = f"{target}.partial"
         fs.remove(partial)
         tf.saved_model.save(module, partial, signatures={"serving_default": signature})
         moved = os.path.join(temporary, "moved")
         fs.copy_folder(partial, moved)
-        difference = float(np.max(np.abs(scores_in_fresh_process(moved, rows) - scores)))
+        difference = float(np.max(np.abs(score_in_fresh_process(moved, rows) - scores)))
         if not difference <= SCORE_TOLERANCE:
             fs.remove(partial)
-            raise ValueError(
-                f"The export's scores must be within {SCORE_TOLERANCE} of the job's. Received: a difference of "
-                f"{difference:.2e} on {len(rows)} validation texts. Nothing was exported."
+            raise UserError(
+                Problem(
+                    "The export's scores",
+                    f"be within {SCORE_TOLERANCE} of the job's",
+                    f"a difference of {difference:.2e} on {len(rows)} validation texts",
+                    "Nothing was exported.",
+                )
             )
         fs.replace_folder(partial, output)
     return difference

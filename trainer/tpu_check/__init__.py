@@ -1,4 +1,4 @@
-"""A tool for development: compiles the steps for TPUs on a machine without one.
+"""A tool for development: compile the train and evaluation steps for TPUs on a machine without one.
 
 Nothing that trains imports it.
 """

@@ -1,18 +1,19 @@
-"""HLO -> what Google's TPU compiler says of it: FLOPs, bytes, memory, all-reduces; or that it does not fit. No TPU.
+"""Compile HLO with Google's TPU compiler, without a TPU: FLOPs, bytes, memory and all-reduces, or that it does not fit.
 
-libtpu, which JAX installs, holds the compiler, and compiles for a topology that is not there. Imports no
-TensorFlow, beside which it cannot be loaded. Run as a program, it answers requests, one line of JSON each.
+JAX installs the compiler as part of libtpu, which can compile for TPU hosts that are not attached. This module imports
+no TensorFlow, which cannot be loaded into the same process. Run as a program, it answers requests (child_requests).
 """
 
 import dataclasses
-import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-# libtpu would ask a TPU VM's metadata server, and wait for it, unless it is told not to and what it would answer.
+from trainer.errors import Problem, UserError
+from trainer.tpu_check import child_requests
+
+# Without these, libtpu waits for the metadata server of a TPU VM.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -22,75 +23,59 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
 }
 
-# The least effort on the program's speed. A BERT-base step, 32 x 128, v5e-4: 69 s against 431 with 0, as a TPU's user
-# compiles; 2.52 GB of memory against 2.76; the same FLOPs and all-reduces.
-EFFORT = -1.0
-
-# A program that fits nowhere, of 11 TiB; and what the compiler says of it.
-TOO_LARGE = """func.func @main(%x: tensor<1000000x1000000xf32>) -> tensor<1000000x1000000xf32> {
-  %y = stablehlo.add %x, %x : tensor<1000000x1000000xf32>
-  return %y : tensor<1000000x1000000xf32>
-}"""
-CAPACITY = re.compile(r"exceeds available HBM \(([\d.]+)G\)")
+# -1 is the least effort to make the program fast, 0 what a TPU's user gets. A BERT-base step of 32 x 128 for v5e-4
+# compiles in 69 s instead of 431 s, and needs 2.52 GB of memory instead of 2.76; FLOPs and all-reduces are the same.
+EXEC_TIME_OPTIMIZATION_EFFORT = -1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """The chips of one TPU host, as libtpu takes them."""
+    """The devices of one TPU host. Each device runs one replica."""
 
-    name: str
-    replicas: int  # programs that run side by side, one for each device
-    chip: str = "default"  # what is a device: a core; or "megacore", a chip's two cores with the memory of both
+    name: str  # As libtpu writes it.
+    replicas: int
+    hbm_gib: float  # A program may fill this much of a device's HBM. It is the compiler's own limit.
+    chip_config: str = "default"  # "megacore" makes a chip's two cores one device with the memory of both.
+
+    @property
+    def hbm_bytes(self) -> int:
+        return int(self.hbm_gib * 2**30)
 
 
 TOPOLOGIES = {
-    "v2-8": Topology("v2:2x2", 8),
-    "v3-8": Topology("v3:2x2", 8),
-    "v4-8": Topology("v4:2x2x1", 4, "megacore"),
-    "v5e-4": Topology("v5e:2x2", 4),
-    "v5e-8": Topology("v5e:2x4", 8),
-    "v5p-8": Topology("v5p:2x2x1", 4),
+    "v2-8": Topology("v2:2x2", 8, 7.48),
+    "v3-8": Topology("v3:2x2", 8, 15.48),
+    "v4-8": Topology("v4:2x2x1", 4, 30.75, "megacore"),
+    "v5e-4": Topology("v5e:2x2", 4, 15.75),
+    "v5e-8": Topology("v5e:2x4", 8, 15.75),
+    "v5p-8": Topology("v5p:2x2x1", 4, 95.74),
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
-    """What one replica's program needs. Figures are 0 where it does not fit."""
+class CompiledProgram:
+    """What one replica's program needs. All figures are 0 if the compiler found it too large."""
 
     fits: bool
-    capacity: int  # bytes of HBM that the compiler may fill
-    memory: int = 0  # bytes that it fills: inputs, outputs (but those in an input's place), temporaries, code
+    memory_bytes: int = 0  # Inputs, outputs that do not reuse an input's memory, temporaries and code.
     flops: float = 0.0
-    accessed: float = 0.0  # bytes read and written, as the compiler counts them
+    bytes_accessed: float = 0.0  # Read and written, as the compiler counts them.
     all_reduces: int = 0
 
 
-def devices(topology: Topology) -> list[Any]:
-    from jax.experimental import topologies
+def compile_hlo(hlo: bytes, topology: Topology) -> CompiledProgram:
+    """Compile an HloModuleProto for every replica of a topology.
 
-    description = topologies.get_topology_desc(topology.name, "tpu", chip_config_name=topology.chip)
-    assert len(description.devices) == topology.replicas
-    return list(description.devices)
-
-
-def capacity(topology: Topology) -> int:
-    """Bytes of HBM that a program may fill: what the compiler says in refusing one that is too large."""
-    found = CAPACITY.search(_compile(TOO_LARGE, devices(topology), 1))
-    assert found
-    return int(float(found[1]) * 2**30)
-
-
-def compile_hlo(hlo: bytes, topology: Topology) -> Compiled:
-    """Compile a program (an HloModuleProto) for every replica of a topology.
-
-    Raises ValueError if the compiler refuses it for anything but its size.
+    Raises UserError if the compiler rejects it for another reason than its size.
     """
-    from jaxlib import _jax
+    from jaxlib import _jax, xla_client
 
-    has = capacity(topology)
-    executable = _compile(_jax.mlir.hlo_to_stablehlo(hlo), devices(topology), topology.replicas)
-    if isinstance(executable, str):
-        return Compiled(False, has)
+    try:
+        executable = compile_stablehlo(_jax.mlir.hlo_to_stablehlo(hlo), topology, topology.replicas)
+    except xla_client.XlaRuntimeError as error:
+        if error.error_code_string == "RESOURCE_EXHAUSTED":
+            return CompiledProgram(fits=False)
+        raise UserError(Problem("A TPU program", "compile", str(error)[:600])) from None
     stats = executable.get_compiled_memory_stats()
     memory = (
         stats.argument_size_in_bytes
@@ -101,42 +86,37 @@ def compile_hlo(hlo: bytes, topology: Topology) -> Compiled:
     )
     costs = executable.cost_analysis()
     all_reduces = re.findall(r" all-reduce(?:-start)?\(", executable.hlo_modules()[0].to_string())
-    return Compiled(memory <= has, has, memory, costs["flops"], costs["bytes accessed"], len(all_reduces))
+    return CompiledProgram(
+        memory <= topology.hbm_bytes, memory, costs["flops"], costs["bytes accessed"], len(all_reduces)
+    )
 
 
-def _compile(module: str | bytes, on: list[Any], replicas: int) -> Any:
-    """The executable of a StableHLO module; or what the compiler says if it does not fit."""
+def compile_stablehlo(module: str | bytes, topology: Topology, replicas: int) -> Any:
+    """Return the executable of a StableHLO module. Raises XlaRuntimeError, RESOURCE_EXHAUSTED if it does not fit."""
     import numpy as np
+    from jax.experimental import topologies
     from jax.interpreters import mlir
     from jaxlib import xla_client
     from jaxlib.mlir import ir
 
+    description = topologies.get_topology_desc(topology.name, "tpu", chip_config_name=topology.chip_config)
+    devices = list(description.devices)
+    assert len(devices) == topology.replicas
     with mlir.make_ir_context():
         parsed = ir.Module.parse(module)
     options = xla_client.CompileOptions()
     options.num_replicas, options.num_partitions = replicas, 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(replicas).reshape(replicas, 1))
-    options.executable_build_options.exec_time_optimization_effort = EFFORT
-    try:
-        return on[0].client.compile(parsed, xla_client.DeviceList(tuple(on[:replicas])), options)
-    except xla_client.XlaRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            return str(error)
-        raise ValueError(f"The TPU's compiler must take the program. Received: {str(error)[:600]}") from None
+    options.executable_build_options.exec_time_optimization_effort = EXEC_TIME_OPTIMIZATION_EFFORT
+    return devices[0].client.compile(parsed, xla_client.DeviceList(tuple(devices[:replicas])), options)
 
 
-def main() -> None:
-    """For each line {"hlo": path, "topology": a name} print a Compiled, or {"error": message}."""
-    os.environ.update(ENVIRONMENT)
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            compiled = compile_hlo(Path(request["hlo"]).read_bytes(), TOPOLOGIES[request["topology"]])
-            answer = dataclasses.asdict(compiled)
-        except ValueError as error:
-            answer = {"error": str(error)}
-        print(json.dumps(answer), flush=True)
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a CompiledProgram for {"hlo": path of an HloModuleProto, "topology": name}."""
+    program = compile_hlo(Path(request["hlo"]).read_bytes(), TOPOLOGIES[request["topology"]])
+    return dataclasses.asdict(program)
 
 
 if __name__ == "__main__":
-    main()
+    os.environ.update(ENVIRONMENT)
+    child_requests.answer_requests(answer)

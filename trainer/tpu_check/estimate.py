@@ -1,195 +1,176 @@
-"""What a job needs on each TPU topology, and the largest batch that fits: asks the tracer and the compiler.
+"""Estimate what a fine-tuning job needs on each TPU topology, and the largest batch that fits, without a TPU.
 
-Each of the two is a process of its own, with packages of its own: tensorflow-tpu and JAX's libtpu
-cannot be loaded together, and neither with the TensorFlow that trains here. Imports no TensorFlow.
+Tracing and compiling each have a child process with an environment of its own: tensorflow-tpu and JAX's libtpu cannot
+be loaded together, and neither can be loaded with the TensorFlow that trains here. This module imports no TensorFlow.
 """
 
 import contextlib
 import dataclasses
-import json
-import subprocess
-import sys
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.tpu_check.compiler import Compiled
+from trainer.errors import Problem, UserError
+from trainer.tpu_check import child_requests
+from trainer.tpu_check.compiler import TOPOLOGIES, CompiledProgram
 
-ROOT = Path(__file__).parents[2]
-TRACER = ROOT / ".venv-tpu-trace/bin/python"
-COMPILER = ROOT / ".venv-tpu-compile/bin/python"
+TRACE_PYTHON = child_requests.ROOT / ".venv-tpu-trace/bin/python"
+COMPILE_PYTHON = child_requests.ROOT / ".venv-tpu-compile/bin/python"
 
-MULTIPLE = 8  # of a replica's batch: what a TPU pads it to
-SHOWN = 1e9  # bytes in a GB, as the tables have them
+# A TPU pads a replica's batch to a multiple of this.
+BATCH_SIZE_MULTIPLE = 8
+MAX_BATCH_SIZE = 1 << 14
+BYTES_PER_GB = 1e9
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Worker:
-    process: subprocess.Popen[str]
-    log: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """An encoder, and a replica's batch of it. It is lowered for a number of replicas, of whatever kind."""
+class CompileCase:
+    """What is traced and compiled: an encoder, the batch of a replica, and the number of replicas."""
 
     encoder: str
     replicas: int
     seq_length: int
-    batch_size: int  # of a replica
-    accumulation_steps: int = 1  # parts that a replica's batch is computed in; divides batch_size
+    batch_size: int  # The examples of one replica.
+    accumulation_steps: int = 1  # The number of micro-batches of a replica's batch. It divides batch_size.
 
 
 @dataclasses.dataclass(frozen=True)
-class Workers:
-    tracer: Worker
-    compiler: Worker
-    folder: Path  # for programs on their way from one to the other
-    lowered: dict[Job, dict[str, Any]]  # what the tracer has answered
-    compiled: dict[tuple[str, str], Compiled]  # what the compiler has, by program and topology
+class Toolchain:
+    """The tracing and the compiling process, and their answers so far, since an answer takes minutes."""
+
+    tracer: child_requests.ChildProcess
+    compiler: child_requests.ChildProcess
+    folder: Path  # The tracer writes programs here, and the compiler reads them.
+    lowered: dict[CompileCase, dict[str, Any]]
+    compiled: dict[tuple[str, str], CompiledProgram]  # The key is (path of a program, topology).
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
-    """A job on a topology. HBM in bytes of one replica, the job's other variables included."""
+class Estimate:
+    """What a case needs on a topology. HBM is that of one replica, the job's other variables included."""
 
     fits: bool
-    used: int  # by the hungrier of the two programs; 0 if the compiler refused it
-    capacity: int
-    train: Compiled
-    programs: int
+    used_bytes: int  # HBM of the step that needs more; 0 if the compiler rejected a step.
+    capacity_bytes: int
+    train: CompiledProgram
+    programs: int  # The number of programs that a complete run compiles.
 
     @property
-    def free(self) -> int:
-        return self.capacity - self.used
+    def free_bytes(self) -> int:
+        return self.capacity_bytes - self.used_bytes
 
 
 @contextlib.contextmanager
-def workers() -> Iterator[Workers]:
-    """Both processes, ended at the end. Raises ValueError if their environments are not installed."""
-    for python in (TRACER, COMPILER):
+def start_toolchain() -> Iterator[Toolchain]:
+    """Start both processes, and end them with the context. Raises UserError if an environment is not installed."""
+    for python in (TRACE_PYTHON, COMPILE_PYTHON):
         if not python.exists():
-            raise ValueError(
-                f"{python.parent.parent.name} must be installed. Received: no {python}. Run `make tpu-check`."
-            )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _start(TRACER, "trace", folder) as tracer,
-        _start(COMPILER, "compiler", folder) as compiler,
-    ):
-        yield Workers(tracer, compiler, Path(folder), {}, {})
+            name = python.parent.parent.name
+            raise UserError(Problem(name, "be installed", f"no {python}", "Run `make tpu-check`."))
+
+    def start(python: Path, module: str) -> contextlib.AbstractContextManager[child_requests.ChildProcess]:
+        return child_requests.start_child([str(python), "-m", f"trainer.tpu_check.{module}"], folder / f"{module}.txt")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with start(TRACE_PYTHON, "trace") as tracer, start(COMPILE_PYTHON, "compiler") as compiler:
+            yield Toolchain(tracer, compiler, folder, {}, {})
 
 
-@contextlib.contextmanager
-def _start(python: Path, module: str, folder: str) -> Iterator[Worker]:
-    """`python -m trainer.MODULE`; what it says on standard error goes to a file."""
-    log = Path(folder) / f"{module}.txt"
-    command = [str(python), "-m", f"trainer.tpu_check.{module}"]
-    pipe = subprocess.PIPE
-    with (
-        log.open("w") as said,
-        subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=said, text=True) as process,
-    ):
-        try:
-            yield Worker(process, log)
-        finally:
-            process.kill()
+def estimate_case(
+    toolchain: Toolchain, case: CompileCase, topology: str, steps: Sequence[str] = ("train", "evaluation")
+) -> Estimate:
+    """Lower and compile these steps of a case, of which the first must be "train".
+
+    Raises UserError for what a TPU cannot, or should not, compile.
+    """
+    if case not in toolchain.lowered:
+        request = {"case": dataclasses.asdict(case), "folder": str(toolchain.folder / str(len(toolchain.lowered)))}
+        toolchain.lowered[case] = child_requests.send_request(toolchain.tracer, request)
+    lowered = toolchain.lowered[case]
+    programs = [_compile(toolchain, lowered[step]["hlo"], topology) for step in steps]
+    used = max(x.memory_bytes + lowered[step]["other_bytes"] for x, step in zip(programs, steps, strict=True))
+    if not all(program.memory_bytes for program in programs):
+        used = 0
+    capacity = TOPOLOGIES[topology].hbm_bytes
+    return Estimate(0 < used <= capacity, used, capacity, programs[0], lowered["programs"])
 
 
-def _ask(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
-    """Its answer. Raises ValueError if that is an error; RuntimeError, a defect of ours, if it has ended."""
-    stdin, stdout = worker.process.stdin, worker.process.stdout
-    assert stdin
-    assert stdout
-    stdin.write(json.dumps(request) + "\n")
-    stdin.flush()
-    line = stdout.readline()
-    if not line:
-        raise RuntimeError(
-            f"asked for {request}, it ended with {worker.process.wait()}:\n{worker.log.read_text()[-3000:]}"
-        )
-    answer = json.loads(line)
-    if "error" in answer:
-        raise ValueError(answer["error"])
-    return dict(answer)
+def _compile(toolchain: Toolchain, hlo: str, topology: str) -> CompiledProgram:
+    if (hlo, topology) not in toolchain.compiled:
+        answer = child_requests.send_request(toolchain.compiler, {"hlo": hlo, "topology": topology})
+        toolchain.compiled[hlo, topology] = CompiledProgram(**answer)
+    return toolchain.compiled[hlo, topology]
 
 
-def fit(at: Workers, job: Job, topology: str, steps: Sequence[str] = ("train", "evaluation")) -> Fit:
-    """Whether these steps of a job fit a topology, the first being train. Raises ValueError for what a TPU cannot, or
-    should not, compile."""
-    if job not in at.lowered:
-        folder = at.folder / str(len(at.lowered))
-        at.lowered[job] = _ask(at.tracer, {"job": dataclasses.asdict(job), "folder": str(folder)})
-    lowered = at.lowered[job]
-    compiled = [_compile(at, lowered[step]["hlo"], topology) for step in steps]
-    used = max(x.memory + lowered[step]["elsewhere"] for x, step in zip(compiled, steps, strict=True))
-    train, known = compiled[0], all(x.memory for x in compiled)
-    return Fit(known and used <= train.capacity, used * known, train.capacity, train, lowered["programs"])
+def find_largest_case(toolchain: Toolchain, case: CompileCase, topology: str, tolerance: float) -> CompileCase:
+    """Return the case with the largest batch that fits, up to `tolerance`; with a batch of 0 if none fits.
 
-
-def _compile(at: Workers, program: str, topology: str) -> Compiled:
-    if (program, topology) not in at.compiled:
-        answer = _ask(at.compiler, {"hlo": program, "topology": topology})
-        at.compiled[program, topology] = Compiled(**answer)
-    return at.compiled[program, topology]
-
-
-def largest(at: Workers, job: Job, topology: str, within: float) -> Job:
-    """The job with the largest batch that fits, within a share of it; with one of 0 if none does.
-
-    Says on standard error what it tries: near the limit, where the compiler computes again what it cannot keep, a
-    size takes minutes.
+    Logs each attempt: near the limit, where the compiler recomputes what it cannot store, one takes minutes.
     """
 
     def fits(batch_size: int, steps: Sequence[str] = ("train",)) -> bool:
-        found = fit(at, dataclasses.replace(job, batch_size=batch_size), topology, steps)
-        uses = f"uses {found.used / SHOWN:.2f} of {found.capacity / SHOWN:.2f} GB" if found.used else "does not fit"
-        print(f"{job.encoder} on {topology}: {' and '.join(steps)} of {batch_size} texts {uses}", file=sys.stderr)
-        return found.fits
+        result = estimate_case(toolchain, dataclasses.replace(case, batch_size=batch_size), topology, steps)
+        used, capacity = result.used_bytes / BYTES_PER_GB, result.capacity_bytes / BYTES_PER_GB
+        memory = f"uses {used:.2f} of {capacity:.2f} GB" if used else "does not fit"
+        _LOG.info("%s on %s: %s of %d texts %s", case.encoder, topology, " and ".join(steps), batch_size, memory)
+        return result.fits
 
-    # Training is the hungrier, so that the search does without the evaluation, which is held against its end.
-    found = largest_batch(fits, job.batch_size, within)
-    while found and not fits(found, ("train", "evaluation")):
-        found -= MULTIPLE
-    return dataclasses.replace(job, batch_size=found)
+    # Training needs more memory than evaluation, so the search compiles the evaluation only for its result.
+    batch_size = find_largest_batch_size(fits, case.batch_size, tolerance)
+    while batch_size and not fits(batch_size, ("train", "evaluation")):
+        batch_size -= BATCH_SIZE_MULTIPLE
+    return dataclasses.replace(case, batch_size=batch_size)
 
 
-def largest_batch(fits: Callable[[int], bool], first: int, within: float, limit: int = 1 << 14) -> int:
-    """The largest batch of a replica, a multiple of MULTIPLE up to `limit`, that fits; 0 if none does.
+def find_largest_batch_size(fits: Callable[[int], bool], first: int, tolerance: float) -> int:
+    """Return the largest multiple of BATCH_SIZE_MULTIPLE up to MAX_BATCH_SIZE that fits; 0 if none does.
 
-    From `first`, doubled until one does not fit, then by halves, until less than the share `within` of it, or
-    MULTIPLE, is open: 1 ends with the doubling. Memory does not grow evenly near the limit, so nothing is guessed.
+    Doubles `first` until a batch does not fit, then bisects, until the open interval is at most `tolerance` of the
+    result, or BATCH_SIZE_MULTIPLE. A tolerance of 1 ends with the doubling. Each batch is compiled rather than
+    interpolated, since memory does not grow evenly near the limit.
     """
-    below, above, batch = 0, limit + MULTIPLE, max(first // MULTIPLE, 1) * MULTIPLE
+    multiple = BATCH_SIZE_MULTIPLE
+    below, above, batch = 0, MAX_BATCH_SIZE + multiple, max(first // multiple, 1) * multiple
     while True:
         below, above = (batch, above) if fits(batch) else (below, batch)
-        if above - below <= max(MULTIPLE, within * below):
+        if above - below <= max(multiple, tolerance * below):
             return below
-        batch = min(2 * below, limit) if above > limit else max((below + above) // 2 // MULTIPLE, 1) * MULTIPLE
+        if above > MAX_BATCH_SIZE:
+            batch = min(2 * below, MAX_BATCH_SIZE)
+        else:
+            batch = max((below + above) // 2 // multiple, 1) * multiple
 
 
 # --- Tables, in Markdown --------------------------------------------------------------------------
 
-
-def row(job: Job, topology: str) -> list[str]:
-    """An encoder, a topology, and the batch."""
-    rows = f"{job.batch_size:,}", f"{job.batch_size * job.replicas:,}"
-    return [job.encoder, topology, str(job.seq_length), str(job.replicas), *rows]
+CASE_COLUMNS = "encoder", "topology", "tokens", "replicas", "batch", "global batch"
+ESTIMATE_COLUMNS = "TFLOPs a step", "GB accessed", "HBM used, GB", "HBM free, GB", "all-reduces", "programs"
 
 
-def figures(fit: Fit) -> list[str]:
-    """What a replica's train step takes, in units of 10^12 operations and 10^9 bytes."""
-    if not fit.fits:
-        return ["does not fit", "", "", "", "", str(fit.programs)]
-    train = fit.train
-    sizes = [f"{bytes_ / SHOWN:.2f}" for bytes_ in (train.accessed, fit.used, fit.free)]
-    return [f"{train.flops / 1e12:.3g}", *sizes, str(train.all_reduces), str(fit.programs)]
+def case_cells(case: CompileCase, topology: str) -> list[str]:
+    """Return the cells of CASE_COLUMNS."""
+    batches = f"{case.batch_size:,}", f"{case.batch_size * case.replicas:,}"
+    return [case.encoder, topology, str(case.seq_length), str(case.replicas), *batches]
 
 
-def heading(columns: Sequence[str]) -> str:
-    return f"{line(columns)}\n{line(['---'] * 2 + ['---:'] * (len(columns) - 2))}"
+def estimate_cells(estimate: Estimate) -> list[str]:
+    """Return the cells of ESTIMATE_COLUMNS: those of a replica's train step, in 10^12 operations and 10^9 bytes."""
+    if not estimate.fits:
+        return ["does not fit", "", "", "", "", str(estimate.programs)]
+    train = estimate.train
+    sizes = (train.bytes_accessed, estimate.used_bytes, estimate.free_bytes)
+    cells = [f"{size / BYTES_PER_GB:.2f}" for size in sizes]
+    return [f"{train.flops / 1e12:.3g}", *cells, str(train.all_reduces), str(estimate.programs)]
 
 
-def line(cells: Sequence[str]) -> str:
+def format_heading(columns: Sequence[str]) -> str:
+    return f"{format_row(columns)}\n{format_row(['---'] * 2 + ['---:'] * (len(columns) - 2))}"
+
+
+def format_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -138,7 +138,7 @@ def predict_split(run: Run, columns: records.Columns, name: str, request: signal
         job.layout,
         name=name,
         progress=job.config.logging.progress and run.chief,
-        between=lambda: stop_if_requested(run, request),
+        after_batch=lambda: stop_if_requested(run, request),
     )
 
 
