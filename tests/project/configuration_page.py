@@ -17,13 +17,14 @@ INTRODUCTION = """\
 # Settings
 Made from `trainer/config/schema.py` by `tests/project/configuration_page.py`; a test compares the two.
 
-From the weakest to the strongest, a setting's value is the default below, the preset of `--config`, or a flag. Each key is
-a flag: `--data.seq_length=256` is the same as `--set data.seq_length=256`. `none` unsets a setting that may be unset. An
-unknown key is refused with the nearest known one, and all errors are reported at once, with exit code 2. The resolved
-configuration of a run is in its model_dir, as `config.yaml`. `configs/` has presets, each with its command and result.
+From the weakest to the strongest, a setting's value is the default below, the preset of `--config`, or a flag. Each
+key is a flag: `--data.seq_length=256` is the same as `--set data.seq_length=256`. `none` unsets a setting that may be
+unset. An unknown key is refused with the nearest known one, and all errors are reported at once, with exit code 2.
+The resolved configuration of a run is in its model_dir, as `config.yaml`. `configs/` has presets, each with its
+command and result.
 
-A run can be resumed only with the same values, except for those marked *. Of `encoder`, `preprocess` and `data_dir` the
-content must be the same.
+A run can be resumed only with the same values, except for those marked *. Of `encoder`, `preprocess` and `data_dir`
+the content must be the same.
 """
 SECTION_TITLES = {
     "": "The job",
