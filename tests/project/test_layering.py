@@ -108,10 +108,33 @@ def test_the_configuration_is_seen_by_builders_and_above_only():
         ("fcntl", {"storage.local"}),
         ("absl.flags", {"runtime.app", "task"}),
         ("absl.logging", {"runtime.logs"}),
+        ("set_random_seed", {"encoders.random_encoders"}),
+        ("set_seed", set()),
     ],
 )
 def test_what_only_some_modules_may_use(what, only):
     assert users(what) == only
+
+
+def test_nothing_inherits_an_implementation():
+    """Errors have types, and some libraries require a subclass. There is no module called utils."""
+    bases = {
+        ast.unparse(base)
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    }
+    assert bases <= {
+        "Exception",
+        "ValueError",
+        "OSError",
+        "UserError",
+        "NamedTuple",
+        "logging.Formatter",
+        "hyperparams.Config",
+    }
+    assert not [module for module in TREES if module.endswith("utils")]
 
 
 def test_google_clients_are_used_by_storage_and_cloud_only():
