@@ -13,9 +13,9 @@ import zipfile
 from collections import defaultdict
 from pathlib import Path
 
-import containers
 import pytest
-from conftest import ROOT
+from fakes import containers
+from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -68,7 +68,7 @@ def test_what_is_imported_is_a_dependency_by_its_own_name(folder, declared):
 
 @pytest.mark.parametrize("folder", ["trainer", "scripts", "tests"])
 def test_every_import_is_of_something_that_is_installed(folder):
-    beside = {path.stem for path in (ROOT / folder).rglob("*.py")}
+    beside = {path.stem for path in (ROOT / folder).rglob("*")}
     known = DISTRIBUTIONS.keys() | sys.stdlib_module_names | beside | {"trainer"} | TPU_COMPILER
     assert {name.split(".")[0] for name in imports(folder)} <= known
 
