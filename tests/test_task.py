@@ -10,6 +10,7 @@ import pytest
 import sklearn.metrics
 from helpers import free_addresses, python
 
+from trainer.config import schema
 from trainer.evals import baseline
 from trainer.storage import fs
 
@@ -47,7 +48,7 @@ def test_a_bad_flag_ends_with_2(arguments, words):
     assert done.stdout == ""
 
 
-def test_every_error_of_the_configuration_is_told_at_once_and_nothing_written(tmp_path):
+def test_every_configuration_error_is_reported_and_nothing_is_written(tmp_path):
     bad = ("optimizer.learning_rat=1", "data.seq_length=many", "training.epochs")
     done = task(f"--model_dir={tmp_path / 'run'}", *(f"--set={key}" for key in bad))
     assert done.returncode == 2
@@ -55,23 +56,34 @@ def test_every_error_of_the_configuration_is_told_at_once_and_nothing_written(tm
         "optimizer.learning_rate",
         "data.seq_length",
         "'many'",
-        "--set takes section.key=value",
+        "--set must",
         "'training.epochs'",
     ):
         assert words in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_a_key_of_the_configuration_is_a_flag_and_wrong_ones_are_told_as_those_of_set(tmp_path):
-    done = task("--optimizer.learning_rat=1", "--data.seq_length", "7.5", "--seed=x", f"--model_dir={tmp_path / 'run'}")
+def test_every_wrong_value_of_a_key_s_flag_is_reported(tmp_path):
+    done = task("--data.seq_length", "7.5", "--seed=x", f"--model_dir={tmp_path / 'run'}")
     assert done.returncode == 2
-    for words in (
-        "optimizer.learning_rat: a known key was required; the nearest is optimizer.learning_rate.",
-        "data.seq_length: a valid integer was required. Received: '7.5'.",
-        "seed: a valid integer was required. Received: 'x'.",
-    ):
+    for words in ("data.seq_length", "'7.5'", "seed", "'x'"):
         assert words in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_every_unknown_flag_is_reported_with_the_nearest_one(tmp_path):
+    done = task("--optimizer.learning_rat=1", "--data.batch=2", "--seed=1", f"--model_dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    for words in ("--optimizer.learning_rat ", "--optimizer.learning_rate", "--data.batch ", "--data.batch_size"):
+        assert words in done.stderr
+    assert "--seed" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_documents_every_key_with_its_default():
+    text = " ".join(task("--help").stdout.split())
+    for key in schema.KEYS:
+        assert f"--{key}: {schema.DESCRIPTIONS[key]} Default: {schema.DEFAULTS[key]}." in text
 
 
 # --- What a cloud service sets ----------------------------------------------------------------------
@@ -114,7 +126,7 @@ def test_a_finished_trial_that_is_started_again_reports_its_metric_and_misses_it
     )
     assert done.returncode == 0, done.stderr
     assert f"{folder} holds this run, finished: nothing to do." in done.stderr
-    assert f"warning: there is no export in {folder}/model: --mode=export writes one." in done.stderr
+    assert f"there is no export in {folder}/model: --mode=export writes one." in done.stderr
     measured = json.loads((tmp_path / "metrics/file").read_text())
     result = json.loads((folder / "result.json").read_text())
     assert (measured["trial"], measured["global_step"]) == ("7", "100")
@@ -139,9 +151,7 @@ def test_ai_platform_s_form_of_the_flags_and_its_tf_config_of_one_machine_are_ta
 def test_evaluate_takes_no_other_configuration(finished_run):
     done = task("--mode=evaluate", f"--model_dir={finished_run}", "--set=seed=1")
     assert done.returncode == 2
-    assert (
-        "--mode=evaluate takes the configuration of --model_dir. Received: --config or --set beside it." in done.stderr
-    )
+    assert "--set must be left out" in done.stderr
 
 
 def test_an_unknown_strategy_is_told_the_valid_ones(flags, tmp_path):
@@ -280,9 +290,8 @@ def test_evaluation_is_of_one_machine(finished_run):
     broken = {**os.environ, "TF_CONFIG": "left over from the training"}
     done = task("--mode=evaluate", f"--model_dir={finished_run}", "--strategy=multi_worker", env=broken)
     assert done.returncode == 2
-    assert done.stderr == (
-        "error: --mode=evaluate runs on one machine. Received: --strategy=multi_worker. Take another.\n"
-    )
+    assert "--strategy must" in done.stderr
+    assert "multi_worker" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
 
 

@@ -54,8 +54,8 @@ def signature(loaded):
 @pytest.fixture(scope="module")
 def pair_export(job, tmp_path_factory):
     """An export that gives a number for two texts."""
-    number = tf_keras.layers.Dense(1)(job.scorer.output)
-    scorer = tf_keras.Model(job.scorer.inputs, number)
+    number = tf_keras.layers.Dense(1)(job.eval_model.output)
+    scorer = tf_keras.Model(job.eval_model.inputs, number)
     module, function = saved_model.build_serving_module(
         scorer, builder.load_data_tokenizer(job.config), texts=2, labels=(), seq_length=24, truncation="head"
     )

@@ -19,7 +19,7 @@ def columns(job):
 
 @pytest.fixture(scope="module")
 def eval_step(job):
-    return steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.scorer))
+    return steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model))
 
 
 def predict(job, eval_step, columns, batch_size, **options):
@@ -37,7 +37,7 @@ def test_a_text_has_the_same_scores_in_a_batch_as_alone(job, eval_step, columns)
     for row in range(0, len(columns), 5):
         tokens = tf.RaggedTensor.from_row_lengths(columns.tokens.row(row), [len(columns.tokens.row(row))])
         ends = tokenization.SpecialTokens(special.start, special.end, special.padding)
-        alone = job.scorer(
+        alone = job.eval_model(
             tokenization.pack_inputs(tokens, None, ends, job.layout.seq_length, job.layout.truncation)
         ).numpy()[0]
         assert predictions.logits[row] == pytest.approx(alone, abs=1e-5)

@@ -75,7 +75,7 @@ def test_the_result_has_the_largest_difference_of_a_score(finished_run):
 @pytest.fixture(scope="module")
 def serving_module(job):
     return saved_model.build_serving_module(
-        job.scorer,
+        job.eval_model,
         builder.load_data_tokenizer(job.config),
         texts=1,
         labels=("no", "yes"),

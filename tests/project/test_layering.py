@@ -97,7 +97,7 @@ def test_the_configuration_is_seen_by_builders_and_above_only():
         for module, tree in TREES.items()
         if not module.startswith("config.") and {"config.loading", "config.schema"} & imported_modules(tree)
     }
-    assert seeing == {"cloud", "task", "train.builder", "train.run_files"}
+    assert seeing == {"cloud", "task", "train.builder", "train.modes", "train.run_files"}
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,10 @@ def test_every_wrong_or_missing_package_is_named_in_one_message(monkeypatch):
     monkeypatch.setitem(versions.REQUIRED_VERSIONS, "tensorflow-no-such-thing", "2.20")
     with pytest.raises(ValueError, match="make environment") as caught:
         versions.check_installation()
-    assert "tensorflow-hub 0.99 is required. Received: 0.16." in str(caught.value)
-    assert "tensorflow-no-such-thing 2.20 is required. Received: none installed." in str(caught.value)
+    assert {problem.setting: problem.required for problem in caught.value.problems} == {
+        "tensorflow-hub": "be of version 0.99",
+        "tensorflow-no-such-thing": "be of version 2.20",
+    }
     assert not isinstance(caught.value, UsageError)
 
 
@@ -63,8 +65,9 @@ def test_tensorflow_for_tpus_stands_in_for_tensorflow(monkeypatch, version, line
     others = versions.installed_version
     found = {"tensorflow": None, "tensorflow-tpu": version}
     monkeypatch.setattr(versions, "installed_version", lambda name: found[name] if name in found else others(name))
-    received = version or "none installed"
-    assert versions.find_problems() == [f"tensorflow {x} is required. Received: {received}." for x in line]
+    problems = versions.find_problems()
+    assert [problem.required for problem in problems] == [f"be of version {x}" for x in line]
+    assert all(problem.received == (version or "none installed") for problem in problems)
 
 
 @pytest.mark.parametrize("value", ["0", None])
@@ -73,10 +76,8 @@ def test_keras_3_asked_for_is_named(monkeypatch, value):
         monkeypatch.delenv("TF_USE_LEGACY_KERAS")
     else:
         monkeypatch.setenv("TF_USE_LEGACY_KERAS", value)
-    assert (
-        f"TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: {value!r}."
-        in versions.find_problems()
-    )
+    (problem,) = versions.find_problems()
+    assert (problem.setting, problem.received) == ("TF_USE_LEGACY_KERAS", repr(value))
 
 
 def test_keras_3_loaded_before_trainer_is_named():
@@ -84,7 +85,7 @@ def test_keras_3_loaded_before_trainer_is_named():
     code += "; print(versions.find_problems())"
     without = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
     _, out, _ = outcome(code, env=without)
-    assert "imported with Keras 3 before trainer" in out
+    assert "Import trainer before TensorFlow" in out
 
 
 def test_importing_any_module_that_answers_help_loads_no_tensorflow():
@@ -109,7 +110,11 @@ def test_importing_any_module_that_answers_help_loads_no_tensorflow():
         (["--end=value"], errors.EXIT_FAILED, "error: the file is empty\n"),
         (["--end=usage"], errors.EXIT_BAD_USAGE, "error: --data_dir must be given\n"),
         (["--end=os"], errors.EXIT_FAILED, "error: [Errno 2] No such file or directory: 'no such file'\n"),
-        (["--ende=value"], errors.EXIT_BAD_USAGE, "error: Unknown command line flag 'ende'. Did you mean: end ?\n"),
+        (
+            ["--ende=value"],
+            errors.EXIT_BAD_USAGE,
+            "error: --ende must be a flag of this command. Received: --ende=value. The nearest is --end.\n",
+        ),
         (["value"], errors.EXIT_BAD_USAGE, "error: Every argument must be a flag, --name=value. Received: value.\n"),
     ],
 )
@@ -127,31 +132,9 @@ def test_a_service_may_have_a_code_of_its_own_for_a_run_that_was_stopped(variabl
 @pytest.mark.parametrize("value", ["soon", "0", "256"])
 def test_such_a_code_that_is_none_is_refused(monkeypatch, value):
     monkeypatch.setenv("STOPPED_CODE", value)
-    assert versions.find_problems() == [f"STOPPED_CODE must be an exit code, 1 to 255. Received: {value!r}."]
-
-
-def test_what_we_say_while_tensorflow_reads_is_the_message():
-    code = """
-import sys
-import trainer
-from trainer.runtime import app
-
-def main(argv):
-    import tensorflow as tf
-
-    def batches():
-        yield 1
-        raise ValueError("shard 3 must have 5 rows. Received: 4.")
-
-    step = tf.function(lambda data: [number + 1 for number in [next(data)]])
-    data = iter(tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec([], tf.int32)))
-    for _ in range(2):
-        step(data)
-
-app.run(main, "Reads.")
-"""
-    found, _, error = outcome(code)
-    assert (found, error.splitlines()[-1]) == (1, "error: shard 3 must have 5 rows. Received: 4.")
+    assert [(problem.setting, problem.received) for problem in versions.find_problems()] == [
+        ("STOPPED_CODE", repr(value))
+    ]
 
 
 def test_a_defect_of_ours_keeps_its_traceback():

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from trainer.config import schema
 from trainer.errors import UsageError
 from trainer.runtime import vertex_env
 from trainer.train.run_files import RunFiles, resolve_run_files
@@ -123,34 +122,6 @@ def test_the_number_of_a_trial(environment, expected):
 
 
 # --- Flags ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--optimizer.learning_rate=3e-5"], ["--set=optimizer.learning_rate=3e-5"]),
-        (["--optimizer.learning_rate", "3e-5"], ["--set=optimizer.learning_rate=3e-5"]),
-        (["-optimizer.learning_rate=3e-5"], ["--set=optimizer.learning_rate=3e-5"]),
-        (["--data.batch_size=16.0", "--seed", "3"], ["--set=data.batch_size=16.0", "--set=seed=3"]),
-        (["--optimizer.learning-rate=1"], ["--set=optimizer.learning-rate=1"]),
-        (["--a.b=gs://x/y=z\n"], ["--set=a.b=gs://x/y=z\n"]),
-        (["--model.dropout"], ["--set=model.dropout"]),
-        (["--model.dropout", "--seed=1"], ["--set=model.dropout", "--set=seed=1"]),
-        (["--precision=auto", "--preprocess=x"], ["--set=precision=auto", "--set=preprocess=x"]),
-        (["--set", "seed=1", "--set=seed=2"], ["--set", "seed=1", "--set=seed=2"]),
-        (["--job-dir", "gs://b/a.b", "--data_dir=x.y"], ["--job-dir", "gs://b/a.b", "--data_dir=x.y"]),
-        (["--", "--seed=1"], ["--", "--seed=1"]),
-        ([], []),
-    ],
-)
-def test_a_trial_s_parameters_are_settings_in_the_order_in_which_they_come(arguments, expected):
-    assert vertex_env.settings(arguments) == expected
-
-
-def test_every_key_of_the_configuration_is_a_flag():
-    flags = {"task", "encoder", "data_dir"}  # of trainer.task
-    for key in set(schema.KEYS) - flags:
-        assert vertex_env.settings([f"--{key}=1"]) == [f"--set={key}=1"]
 
 
 @pytest.mark.parametrize(

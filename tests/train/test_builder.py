@@ -56,7 +56,7 @@ def test_a_job_follows_its_configuration(job, tiny):
     assert job.order == batching.ShuffleOrder(0, True, 1 << 18)
     assert job.metric == "accuracy"
     assert job.model.output_shape == (None, 2)
-    assert job.scorer is job.model
+    assert job.eval_model is job.model
     assert len(job.optimizer.variables()) == 1 + 2 * len(job.model.trainable_variables)
     assert job.encoder.path == "native"
     assert job.encoder.sha256 == registry.saved_model_sha256(str(tiny / "encoder"))
@@ -68,8 +68,8 @@ def test_a_job_follows_its_configuration(job, tiny):
 
 def test_a_bfloat16_job_evaluates_with_a_float32_model(load):
     job = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
-    assert job.scorer is not job.model
-    for a, b in zip(job.model.variables, job.scorer.variables, strict=True):
+    assert job.eval_model is not job.model
+    for a, b in zip(job.model.variables, job.eval_model.variables, strict=True):
         assert a.dtype == tf.float32
         assert (a.numpy() == b.numpy()).all()
 
@@ -123,7 +123,7 @@ def test_a_corrupt_or_missing_shard_is_named(load, manifest, prepared, tmp_path)
     ):
         (moved / name).unlink() if damaged is None else (moved / name).write_bytes(damaged)
         with pytest.raises(ValueError, match=words):
-            builder.check_data(load(f"data_dir={moved}"), manifest)
+            builder.check_shards(load(f"data_dir={moved}"), manifest)
 
 
 def test_a_sequence_longer_than_the_positions_is_rejected(load, manifest):

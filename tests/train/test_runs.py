@@ -175,7 +175,7 @@ def test_the_best_weights_give_the_reported_result(job, model_dir):
     run = runs.open_run(job, resolve_run_files(str(model_dir)), time.monotonic())
     before = [v.numpy() for v in job.model.variables]
     try:
-        checkpoints.restore_newest(run.bests)
+        checkpoints.restore_newest(run.best)
         predictions = runs.predict_split(run, runs.read_split(run, "validation"), "validation", signals.StopRequest())
         request = signals.StopRequest("SIGTERM")
         with pytest.raises(signals.Stopped):
@@ -208,7 +208,7 @@ def run(restored_job, model_dir):
 
 def another_worker(run, largest: float) -> runs.Run:
     """The run of a worker that is not the chief, where each collective gives this number."""
-    return dataclasses.replace(run, chief=False, agree=lambda values: dict.fromkeys(values, largest))
+    return dataclasses.replace(run, chief=False, all_reduce_max=lambda values: dict.fromkeys(values, largest))
 
 
 def contents(folder) -> dict:
@@ -218,7 +218,7 @@ def contents(folder) -> dict:
 def test_a_single_worker_is_the_chief(run):
     assert run.chief
     assert strategies.worker_index_and_count(run.job.strategy) == (0, 1)
-    assert run.agree({"stop": False, "seconds": 1.5}) == {"stop": False, "seconds": 1.5}
+    assert run.all_reduce_max({"stop": False, "seconds": 1.5}) == {"stop": False, "seconds": 1.5}
 
 
 def test_the_newest_checkpoint_is_restored_and_the_next_is_saved(run, model_dir):
@@ -233,7 +233,7 @@ def test_the_newest_checkpoint_is_restored_and_the_next_is_saved(run, model_dir)
 def test_a_new_run_restores_nothing(restored_job, tmp_path):
     new = runs.open_run(restored_job, resolve_run_files(str(tmp_path / "new")), time.monotonic())
     assert runs.restore(new, new.checkpoints) is None
-    assert runs.restore(new, new.bests) is None
+    assert runs.restore(new, new.best) is None
     assert runs.restore(another_worker(new, -1), new.checkpoints) is None
     assert not (tmp_path / "new/checkpoints").exists()
 
@@ -244,7 +244,7 @@ def test_background_saves_are_off_by_default_on_a_cpu(restored_job, model_dir, s
     configured = dataclasses.replace(restored_job, config=dataclasses.replace(restored_job.config, training=training))
     opened = runs.open_run(configured, resolve_run_files(str(model_dir)), time.monotonic())
     assert opened.checkpoints.background is expected
-    assert opened.bests.background is False
+    assert opened.best.background is False
 
 
 def test_a_run_stops_for_a_signal_to_any_worker(run):
@@ -261,7 +261,7 @@ def test_a_worker_restores_the_chiefs_step_and_writes_nothing(run, model_dir):
     assert runs.restore(worker, worker.checkpoints) == 100
     assert int(worker.job.optimizer.iterations.numpy()) == 100
     runs.save(worker, worker.checkpoints, 120)
-    runs.save(worker, worker.bests, 120, wait=False)
+    runs.save(worker, worker.best, 120, wait=False)
     assert runs.export_run(another_worker(run, 0), signals.StopRequest()) == 0
     assert contents(model_dir) == before
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.distributed import tpu_probe
+from trainer.distributed import rendezvous, tpu_probe
 from trainer.distributed.rendezvous import Cluster
 from trainer.errors import Problem, UsageError
 
@@ -152,6 +152,37 @@ def find_flag_problems(name: str, request: DeviceRequest, model_dir: str | None)
         required = f"be on shared storage, gs://..., for a run {sharing}"
         problems.append(Problem("--model_dir", required, f"{model_dir}, a local path"))
     return problems
+
+
+def request_devices(
+    name: str,
+    virtual_devices: int | None,
+    tpu: str | None,
+    model_dir: str | None,
+    environment: Mapping[str, str],
+    *,
+    trains: bool,
+) -> DeviceRequest:
+    """What the flags and the environment say of the devices. Only training runs on several workers.
+
+    Raises UsageError with every problem. A TPU that is to be used is looked for.
+    """
+    problems: list[Problem | str] = []
+    cluster = None
+    try:
+        cluster = rendezvous.read_cluster(environment) if trains and name in ("auto", "multi_worker") else None
+    except UsageError as error:
+        problems.extend(error.problems)
+    request = DeviceRequest(virtual_devices, tpu, cluster)
+    problems += find_flag_problems(name, request, model_dir)
+    if not trains and name == "multi_worker":
+        problems.append(Problem("--strategy", "be of one worker with this --mode", name, "Use another."))
+    if name == "tpu" or (name == "auto" and tpu):
+        missing = find_missing_tpu(request)
+        problems += [missing] if missing else []
+    if problems:
+        raise UsageError(*problems)
+    return request
 
 
 def find_missing_tpu(request: DeviceRequest) -> Problem | None:

@@ -1,11 +1,11 @@
-"""What every command does first: check the installed versions, and end with one message and a code.
+"""How every command starts and ends: its flags are parsed, and a failure is one message and an exit code.
 
 Imports nothing heavy, so that --help answers at once.
 """
 
-import re
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import app, flags
 
@@ -14,13 +14,23 @@ from trainer.runtime import logs
 
 
 def reject_positional_arguments(argv: list[str]) -> None:
-    """Raises UsageError for arguments that are no flags, such as a flag's value after a space too many."""
+    """Raises UsageError for arguments that are not flags, such as a value after one space too many."""
     if len(argv) > 1:
         raise errors.UsageError(errors.Problem("Every argument", "be a flag, --name=value", " ".join(argv[1:])))
 
 
+def _unknown_flags(argv: list[str]) -> Iterator[errors.Problem]:
+    """A problem for each argument that names no flag, with the nearest one."""
+    for argument in flags.FLAGS(argv, known_only=True)[1:]:
+        if argument.startswith("-"):
+            name = argument.lstrip("-").partition("=")[0]
+            nearest = difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)
+            advice = f"The nearest is --{nearest[0]}." if nearest else ""
+            yield errors.Problem(f"--{name}", "be a flag of this command", argument, advice)
+
+
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
-    """Parse the flags, call `main`, and turn what a user can mend (ValueError, OSError) into one message."""
+    """Parse the flags, call `main`, and turn what a user can act on (ValueError, OSError) into one message."""
 
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
@@ -32,23 +42,22 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
             return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
         except Exception as error:
             if type(error).__module__ != "tensorflow.python.framework.errors_impl":
-                raise  # a defect of ours, with its traceback
-            # TensorFlow's own failures: a full disk, a file that cannot be read or written; or ours, in its words.
-            ours = re.search(
-                r"^\s*(?:BucketError|FileNotFoundError|OSError|ValueError): (.+)$", str(error), re.MULTILINE
-            )
-            what = ours[1] if ours else f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            print(f"error: {what}", file=sys.stderr)
+                raise  # A defect of ours keeps its traceback.
+            # TensorFlow's own failures, such as a full disk or a file that cannot be read.
+            print(f"error: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
             return errors.EXIT_FAILED
 
     def parse(argv: list[str]) -> list[str]:
         try:
             return flags.FLAGS(argv)
         except SystemExit:
-            raise SystemExit(errors.EXIT_DONE) from None  # --help has been answered, which absl ends with 1
+            raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --help.
+        except flags.UnrecognizedFlagError:
+            message = str(errors.UsageError(*_unknown_flags(argv)))
         except flags.Error as error:
-            print(f"error: {error}\nTry --help.", file=sys.stderr)
-            raise SystemExit(errors.EXIT_BAD_USAGE) from None
+            message = str(error)
+        print(f"error: {message}\nTry --help.", file=sys.stderr)
+        raise SystemExit(errors.EXIT_BAD_USAGE)
 
     sys.modules["__main__"].__doc__ = usage
     app.run(guarded, flags_parser=parse)

@@ -5,9 +5,10 @@ import os
 import sys
 
 from trainer import errors
+from trainer.errors import Problem
 from trainer.storage import retries
 
-# The newest line that all of them share; requirements/ pins the exact releases.
+# The newest release line that all of them share. requirements/ pins the exact releases.
 REQUIRED_VERSIONS = {
     "tensorflow": "2.20",
     "tensorflow-text": "2.20",
@@ -18,46 +19,41 @@ REQUIRED_VERSIONS = {
 
 # Distributions that hold the same package, for other hardware.
 ALTERNATIVE_DISTRIBUTIONS = {"tensorflow": "tensorflow-tpu"}
+INSTALL = "Install the set that was tested: make environment."
 
 
 def installed_version(distribution: str) -> str | None:
-    """Its version; None if it is not installed."""
+    """The version of a distribution, None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def find_problems() -> list[str]:
-    """What is wrong with the installation, one line each; empty if nothing is."""
-    found = []
+def find_problems() -> list[Problem]:
+    """What is wrong with the installation and with the variables of the environment."""
+    problems = []
     for package, line in REQUIRED_VERSIONS.items():
         version = installed_version(package) or installed_version(ALTERNATIVE_DISTRIBUTIONS.get(package, package))
-        if version is None:
-            found.append(f"{package} {line} is required. Received: none installed.")
-        elif version.split(".")[:2] != line.split("."):
-            found.append(f"{package} {line} is required. Received: {version}.")
-    if os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True"):
-        found.append(
-            "TF_USE_LEGACY_KERAS=1 is required (Hub encoders are Keras 2). Received: "
-            f"{os.environ.get('TF_USE_LEGACY_KERAS')!r}."
-        )
+        if version is None or version.split(".")[:2] != line.split("."):
+            problems.append(Problem(package, f"be of version {line}", version or "none installed", INSTALL))
+    keras = os.environ.get("TF_USE_LEGACY_KERAS")
+    if keras not in ("1", "true", "True"):
+        problems.append(Problem("TF_USE_LEGACY_KERAS", "be 1, since Hub encoders are of Keras 2", repr(keras)))
     code = os.environ.get(errors.STOPPED_CODE_VARIABLE)
     if code and (not code.isdecimal() or not 0 < int(code) < 256):
-        found.append(f"{errors.STOPPED_CODE_VARIABLE} must be an exit code, 1 to 255. Received: {code!r}.")
-    retry_problem = retries.find_retry_problem()
-    if retry_problem:
-        found.append(str(retry_problem))
+        problems.append(Problem(errors.STOPPED_CODE_VARIABLE, "be an exit code, 1 to 255", repr(code)))
+    if retry_problem := retries.find_retry_problem():
+        problems.append(retry_problem)
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and getattr(tensorflow.keras, "__version__", "2").startswith("3"):
-        found.append(
-            "TensorFlow was imported with Keras 3 before trainer: import trainer first, or set TF_USE_LEGACY_KERAS=1."
-        )
-    return found
+        advice = "Import trainer before TensorFlow, or set TF_USE_LEGACY_KERAS=1."
+        problems.append(Problem("TensorFlow", "be imported with Keras 2", "Keras 3", advice))
+    return problems
 
 
 def check_installation() -> None:
-    """Raises ValueError, with every problem, unless TensorFlow and its companions are the ones this was built for."""
-    found = find_problems()
-    if found:
-        raise ValueError("\n".join([*found, "Install the set that was tested: make environment."]))
+    """Raises UserError with every problem of the installation."""
+    problems = find_problems()
+    if problems:
+        raise errors.UserError(*problems)

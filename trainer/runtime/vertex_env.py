@@ -6,8 +6,7 @@ https://cloud.google.com/vertex-ai/docs/reference/rest/v1/CustomJobSpec
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from trainer.errors import Problem, UsageError
 
@@ -84,30 +83,3 @@ def trial_number(environment: Mapping[str, str]) -> str | None:
         except (ValueError, KeyError, TypeError):  # No trial, or a value that rendezvous.read_cluster refuses by name.
             continue
     return None if number in ("", "0") else number
-
-
-# Keys of the configuration outside any section that are no flags of trainer.task: those have other uses as well.
-TOP = ("seed", "precision", "preprocess")
-_SETTING = re.compile(rf"--?(\w[\w-]*(?:\.[\w.-]+)|{'|'.join(TOP)})(?:=(.*))?", re.DOTALL)
-
-
-def settings(arguments: Sequence[str]) -> list[str]:
-    """Arguments with every --section.key=VALUE, or --section.key VALUE, as the --set that it stands for.
-
-    A tuning service passes a trial's parameters as flags of their names:
-    https://cloud.google.com/vertex-ai/docs/training/using-hyperparameter-tuning
-    """
-    found: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        setting = _SETTING.fullmatch(argument)
-        if argument == "--":
-            return [*found, argument, *rest]
-        if setting:
-            key, value = setting.groups()
-            if value is None and rest and not rest[0].startswith("--"):
-                value = rest.pop(0)
-            argument = f"--set={key}" if value is None else f"--set={key}={value}"
-        found.append(argument)
-    return found

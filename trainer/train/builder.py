@@ -1,10 +1,10 @@
-"""Config -> the parts of a job. With loop.py, the only module that sees a Config; it hands its values on."""
+"""Config -> the parts of a job. What is below train/ takes plain values, not a Config."""
 
 import dataclasses
 import hashlib
 import json
+import logging
 import math
-import sys
 from typing import Any
 
 import tensorflow as tf
@@ -15,9 +15,11 @@ from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
 from trainer.distributed import strategies
 from trainer.encoders import classifier, native, registry
-from trainer.errors import UsageError
+from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
 from trainer.train import optimizers
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class LoadedEncoder:
     name: str
     sha256: str
     architecture: native.Architecture | None
-    values: list[Any]  # of the native encoder's variables
+    values: list[Any]  # The values of the native encoder's variables.
     folder: str
 
     @property
@@ -37,12 +39,12 @@ class LoadedEncoder:
 
 @dataclasses.dataclass(frozen=True)
 class StepPlan:
-    """How many steps, and when what happens."""
+    """How many steps a run has, and how many examples they train on."""
 
     steps: int
-    examples: int  # of the stream that they use
+    examples: int
     batch_size: int
-    eval_every: int
+    eval_every: int  # steps
 
     def examples_at(self, step: int) -> int:
         """How many examples have been trained on after `step` steps."""
@@ -51,15 +53,15 @@ class StepPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    config: Config  # resolved: no "auto"
+    config: Config  # Resolved: its precision is not "auto".
     manifest: manifests.Manifest
     encoder: LoadedEncoder
     plan: StepPlan
     layout: model_inputs.BatchLayout
     order: batching.ShuffleOrder
     strategy: tf.distribute.Strategy
-    model: tf_keras.Model  # trained
-    scorer: tf_keras.Model  # evaluates and is exported, in float32; the same as `model` unless that is bfloat16
+    model: tf_keras.Model  # The one that is trained.
+    eval_model: tf_keras.Model  # Evaluates and is exported, in float32. The same as `model` unless that is bfloat16.
     optimizer: tf_keras.optimizers.Optimizer
 
     @property
@@ -69,19 +71,19 @@ class Job:
 
 def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> str:
     """SHA-256 of what must not change between a run and its resumption."""
-    keys = {k: v for k, v in schema.flatten(dataclasses.asdict(config)) if not k.startswith(schema.NOT_FINGERPRINTED)}
+    keys = schema.fingerprinted(config)
     return hashlib.sha256(json.dumps([keys, encoder_sha256, data_fingerprint], sort_keys=True).encode()).hexdigest()
 
 
-def check_data(config: Config, manifest: manifests.Manifest, worker: int = 0, workers: int = 1) -> None:
-    """Raises ValueError for shards that are not all there, or, of this worker's share of them, not what was written."""
+def check_shards(config: Config, manifest: manifests.Manifest, worker: int = 0, workers: int = 1) -> None:
+    """Raises UserError if the size of a shard, or the checksum of one of this worker's share, is not the manifest's."""
     manifests.check_shard_sizes(config.data_dir, manifest)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     records.check_shard_checksums(config.data_dir, shards[worker::workers])
 
 
 def plan_steps(config: Config, examples: int) -> StepPlan:
-    """`examples` is the size of train."""
+    """`examples` is the number of examples in the training split."""
     batch, epoch = config.data.batch_size, math.ceil(examples / config.data.batch_size)
     if config.training.steps:
         steps = config.training.steps
@@ -97,28 +99,26 @@ def shuffle_order(config: Config) -> batching.ShuffleOrder:
 
 
 def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
-    """Find, load and rebuild the encoder. Raises ValueError if it does not fit the data set or the sequence length."""
+    """Find, load and rebuild the encoder. Raises UserError if it does not fit the data set or the sequence length."""
     folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
-        raise ValueError(
-            f"--data_dir must be prepared with the encoder's own vocabulary ({vocabulary[:12]}). "
-            f"Received: {config.data_dir}, prepared with that of {manifest.encoder} "
-            f"({manifest.vocabulary.sha256[:12]}). Prepare it again with --encoder={config.encoder}, "
-            "or change --encoder."
-        )
+        required = f"be prepared with the encoder's own vocabulary ({vocabulary[:12]})"
+        prepared = f"{config.data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
+        advice = f"Prepare it again with --encoder={config.encoder}, or change --encoder."
+        raise UserError(Problem("--data_dir", required, prepared, advice))
     saved = registry.load_saved_model(folders.encoder)
     digest = registry.saved_model_sha256(folders.encoder)
     variables = native.variables_by_name(list(saved.trainable_variables))
     _check_length(config.data.seq_length, variables)
     try:
         architecture, values = native.rebuild_encoder(saved)
-    except native.CannotRebuild as why:
-        print(
-            f"note: {config.encoder} trains through hub.KerasLayer, since {why}. That costs: no bfloat16, no XLA, no "
-            "exact resume "
-            "(its dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
-            file=sys.stderr,
+    except native.CannotRebuild as reason:
+        _LOG.info(
+            "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
+            "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
+            config.encoder,
+            reason,
         )
         return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
     rate = config.model.dropout
@@ -130,14 +130,13 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
 def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
     positions = next((int(v.shape[0]) for name, v in variables.items() if "position_embedding" in name), 512)
     if seq_length > positions:
-        raise UsageError(
-            f"data.seq_length must be at most the encoder's {positions} positions. Received: {seq_length}. Change it "
-            f"with --set data.seq_length={positions}."
-        )
+        required = f"be at most the encoder's {positions} positions"
+        advice = f"Change it with --data.seq_length={positions}."
+        raise UsageError(Problem("data.seq_length", required, str(seq_length), advice))
 
 
 def resolve_precision(config: Config, encoder: LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
-    """`auto` is bfloat16 where every worker's hardware computes in it; the Hub's path has float32 alone."""
+    """`auto` is bfloat16 if every worker's hardware computes in it. The Hub's own layer computes in float32 only."""
     precision = config.precision
     if precision == "auto":
         all_reduce_max = strategies.build_all_reduce_max(strategy)
@@ -162,7 +161,7 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
 
 
 def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder, precision: str) -> tf_keras.Model:
-    """Call it in the strategy's scope, where the Hub's SavedModel is loaded again: its variables are made there."""
+    """Call it in the strategy's scope: there the Hub's SavedModel is loaded again, since its variables belong there."""
     if encoder.architecture:
         layer = classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
     else:
@@ -172,41 +171,40 @@ def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder,
 
 
 def read_job_manifest(config: Config) -> manifests.Manifest:
-    """The data set's. Raises UsageError if none is named, or the configuration's task is another."""
+    """The data set's manifest. Raises UsageError if none is named, or if the configuration's task is another."""
     if not config.data_dir:
-        raise UsageError("--data_dir must name a prepared data set. Received: none.")
+        raise UsageError(Problem("--data_dir", "name a prepared data set", "none"))
     manifest = manifests.read_manifest(config.data_dir)
     if config.task not in (None, manifest.task):
-        raise UsageError(
-            f"task must be the data set's, {manifest.task}. Received: {config.task}. Change it, or --data_dir."
-        )
+        required = f"be the data set's, {manifest.task}"
+        raise UsageError(Problem("task", required, config.task or "none", "Change --task or --data_dir."))
     return manifest
 
 
 def job_signature(config: Config) -> dict[str, Any]:
-    """What every worker of a job must have alike, by name: the configuration, the data and the encoder by content."""
+    """What must be the same on every worker, by name: the configuration, the data and the encoder by their content."""
     folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
     return {
-        **{k: v for k, v in schema.flatten(dataclasses.asdict(config)) if not k.startswith(schema.NOT_FINGERPRINTED)},
+        **schema.fingerprinted(config),
         "the data set": read_job_manifest(config).fingerprint,
         "the encoder": registry.saved_model_sha256(folders.encoder),
     }
 
 
 def build_job(config: Config, strategy: tf.distribute.Strategy) -> Job:
-    """Everything that a run, an evaluation or an export needs, its data set checked.
+    """Everything that a run, an evaluation or an export needs. The data set is checked.
 
-    Raises ValueError, before anything is written, for what does not fit.
+    Raises UserError for what does not fit, before anything is written.
     """
     manifest = read_job_manifest(config)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
-    check_data(config, manifest, *strategies.worker_index_and_count(strategy))
+    check_shards(config, manifest, *strategies.worker_index_and_count(strategy))
     encoder = load_encoder(config, manifest)
     config = resolve_precision(config, encoder, strategy)
     steps = plan_steps(config, manifest.splits["train"].examples)
     with strategy.scope():
         trained = _model(config, manifest, encoder, config.precision)
-        scorer = trained if config.precision == "float32" else _model(config, manifest, encoder, "float32")
+        eval_model = trained if config.precision == "float32" else _model(config, manifest, encoder, "float32")
         o = config.optimizer
         optimizer = optimizers.build_adamw(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
         optimizers.create_slots(optimizer, trained.trainable_variables)
@@ -219,11 +217,11 @@ def build_job(config: Config, strategy: tf.distribute.Strategy) -> Job:
         order=shuffle_order(config),
         strategy=strategy,
         model=trained,
-        scorer=scorer,
+        eval_model=eval_model,
         optimizer=optimizer,
     )
 
 
 def load_data_tokenizer(config: Config) -> tokenization.Tokenizer:
-    """The data set's own: the one its tokens were made with."""
+    """The tokenizer that made the data set's tokens."""
     return tokenization.load_tokenizer(fs.join(config.data_dir, manifests.PREPROCESS_FOLDER))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import sys
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +10,17 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import tasks
 from trainer.distributed import strategies
+from trainer.errors import Problem, UserError
 from trainer.runtime import trial
 from trainer.storage import fs
 from trainer.train import builder, checkpoints, metrics_log
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """The paths of a run: all in its model_dir, unless the service names another folder for some."""
+    """The paths of a run: all in its model_dir, unless a service names another folder for some."""
 
     root: str
     config: str
@@ -32,81 +35,73 @@ class RunFiles:
 
 
 def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None) -> RunFiles:
-    """`elsewhere`: the folders that are not in it, by their names here, as service.folders has them."""
-    names = (
-        schema.CONFIG_FILE,
-        "identity.json",
-        "metrics.jsonl",
-        "result.json",
-        "history.png",
-        "checkpoints",
-        "best",
-        "export",
-        "tensorboard",
-    )
-    files = RunFiles(model_dir, *(fs.join(model_dir, name) for name in names))
-    return dataclasses.replace(files, **(elsewhere or {}))
+    """The paths of a run in `model_dir`. `elsewhere` has the folders outside it, by their field in RunFiles."""
+    names = {
+        "config": schema.CONFIG_FILE,
+        "identity": "identity.json",
+        "metrics": "metrics.jsonl",
+        "result": "result.json",
+        "picture": "history.png",
+        **{folder: folder for folder in ("checkpoints", "best", "export", "tensorboard")},
+    }
+    inside = {field: fs.join(model_dir, name) for field, name in names.items()}
+    return RunFiles(root=model_dir, **{**inside, **(elsewhere or {})})
 
 
 def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | None:
-    """result.json of a run that this configuration has finished in model_dir; None if there is none.
+    """result.json of the run in model_dir, None if it is not finished.
 
-    Raises ValueError, naming the keys, if another configuration has written in model_dir, and where the run's
-    checkpoints are, if that is not where these files have them.
+    Raises UserError, with the keys, if model_dir has a run of another configuration, and if the run's checkpoints are
+    in another folder than these files say.
     """
     _check_checkpoint_folder(files)
     if not fs.exists(files.config) or not (fs.exists(files.result) or checkpoints.list_checkpoints(files.checkpoints)):
         return None
-    there = loading.load_config(files.config)
+    started = loading.load_config(files.config)
     if config.precision == "auto":
-        config = dataclasses.replace(config, precision=there.precision)
-    different = loading.find_differences(there, config)
-    if different:
-        raise ValueError(
-            f"--model_dir must be new, or one that this configuration has begun. Received: {files.root}, begun with "
-            f"another ({'; '.join(different)}). "
-            "Choose another --model_dir, or the same values."
-        )
+        config = dataclasses.replace(config, precision=started.precision)
+    differences = loading.find_differences(started, config)
+    if differences:
+        required = "be new, or have a run of this configuration"
+        received = f"{files.root}, with a run of another ({'; '.join(differences)})"
+        raise UserError(Problem("--model_dir", required, received, "Use another --model_dir, or the same values."))
     return json.loads(fs.read_text(files.result)) if fs.exists(files.result) else None
 
 
 def report_finished_run(files: RunFiles, result: Mapping[str, Any]) -> None:
-    """What a service must have heard of a finished run: its metric, if it is a trial; on standard error, no export."""
+    """Report a finished run's metric again, if it is a tuning job's trial. Warns if the run has no export."""
     metric = next(name for name in tasks.MAIN_METRIC.values() if name in result["validation"])
     trial.report_best(metrics_log.read_history(files.metrics, keep=False).of("validation"), metric)
     if not fs.exists(fs.join(files.export, "saved_model.pb")):
-        print(f"warning: there is no export in {files.export}: --mode=export writes one.", file=sys.stderr)
+        _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
 
 
 def _check_checkpoint_folder(files: RunFiles) -> None:
-    """Raises ValueError if the run has left its checkpoints elsewhere: it would start again at step 0, unasked."""
-    ours = fs.join(files.root, "checkpoints")
-    begun = fs.exists(files.identity)
-    there = json.loads(fs.read_text(files.identity)).get("checkpoints", ours) if begun else ours
-    if there != files.checkpoints and checkpoints.list_checkpoints(there if begun else files.checkpoints):
-        raise ValueError(
-            f"AIP_CHECKPOINT_DIR must hold the checkpoints of the run in --model_dir {files.root}. Received: "
-            f"{files.checkpoints}, {f'but they are in {there}' if begun else 'which has those of another run'}. "
-            f"Set AIP_CHECKPOINT_DIR={there}, or choose another --model_dir."
-        )
+    """Raises UserError if the run's checkpoints are in another folder: it would silently start again at step 0."""
+    default = fs.join(files.root, "checkpoints")
+    started = fs.exists(files.identity)
+    folder = json.loads(fs.read_text(files.identity)).get("checkpoints", default) if started else default
+    if folder != files.checkpoints and checkpoints.list_checkpoints(folder if started else files.checkpoints):
+        other = f"but they are in {folder}" if started else "which has those of another run"
+        required = f"hold the checkpoints of the run in --model_dir {files.root}"
+        advice = f"Set AIP_CHECKPOINT_DIR={folder}, or use another --model_dir."
+        raise UserError(Problem("AIP_CHECKPOINT_DIR", required, f"{files.checkpoints}, {other}", advice))
 
 
 def write_run_identity(job: builder.Job, files: RunFiles) -> None:
-    """Write, as the chief, the resolved configuration and what it runs on.
+    """Write the resolved configuration and what identifies the data and the weights. Only the chief writes.
 
-    Raises ValueError for a model_dir begun with other data or weights.
+    Raises UserError for a model_dir whose run has other data or weights.
     """
     identity = {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
     if files.checkpoints != fs.join(files.root, "checkpoints"):
         identity["checkpoints"] = files.checkpoints
     if fs.exists(files.identity) and checkpoints.list_checkpoints(files.checkpoints):
-        there = json.loads(fs.read_text(files.identity))
+        started = json.loads(fs.read_text(files.identity))
         for key, flag in (("data_fingerprint", "--data_dir"), ("encoder_sha256", "--encoder")):
-            if there[key] != identity[key]:
-                raise ValueError(
-                    f"{flag} must be what --model_dir {files.root} was begun with ({key} {there[key][:12]}). Received: "
-                    f"another ({identity[key][:12]})."
-                )
+            if started[key] != identity[key]:
+                required = f"be that of the run in --model_dir {files.root} ({key} {started[key][:12]})"
+                raise UserError(Problem(flag, required, f"another ({identity[key][:12]})"))
     if strategies.worker_index_and_count(job.strategy)[0] != 0:
         return
     fs.write_text(files.config, loading.dump_config(job.config))

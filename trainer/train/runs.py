@@ -1,4 +1,4 @@
-"""A run: a job in its model_dir. What the loop, a later evaluation and a later export all work on."""
+"""A run: a job in its model_dir. The loop, a later evaluation and a later export all work on it."""
 
 import dataclasses
 import time
@@ -11,13 +11,14 @@ import tensorflow as tf
 from trainer.data import batching, records
 from trainer.distributed import strategies
 from trainer.encoders import classifier
+from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
 from trainer.export import saved_model
 from trainer.runtime import signals
 from trainer.train import builder, checkpoints, metrics_log, run_files, steps
 from trainer.train.checkpoints import CheckpointSeries
 
-# Validation texts whose scores an export must reproduce.
+# The number of validation texts whose scores an export must reproduce.
 PARITY_TEXTS = 100
 
 
@@ -26,21 +27,24 @@ class Run:
     job: builder.Job
     files: run_files.RunFiles
     sums: steps.TrainSums
-    checkpoints: CheckpointSeries  # all of the state, every save_every steps
-    bests: CheckpointSeries  # the weights that were best on validation
-    window: Callable[[Any, tf.Tensor], None]
-    score: Callable[[steps.Batch], tuple[np.ndarray, np.ndarray]]
-    agree: Callable[[Mapping[str, float]], dict[str, float]]  # of what all workers say, the largest by name
-    chief: bool  # writes to model_dir; the other workers write nowhere
+    checkpoints: CheckpointSeries  # The complete state, every training.save_every steps.
+    best: CheckpointSeries  # The weights that were best on validation.
+    inner_loop: Callable[[Any, tf.Tensor], None]  # steps.build_inner_loop
+    eval_step: Callable[[steps.Batch], tuple[np.ndarray, np.ndarray]]  # steps.build_eval_step
+    all_reduce_max: Callable[[Mapping[str, float]], dict[str, float]]  # strategies.build_all_reduce_max
+    chief: bool  # The chief alone writes to model_dir. The other workers write nowhere.
     history: metrics_log.MetricsHistory
     events: metrics_log.EventLog | None
-    elapsed: Callable[[], float]  # seconds of all the run's processes so far
+    elapsed: Callable[[], float]  # Seconds of all the run's processes so far.
 
 
 def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run:
-    """The run in model_dir, its parts built, nothing restored. `started`: time.monotonic() at the process's start."""
+    """The run in model_dir, with its parts built and nothing restored.
+
+    `started` is time.monotonic() at the start of the process.
+    """
     config = job.config
-    # Outside the strategy's scope: workers cannot exchange a string.
+    # Outside the strategy's scope, since workers cannot exchange a string.
     fingerprint = tf.Variable(
         builder.run_fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False
     )
@@ -65,10 +69,10 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         checkpoints=checkpoints.CheckpointSeries(
             state, files.checkpoints, config.training.keep_checkpoints, background
         ),
-        bests=checkpoints.CheckpointSeries(weights, files.best, 1),
-        window=steps.build_inner_loop(job.strategy, train_step),
-        score=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.scorer)),
-        agree=strategies.build_all_reduce_max(job.strategy),
+        best=checkpoints.CheckpointSeries(weights, files.best, 1),
+        inner_loop=steps.build_inner_loop(job.strategy, train_step),
+        eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model)),
+        all_reduce_max=strategies.build_all_reduce_max(job.strategy),
         chief=chief,
         history=history,
         events=metrics_log.open_event_log(files.tensorboard) if config.logging.tensorboard and chief else None,
@@ -77,28 +81,26 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
 
 
 def restore(run: Run, series: checkpoints.CheckpointSeries) -> int | None:
-    """Restore the newest whole checkpoint on every worker; its step, None if there is none yet.
+    """Restore the newest complete checkpoint on every worker. Returns its step, None if there is none yet.
 
-    The chief goes first: where it falls back, it drops what is damaged. Raises what checkpoint.restore does, and
-    ValueError on a worker that does not find what the chief has found.
+    The chief goes first, since it removes corrupt checkpoints when it falls back. Raises what restore_newest raises,
+    and UserError on a worker that does not find the chief's checkpoint.
     """
     step = checkpoints.restore_newest(series) if run.chief else None
-    chiefs_step = int(run.agree({"step": -1 if step is None else step})["step"])
-    if not run.chief and chiefs_step >= 0:
-        step = chiefs_step
+    chief_step = int(run.all_reduce_max({"step": -1 if step is None else step})["step"])
+    if not run.chief and chief_step >= 0:
+        step = chief_step
         try:
             checkpoints.restore_step(series, step)
         except ValueError as error:
-            raise ValueError(
-                f"--model_dir must be storage that all workers share. Received: {run.files.root}, in which the chief "
-                f"has found the checkpoint of step {step}, but this worker: {error}"
-            ) from None
+            received = f"{run.files.root}, where the chief has the checkpoint of step {step}, but this worker: {error}"
+            raise UserError(Problem("--model_dir", "be storage that all workers share", received)) from None
     return step
 
 
 def save(run: Run, series: checkpoints.CheckpointSeries, step: int, *, wait: bool = True) -> None:
-    """Save on the chief. Its state is every worker's."""
-    # Before: a run that goes on from this checkpoint writes none of its lines and events again.
+    """Save on the chief, whose state is that of every worker."""
+    # Before the checkpoint: a run that resumes from it writes none of these lines and events again.
     run.history.publish()
     if run.events:
         run.events.publish()
@@ -108,31 +110,37 @@ def save(run: Run, series: checkpoints.CheckpointSeries, step: int, *, wait: boo
 
 def stop_if_requested(run: Run, request: signals.StopRequest) -> None:
     """Raises signals.Stopped on every worker if a signal has come to any."""
-    agreed = run.agree({"stop": request.reason is not None})
+    agreed = run.all_reduce_max({"stop": request.reason is not None})
     signals.raise_if_requested(request, bool(agreed["stop"]))
 
 
 def write_line(run: Run, line: metrics_log.LogLine) -> None:
-    """Log a line to TensorBoard, then to metrics.jsonl: what is there is not written again."""
+    """Log a line to TensorBoard, then to metrics.jsonl. A resumed run does not write what is in metrics.jsonl again."""
     if run.events:
         run.events.add(line)
-        if line["split"] != "train":  # the other lines have a checkpoint after them
+        if line["split"] != "train":  # A train line is published with the next checkpoint.
             run.events.publish()
     run.history.add(line)
 
 
+def write_evaluation(run: Run, step: int, split: str, summary: Mapping[str, float]) -> None:
+    """Log the metrics of a split."""
+    write_line(run, {"step": step, "split": split, **summary, "seconds": round(run.elapsed(), 3)})
+
+
 def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Columns:
+    """The rows of a split, in the order of its shards."""
     manifest = run.job.manifest
     return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
 
 
 def predict_split(run: Run, columns: records.Columns, name: str, request: signals.StopRequest) -> metrics.Predictions:
-    """The trained model's predictions, in float32. Raises signals.Stopped between two batches if a signal has come."""
+    """The trained model's predictions, computed in float32. Raises signals.Stopped between two batches."""
     job = run.job
-    classifier.copy_variables(job.model, job.scorer)
+    classifier.copy_variables(job.model, job.eval_model)
     return evaluation.predict_rows(
         job.strategy,
-        run.score,
+        run.eval_step,
         columns,
         job.manifest,
         job.layout,
@@ -143,20 +151,20 @@ def predict_split(run: Run, columns: records.Columns, name: str, request: signal
 
 
 def export_run(run: Run, request: signals.StopRequest) -> float:
-    """Export the model as it is, if the export scores validation texts as the job does. Returns the difference.
+    """Export the model, if the export scores validation texts as the job does. Returns the largest difference.
 
-    All workers score; the chief alone writes.
+    All workers score. The chief alone writes.
     """
     job, config = run.job, run.job.config
     columns = read_split(run, "validation", with_text=True)
-    few = batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
+    sample = batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
     texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
-    rows = list(zip(*(column[: len(few)] for column in texts if column), strict=True))
-    scores = predict_split(run, few, "export", request).scores
+    rows = list(zip(*(column[: len(sample)] for column in texts if column), strict=True))
+    scores = predict_split(run, sample, "export", request).scores
     if not run.chief:
         return 0.0
     module, signature = saved_model.build_serving_module(
-        job.scorer,
+        job.eval_model,
         builder.load_data_tokenizer(config),
         texts=job.manifest.texts,
         labels=job.manifest.labels,

@@ -1,8 +1,8 @@
-"""A window of train steps; the evaluation step. Shapes: B rows of a replica's batch, C classes."""
+"""The train step and its inner loop, and the evaluation step. Shapes: B rows of a replica's batch, C classes."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,32 +23,47 @@ def example_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSums:
-    """Sums over the examples since the last log line, the same on every replica. They are in the checkpoint, so
-    that a line covers the same steps in a run that was cut as in one that was not."""
+    """Sums over the examples since the last log line, the same on every replica.
+
+    They are in the checkpoint, so that a line covers the same steps in a run that was interrupted.
+    """
 
     weight: tf.Variable
     loss: tf.Variable
     correct: tf.Variable
-    bad_step: tf.Variable  # int64: the first step whose loss or gradients were not finite; 0 while all are
+    bad_step: tf.Variable  # int64: the first step with a loss or gradient that is not finite, 0 if none.
 
     def saved(self) -> dict[str, tf.Variable]:
         return {"weight": self.weight, "loss": self.loss, "correct": self.correct}
 
 
 def create_train_sums() -> TrainSums:
-    """Call it in the strategy's scope."""
+    """Sums of zero. Call it in the strategy's scope."""
 
     def zero(dtype: tf.DType) -> tf.Variable:
-        # Not aggregated: each replica assigns its own copy what is summed over all already. As a value of each
-        # replica (ON_READ) it would be divided by their number when restored, and by 3 that is not exact.
+        # Not aggregated: each replica assigns its copy a sum over all replicas. Aggregated on read, a value would be
+        # divided by the number of replicas when it is restored, which is not exact for 3.
         return tf.Variable(0, dtype=dtype, trainable=False)
 
     return TrainSums(zero(tf.float32), zero(tf.float32), zero(tf.float32), zero(tf.int64))
 
 
 def reset_sums(sums: TrainSums) -> None:
+    """Set the sums of the log line to zero."""
     for variable in sums.saved().values():
         variable.assign(0.0)
+
+
+class MicroBatchSums(NamedTuple):
+    """Sums over the examples of a micro-batch; after the all-reduce, over those of the global batch."""
+
+    loss: tf.Tensor  # float32 []: weight * loss
+    correct: tf.Tensor  # float32 []: weight of the correct answers
+    gradients: list[tf.Tensor | None]  # of the trainable variables; None if the loss does not depend on one
+
+    def without_missing(self) -> "MicroBatchSums":
+        """A Hub encoder may carry variables that its pooled output does not use."""
+        return self._replace(gradients=[gradient for gradient in self.gradients if gradient is not None])
 
 
 def build_train_step(
@@ -61,30 +76,30 @@ def build_train_step(
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
-    The loss is sum(weight * loss) / sum(weight) over the global batch, whatever the number of replicas and
-    however many parts (`accumulation_steps`, which divides B) a replica's share is computed in, one after
-    another; gradients are summed over parts and replicas, then clipped, once.
+    The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
+    micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
+    Gradients are summed over micro-batches and replicas, then clipped once.
     """
 
-    def part_of(batch: Batch, number: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> list[tf.Tensor | None]:
-        """The sums of weight * loss and of right answers of part `number` of the share, then the gradients."""
+    def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> MicroBatchSums:
+        """The sums of micro-batch number `index` of the share. `weight` is the global batch's."""
         if accumulation_steps > 1:
             batch = {
-                name: tf.gather(tf.reshape(x, [accumulation_steps, -1, *tf.unstack(tf.shape(x)[1:])]), number)
+                name: tf.gather(tf.reshape(x, [accumulation_steps, -1, *tf.unstack(tf.shape(x)[1:])]), index)
                 for name, x in batch.items()
             }
         labels, weights = batch["label"], batch["weight"]
         rows = tf.shape(weights, out_type=tf.int64)[0]
-        key = dataclasses.replace(key, first_row=key.first_row + tf.cast(number, tf.int64) * rows)
+        key = dataclasses.replace(key, first_row=key.first_row + tf.cast(index, tf.int64) * rows)
         with tf.GradientTape() as tape:
             with dropout.use_key(key):
                 logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
             total = tf.reduce_sum(weights * example_losses(labels, logits))
             loss = total / weight
         gradients = tape.gradient(loss, model.trainable_variables)
-        # The word embeddings' gradient as a matrix: a sparse one repeats rows, and its norm would be another.
-        dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-        return [total, correct_weight(labels, logits, weights), *dense]
+        # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
+        dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
+        return MicroBatchSums(total, correct_weight(labels, logits, weights), dense)
 
     def step(batch: Batch) -> None:
         replica = tf.distribute.get_replica_context()
@@ -95,32 +110,31 @@ def build_train_step(
             first_row=tf.cast(replica.replica_id_in_sync_group, tf.int64) * rows,
         )
         weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch["weight"]))
-        first = part_of(batch, tf.constant(0), key, weight)
-        # A Hub encoder may carry variables that its pooled output does not use.
-        used = [index for index, x in enumerate(first) if x is not None]
-        values = [first[index] for index in used]
+        first = micro_batch_sums(batch, tf.constant(0), key, weight)
+        variables = [v for v, g in zip(model.trainable_variables, first.gradients, strict=True) if g is not None]
+        share = first.without_missing()
         if accumulation_steps > 1:
 
-            def add(number: tf.Tensor, *sofar: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                following = part_of(batch, number, key, weight)
-                return (number + 1, *(a + following[index] for a, index in zip(sofar, used, strict=True)))
+            def add(index: tf.Tensor, so_far: MicroBatchSums) -> tuple[tf.Tensor, MicroBatchSums]:
+                following = micro_batch_sums(batch, index, key, weight).without_missing()
+                return index + 1, tf.nest.map_structure(tf.add, so_far, following)
 
-            _, *values = tf.while_loop(lambda number, *_: number < accumulation_steps, add, [tf.constant(1), *values])
-        loss, right, *gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
-        clipped, norm = optimizers.clip_gradients(gradients, clip_norm)
-        optimizers.apply_gradients(optimizer, clipped, [model.trainable_variables[index - 2] for index in used[2:]])
+            _, share = tf.while_loop(lambda index, _: index < accumulation_steps, add, (tf.constant(1), share))
+        total = replica.all_reduce(tf.distribute.ReduceOp.SUM, share)
+        clipped, norm = optimizers.clip_gradients(total.gradients, clip_norm)
+        optimizers.apply_gradients(optimizer, clipped, variables)
 
         sums.weight.assign_add(weight)
-        sums.loss.assign_add(loss)
-        sums.correct.assign_add(right)
-        bad = ~(tf.math.is_finite(loss) & tf.math.is_finite(norm)) & tf.equal(sums.bad_step, 0)
+        sums.loss.assign_add(total.loss)
+        sums.correct.assign_add(total.correct)
+        bad = ~(tf.math.is_finite(total.loss) & tf.math.is_finite(norm)) & tf.equal(sums.bad_step, 0)
         sums.bad_step.assign(tf.where(bad, tf.cast(optimizer.iterations, tf.int64), sums.bad_step))
 
     return step
 
 
 def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """float32 []: the weight of the rows whose label has the highest logit; 0 for labels that are numbers."""
+    """float32 []: the summed weight of the rows whose label has the highest logit. 0 for labels that are numbers."""
     if not labels.dtype.is_integer:
         return tf.constant(0.0)
     return tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
@@ -129,19 +143,21 @@ def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> 
 def build_inner_loop(
     strategy: tf.distribute.Strategy, step: Callable[[Batch], None]
 ) -> Callable[[Any, tf.Tensor], None]:
-    """A function (iterator, count) that takes `count` (int32 []) steps without leaving the device."""
+    """A function (iterator, count) that runs `count` (int32 []) train steps without leaving the device."""
 
     @tf.function
-    def window(iterator: Any, count: tf.Tensor) -> None:
+    def inner_loop(iterator: Any, count: tf.Tensor) -> None:
         for _ in tf.range(count):
             strategy.run(step, args=(next(iterator),))
 
-    return window
+    return inner_loop
 
 
 def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
-    """A function of a replica's share of a batch, for `strategy.run`: float32 [rows, C + 1], the logits and the loss
-    of every row of the global batch, in order."""
+    """A function of a replica's share of a batch, for `strategy.run`.
+
+    It returns float32 [rows, C + 1]: the logits and the loss of every row of the global batch, in order.
+    """
 
     def step(batch: Batch) -> tf.Tensor:
         logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)

@@ -1,0 +1,121 @@
+"""What --mode does: train, evaluate, export, inspect batches. Each function takes values and returns its results."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from trainer.config.schema import Config
+from trainer.data import batching
+from trainer.distributed import rendezvous, strategies
+from trainer.errors import Problem, UserError
+from trainer.evals import baseline, metrics
+from trainer.runtime import signals
+from trainer.storage import fs
+from trainer.train import builder, checkpoints, loop, run_files, runs
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a mode works on."""
+
+    config: Config
+    files: run_files.RunFiles
+    strategy: str  # A key of strategies.STRATEGIES.
+    devices: strategies.DeviceRequest
+    started: float  # time.monotonic() at the start of the process.
+
+
+def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
+    """Train, evaluate and export, unless the run is finished. Returns result.json's values, None if not the chief.
+
+    Raises signals.Stopped, with a checkpoint written, after a signal or when another worker is lost.
+    """
+    config, files, cluster = session.config, session.files, session.devices.cluster
+    chief = not cluster or cluster.index == 0
+    with fs.exclusive_lock(files.root) if chief else contextlib.nullcontext():
+        result = run_files.read_finished_result(config, files)
+        if result is not None:
+            _LOG.info("%s holds this run, finished: nothing to do.", files.root)
+            if chief:
+                run_files.report_finished_run(files, result)
+        else:
+            if cluster and len(cluster.addresses) > 1:
+                rendezvous.wait_for_workers(cluster, builder.job_signature(config), cluster_timeout_s)
+            result = _train_to_the_end(session)
+        return result if chief else None
+
+
+def _train_to_the_end(session: Session) -> dict[str, Any]:
+    choice = strategies.build_strategy(session.strategy, session.devices)
+    _LOG.info("strategy: %s", choice.description)
+    _, workers = strategies.worker_index_and_count(choice.strategy)
+    try:
+        job = builder.build_job(session.config, choice.strategy)
+        run_files.write_run_identity(job, session.files)
+        run = runs.open_run(job, session.files, session.started)
+        with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
+            return loop.train_and_evaluate(run, request)
+    except strategies.WORKER_LOST_ERRORS as error:
+        if workers == 1:
+            raise
+        raise signals.Stopped(
+            f"stopped: another worker is gone ({str(error).splitlines()[0][:200]}). Run the same command again on "
+            "every worker to resume from the newest checkpoint."
+        ) from None
+
+
+def _restore_best(session: Session) -> runs.Run:
+    """The run with its best weights by validation."""
+    choice = strategies.build_strategy(session.strategy, session.devices)
+    run = runs.open_run(builder.build_job(session.config, choice.strategy), session.files, session.started)
+    if checkpoints.restore_newest(run.best) is None:
+        received = f"{session.files.root}, which has no best checkpoint yet"
+        raise UserError(Problem("--model_dir", "hold a run that has evaluated", received))
+    return run
+
+
+def evaluate(
+    session: Session, split: str, with_baseline: bool = False, predictions_path: str = ""
+) -> list[tuple[str, dict[str, float]]]:
+    """The metrics on a split of the best weights, then of a bag of words if asked for, each with its name.
+
+    Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
+    """
+    run = _restore_best(session)
+    kind = run.job.manifest.kind
+    with signals.watch_signals() as request:
+        predictions = runs.predict_split(run, runs.read_split(run, split), split, request)
+    if predictions_path:
+        lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions))
+        fs.write_text(predictions_path, "".join(lines))
+    rows = [(run.job.encoder.name, metrics.compute_metrics(predictions, kind))]
+    if with_baseline:
+        train_rows, split_rows = (runs.read_split(run, name, with_text=True) for name in ("train", split))
+        baseline_predictions = baseline.predict_baseline(train_rows, split_rows, run.job.manifest)
+        rows.append((baseline.BASELINE_NAME, metrics.compute_metrics(baseline_predictions, kind)))
+    return rows
+
+
+def export(session: Session) -> float:
+    """Export the best weights. Returns the largest difference between the export's scores and the job's."""
+    with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
+        return runs.export_run(_restore_best(session), request)
+
+
+def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:
+    """{"step", "ids"} of the next `count` global batches, from the newest checkpoint on. Starts nothing."""
+    manifest = builder.read_job_manifest(config)
+    builder.check_shards(config, manifest)
+    plan = builder.plan_steps(config, manifest.splits["train"].examples)
+    steps = checkpoints.list_steps(checkpoint_folder) if checkpoint_folder else []
+    first = steps[-1] if steps else 0
+    batches = batching.train_batches(
+        config.data_dir, manifest, builder.shuffle_order(config), config.data.batch_size, first, plan.examples
+    )
+    for step, batch in zip(range(first + 1, first + 1 + count), batches, strict=False):
+        yield {"step": step, "ids": batch.ids}
