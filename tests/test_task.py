@@ -32,7 +32,7 @@ def test_help_answers_at_once_without_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
+        (["--no_such_flag"], "--no_such_flag must be a flag"),
         (["--mode=tune"], "--mode=tune: value should be one of <train|evaluate|export|inspect_batches>"),
         (["--split=dev"], "--split=dev: value should be one of <train|validation|test>"),
         (["--virtual_devices=two"], "--virtual_devices=two"),

@@ -76,17 +76,15 @@ def test_a_bfloat16_job_evaluates_with_a_float32_model(load):
 
 def test_a_task_other_than_the_data_sets_is_rejected(load, manifest):
     assert builder.read_job_manifest(load("task=csv")) == manifest
-    with pytest.raises(
-        UsageError, match=r"task must be the data set's, csv\. Received: imdb\. Change it, or --data_dir\."
-    ):
+    with pytest.raises(UsageError, match=r"task must .*csv\. Received: imdb\."):
         builder.read_job_manifest(load("task=imdb"))
 
 
 @pytest.mark.parametrize(
     ("examples", "replicas", "words"),
     [
-        (100, 14, r"data\.batch_size must be at least as many as the replicas, 14\. Received: 13\. .*--set"),
-        (12, 13, r"the training examples must be at least as many as the replicas, 13\. Received: 12\."),
+        (100, 14, r"data\.batch_size must .*14\. Received: 13\."),
+        (12, 13, r"training examples must .*13\. Received: 12\."),
     ],
 )
 def test_more_replicas_than_rows_are_rejected(examples, replicas, words):
@@ -127,10 +125,7 @@ def test_a_corrupt_or_missing_shard_is_named(load, manifest, prepared, tmp_path)
 
 
 def test_a_sequence_longer_than_the_positions_is_rejected(load, manifest):
-    words = (
-        r"data\.seq_length must be at most the encoder's 512 positions\. Received: 513\. .*--set data\.seq_length=512"
-    )
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=r"data\.seq_length must .*512 .*Received: 513\."):
         builder.load_encoder(load("data.seq_length=513"), manifest)
 
 
@@ -151,12 +146,12 @@ def test_the_dropout_setting_replaces_the_encoders_rates(load, manifest):
     assert (architecture.dropout, architecture.attention_dropout) == (0.1, 0.1)
 
 
-def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, make_encoder, capsys):
+def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, make_encoder, caplog):
+    caplog.set_level("INFO", "trainer")
     chosen = load(f"encoder={make_encoder('tiny_talking_heads')}", "precision=bfloat16")
     encoder = builder.load_encoder(chosen, manifest)
     assert encoder.path == "hub"
-    note = capsys.readouterr().err
-    assert len(note.splitlines()) == 1
+    (note,) = [record.getMessage() for record in caplog.records if record.name == "trainer.train.builder"]
     for words in ("trains through hub.KerasLayer", "no bfloat16", "no XLA", "no exact resume", "512 positions"):
         assert words in note
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")

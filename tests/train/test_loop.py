@@ -69,7 +69,7 @@ def lines(folder):
 
 def test_a_stopped_run_saves_a_checkpoint(resumed):
     message, left, _ = resumed
-    assert message == "stopped by SIGTERM at step 1 of 100, with a checkpoint. Run the same command again to go on."
+    assert message == "stopped by SIGTERM at step 1 of 100, with a checkpoint. Run the same command again to resume."
     assert left == [1]
 
 

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import re
 import shutil
 import time
 from pathlib import Path
@@ -60,14 +59,14 @@ def test_a_new_or_unfinished_run_has_no_result(model_dir, configured, tmp_path):
 def test_another_configuration_is_rejected_with_its_keys(model_dir, configured, has_finished):
     if not has_finished:
         (model_dir / "result.json").unlink()
-    with pytest.raises(ValueError, match="--model_dir must be new, or one that this configuration has begun") as raised:
+    with pytest.raises(ValueError, match="--model_dir must be new") as raised:
         run_files.read_finished_result(
             configured("optimizer.learning_rate=0.5", "seed=7", "logging.progress=off"),
             resolve_run_files(str(model_dir)),
         )
     for words in (
-        "optimizer.learning_rate: 0.001 there, 0.5 here",
-        "seed: 0 there, 7 here",
+        "optimizer.learning_rate: 0.001 in the run, 0.5 here",
+        "seed: 0 in the run, 7 here",
         str(model_dir),
         "another --model_dir",
     ):
@@ -91,10 +90,7 @@ def with_other(job, what):
 def test_a_model_dir_of_other_data_or_weights_is_rejected(job, model_dir, flag, key):
     before = {path: path.read_bytes() for path in model_dir.iterdir() if path.is_file()}
     run_files.write_run_identity(job, resolve_run_files(str(model_dir)))
-    words = (
-        rf"{flag} must be what --model_dir {model_dir} was begun with \({key} [0-9a-f]{{12}}\)\. Received: another \("
-    )
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=rf"^{flag} must .*{model_dir} \({key} [0-9a-f]{{12}}\)\. Received: another"):
         run_files.write_run_identity(with_other(job, flag), resolve_run_files(str(model_dir)))
     assert (model_dir / "identity.json").read_bytes() == before[model_dir / "identity.json"]
 
@@ -124,13 +120,10 @@ def test_a_run_with_checkpoints_elsewhere_resumes_only_with_them(moved_checkpoin
         Path(alone.result).unlink()
     assert (run_files.read_finished_result(configured(), files) is not None) == has_finished
     for others in (alone, resolve_run_files(alone.root, {"checkpoints": "/new"})):
-        words = (
-            f"AIP_CHECKPOINT_DIR must hold the checkpoints of the run in --model_dir {alone.root}. Received: "
-            f"{others.checkpoints}, but they are in {files.checkpoints}. Set AIP_CHECKPOINT_DIR={files.checkpoints}, "
-            "or choose another --model_dir."
-        )
-        with pytest.raises(ValueError, match=re.escape(words)):
+        with pytest.raises(ValueError, match=r"^AIP_CHECKPOINT_DIR must") as raised:
             run_files.read_finished_result(configured(), others)
+        for words in (alone.root, f"Received: {others.checkpoints}", f"AIP_CHECKPOINT_DIR={files.checkpoints}"):
+            assert words in str(raised.value)
 
 
 def test_a_run_in_its_model_dir_does_not_restart_elsewhere(model_dir, configured, tmp_path):
@@ -269,12 +262,8 @@ def test_a_worker_restores_the_chiefs_step_and_writes_nothing(run, model_dir):
 def test_a_worker_without_the_chiefs_checkpoint_fails(run, model_dir):
     for file in (model_dir / "checkpoints").glob("ckpt-100.*"):
         file.unlink()
-    words = (
-        rf"--model_dir must be storage that all workers share\. Received: {model_dir}, in which the chief has found "
-        r"the checkpoint of step 100, but this worker: The checkpoint of step 100 is required"
-    )
     worker = another_worker(run, 100)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=rf"^--model_dir must .*Received: {model_dir}.* step 100"):
         runs.restore(worker, worker.checkpoints)
 
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
+import os
 import sys
 
 import numpy as np
@@ -85,10 +86,13 @@ def trained(tiny, prepared) -> dict:
 def on_replicas(tiny, prepared, tmp_path_factory):
     """The same with several replicas, in calls of 1, 2 and more steps."""
     folder = tmp_path_factory.mktemp("replicas")
+    # This file is run as a script there, and imports the tests' helpers.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         outputs = {replicas: folder / f"{replicas}.npz" for replicas in REPLICAS}
         processes = [
-            pool.submit(python, __file__, tiny, prepared, str(r), file, check=True) for r, file in outputs.items()
+            pool.submit(python, __file__, tiny, prepared, str(r), file, check=True, env=environment)
+            for r, file in outputs.items()
         ]
     for process in processes:
         process.result()

@@ -94,7 +94,7 @@ class TrainingConfig:
 class OptimizerConfig:
     __pydantic_config__ = _STRICT
     learning_rate: Annotated[
-        PositiveNumber, _doc("The learning rate that the linear decay starts from. Warm-up rises to meet it.")
+        PositiveNumber, _doc("The learning rate that the linear decay starts from, after a linear warm-up from 0.")
     ] = 1e-4
     warmup_fraction: Annotated[Fraction, _doc("The share of the steps in which the learning rate rises from 0.")] = 0.1
     weight_decay: Annotated[Number, Field(ge=0), _doc("AdamW's weight decay. Biases and layer norms have none.")] = 0.01
