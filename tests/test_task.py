@@ -116,7 +116,7 @@ def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
     assert done.stderr.count("--model_dir must be in a bucket that exists. Received: gs://gone ") == 1
 
 
-def test_a_finished_trial_that_is_started_again_reports_its_metric_and_misses_its_export(flags, finished_run, tmp_path):
+def test_a_finished_trial_reports_its_metric_again(flags, finished_run, tmp_path):
     folder = shutil.copytree(finished_run, tmp_path / "7")
     settings = [flag.removeprefix("--set=") for flag in flags]
     done = task(
@@ -133,7 +133,7 @@ def test_a_finished_trial_that_is_started_again_reports_its_metric_and_misses_it
     assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
 
 
-def test_ai_platform_s_form_of_the_flags_and_its_tf_config_of_one_machine_are_taken(flags, finished_run, tmp_path):
+def test_the_flags_and_tf_config_of_ai_platform_are_accepted(flags, finished_run, tmp_path):
     """Its flags go first, the job's directory last, name and value apart; `job` is what was submitted."""
     folder = shutil.copytree(finished_run, tmp_path / "run")
     described = {

@@ -221,6 +221,6 @@ def test_differences_name_what_may_not_change_and_both_values():
     ]
 
 
-def test_paths_encoder_and_logging_may_differ_between_a_run_and_its_resumption():
+def test_paths_encoder_and_logging_may_differ_when_a_run_resumes():
     moved = ["data_dir=d", "encoder=e", "preprocess=p", "logging.tensorboard=off", "logging.progress=off"]
     assert loading.find_differences(Config(), loading.load_config(None, moved)) == []

@@ -68,8 +68,8 @@ def test_what_is_imported_is_a_dependency_by_its_own_name(folder, declared):
 
 @pytest.mark.parametrize("folder", ["trainer", "scripts", "tests"])
 def test_every_import_is_of_something_that_is_installed(folder):
-    beside = {path.stem for path in (ROOT / folder).rglob("*")}
-    known = DISTRIBUTIONS.keys() | sys.stdlib_module_names | beside | {"trainer"} | TPU_COMPILER
+    siblings = {path.stem for path in (ROOT / folder).rglob("*")}
+    known = DISTRIBUTIONS.keys() | sys.stdlib_module_names | siblings | {"trainer"} | TPU_COMPILER
     assert {name.split(".")[0] for name in imports(folder)} <= known
 
 

@@ -171,7 +171,7 @@ def test_the_workflow_is_valid_and_a_misspelled_key_is_not(tmp_path):
     assert validate_workflow(changed).returncode == 1
 
 
-def test_the_workflow_runs_the_same_targets_with_few_rights_and_pinned_actions():
+def test_the_workflow_runs_make_with_few_rights_and_pinned_actions():
     workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
     (job,) = workflow["jobs"].values()
     assert workflow["permissions"] == {"contents": "read"}

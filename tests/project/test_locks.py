@@ -36,7 +36,7 @@ COMMON, CPU, GPU, TPU, DEVELOPMENT = (set(LOCKS[name]) for name in ("common", "c
 
 
 def lines(name: str) -> list[Requirement]:
-    """What a lock is made from, beside pyproject.toml."""
+    """What a lock is made from, in addition to pyproject.toml."""
     read = (
         line.split("#")[0].strip() for line in (ROOT / "requirements" / name).read_text(encoding="utf-8").split("\n")
     )

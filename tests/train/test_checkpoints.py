@@ -113,24 +113,24 @@ def test_deleting_step_1_keeps_step_10(tmp_path):
 
 @pytest.mark.parametrize("corrupt", CORRUPTIONS)
 @pytest.mark.parametrize("file", FILES)
-def test_a_corrupt_checkpoint_is_named_and_the_previous_restored(folder, file, corrupt, capsys):
+def test_a_corrupt_checkpoint_is_named_and_the_previous_restored(folder, file, corrupt, caplog):
     corrupt(folder / f"ckpt-30.{file}")
     fresh = new_series(folder)
     assert checkpoints.restore_newest(fresh) == 20
     assert value_of(fresh) == 20
-    warning = capsys.readouterr().err
-    assert "warning: not whole:" in warning
+    warning = caplog.text
+    assert "corrupt: " in warning
     assert f"{folder}/ckpt-30 (" in warning
-    assert f"Going on from {folder}/ckpt-20." in warning
+    assert f"Resuming from {folder}/ckpt-20." in warning
     assert checkpoints.list_steps(str(folder)) == [10, 20]  # deleted, so that it is not read again
     assert not list(folder.glob("ckpt-30*"))
     save_steps(fresh, 30)
     assert checkpoints.list_steps(str(folder)) == [10, 20, 30]
 
 
-def test_an_intact_series_is_restored_without_a_message(folder, capsys):
+def test_an_intact_series_is_restored_without_a_message(folder, caplog):
     checkpoints.restore_newest(new_series(folder))
-    assert capsys.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.name.startswith("trainer.")]
 
 
 def test_if_all_are_corrupt_none_is_restored_or_deleted(folder):
@@ -138,7 +138,7 @@ def test_if_all_are_corrupt_none_is_restored_or_deleted(folder):
         flip(folder / f"ckpt-{step}.data-00000-of-00001")
     before = sorted(folder.iterdir())
     fresh = new_series(folder)
-    with pytest.raises(ValueError, match="whole is required") as raised:
+    with pytest.raises(ValueError, match="must be complete") as raised:
         checkpoints.restore_newest(fresh)
     for words in ("ckpt-10 (", "ckpt-20 (", "ckpt-30 (", "--model_dir"):
         assert words in str(raised.value)
@@ -149,7 +149,7 @@ def test_if_all_are_corrupt_none_is_restored_or_deleted(folder):
 @pytest.mark.parametrize("content", ["", "no list\n", "model_checkpoint_path: \n"])
 def test_an_unreadable_list_is_an_error(folder, content):
     (folder / "checkpoint").write_text(content)
-    with pytest.raises(ValueError, match=r"must list the checkpoints\. Received: one that cannot be read\. Remove it"):
+    with pytest.raises(ValueError, match=r"must list the checkpoints\."):
         checkpoints.restore_newest(new_series(folder))
 
 
@@ -275,7 +275,7 @@ state.weights.assign_add(tf.ones([2_000_000]))
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_failed_background_save_is_named_and_saving_continues(tmp_path, capsys, wait):
+def test_a_failed_background_save_is_named_and_saving_continues(tmp_path, caplog, wait):
     saving = new_series(tmp_path, background=True)
     save_steps(saving, 10, wait=False)
     (tmp_path / "ckpt-20_temp").write_text("")  # where TensorFlow would make a folder
@@ -285,7 +285,7 @@ def test_a_failed_background_save_is_named_and_saving_continues(tmp_path, capsys
     for step in (30, 40):
         save_steps(saving, step, wait=wait)
         assert checkpoints.list_steps(str(tmp_path))[-1] == step
-    assert "the checkpoint of step 20 could not be written" in capsys.readouterr().err
+    assert "the checkpoint of step 20 could not be written" in caplog.text
     assert_no_error_is_left(saving)
 
 

@@ -4,6 +4,7 @@ Imports nothing heavy, so that --help answers at once.
 """
 
 import difflib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,8 @@ from absl import app, flags
 
 from trainer import errors
 from trainer.runtime import logs
+
+_LOG = logging.getLogger(__name__)
 
 
 def reject_positional_arguments(argv: list[str]) -> None:
@@ -38,13 +41,13 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
         try:
             return main(argv) or errors.EXIT_DONE
         except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            _LOG.error("%s", error)
             return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
         except Exception as error:
             if type(error).__module__ != "tensorflow.python.framework.errors_impl":
                 raise  # A defect of ours keeps its traceback.
             # TensorFlow's own failures, such as a full disk or a file that cannot be read.
-            print(f"error: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+            _LOG.error("%s: %s", type(error).__name__, str(error).splitlines()[0])
             return errors.EXIT_FAILED
 
     def parse(argv: list[str]) -> list[str]:

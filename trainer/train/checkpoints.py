@@ -1,65 +1,67 @@
-"""A series of checkpoints, of which only whole ones count.
+"""A series of checkpoints, of which only complete ones count.
 
-A folder is a plain tf.train.Checkpoint series: ckpt-<step>, and the file `checkpoint` that lists
-those that are kept. A checkpoint is committed by that file alone, which is replaced whole: one whose
-writing was cut is never seen.
+A folder is a plain tf.train.Checkpoint series: ckpt-<step>, and the file `checkpoint` that lists those that are kept.
+Only that file commits a checkpoint, and it is replaced as a unit: a checkpoint that was interrupted is never seen.
 """
 
 import contextlib
 import dataclasses
+import logging
 import re
-import sys
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
+from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
 CHECKPOINT_PREFIX = "ckpt-"
-# How often a checkpoint is written whose parts, which TensorFlow reads again to join them, come back damaged.
+# TensorFlow reads the parts of a checkpoint again to join them. If they come back corrupt, all is written once more.
 MAX_WRITE_ATTEMPTS = 3
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
 class CheckpointSeries:
+    """The checkpoints of one state in one folder, of which the newest `keep` are kept."""
+
     checkpoint: tf.train.Checkpoint
     folder: str
     keep: int
-    background: bool = False  # whether a save may be written by a thread of its own; restore comes before such a save
-    begun: int | None = None  # the step whose save in the background has not been committed
+    background: bool = False  # A thread may write a save. Restore before the first such save.
+    unfinished_step: int | None = None  # Of a save in the background that is not committed.
 
 
 def list_checkpoints(folder: str) -> list[str]:
     """The committed checkpoints' prefixes, oldest first.
 
-    Raises what reading the list raises, if it is there but cannot be read: taken for "none", a
-    failure of the store would start the run again at step 0.
+    Raises UserError for a list that cannot be parsed, and what reading raises if storage fails: a failure that counted
+    as "none" would start the run again at step 0.
     """
-    if not fs.exists(fs.join(folder, "checkpoint")):
+    path = fs.join(folder, "checkpoint")
+    if not fs.exists(path):
         return []
-    # Read by storage, which raises what went wrong: TensorFlow's own reading returns None for a store out of reach.
+    # TensorFlow's own function returns None if storage cannot be reached.
     state = CheckpointState()
     try:
-        text_format.Parse(fs.read_text(fs.join(folder, "checkpoint")), state)
+        text_format.Parse(fs.read_text(path), state)
     except (text_format.ParseError, UnicodeDecodeError):
         state = CheckpointState()
     if not state.model_checkpoint_path:
-        raise ValueError(
-            f"{fs.join(folder, 'checkpoint')} must list the checkpoints. Received: one that cannot be read. "
-            "Remove it to start the run again."
-        )
-    strange = [name for name in state.all_model_checkpoint_paths if not re.fullmatch(rf"{CHECKPOINT_PREFIX}\d+", name)]
-    if strange:  # what is listed is read, and when it is old, removed
-        raise ValueError(
-            f"{fs.join(folder, 'checkpoint')} must list checkpoints of its own folder, {CHECKPOINT_PREFIX}STEP. "
-            f"Received: {strange[0]!r}. It was not followed."
-        )
+        advice = "Remove it to start the run again."
+        raise UserError(Problem(path, "list the checkpoints", "one that cannot be parsed", advice))
+    foreign = [name for name in state.all_model_checkpoint_paths if not re.fullmatch(rf"{CHECKPOINT_PREFIX}\d+", name)]
+    if foreign:  # A listed checkpoint is read, and deleted when it is old.
+        required = f"list checkpoints of its own folder, {CHECKPOINT_PREFIX}STEP"
+        raise UserError(Problem(path, required, repr(foreign[0]), "It was not followed."))
     return [fs.join(folder, name) for name in state.all_model_checkpoint_paths]
 
 
 def step_of(prefix: str) -> int:
+    """ ".../ckpt-20" -> 20."""
     return int(prefix.rsplit(CHECKPOINT_PREFIX, 1)[1])
 
 
@@ -69,7 +71,7 @@ def list_steps(folder: str) -> list[int]:
 
 
 def _commit(folder: str, prefixes: Sequence[str]) -> None:
-    """List these, the last as the latest, in TensorFlow's own format; by name, so that the folder can be moved."""
+    """List these, the newest last, in TensorFlow's own format. The list has names alone, so the folder can be moved."""
     names = [prefix.rsplit("/", 1)[-1] for prefix in prefixes]
     lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
     fs.write_text(fs.join(folder, "checkpoint"), "\n".join(lines) + "\n")
@@ -85,19 +87,18 @@ def _delete(prefix: str) -> None:
 def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -> None:
     """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`.
 
-    With `wait` off and series.background, the caller only waits for a copy of the variables (and for the save before
-    this one, if that is still being written). Raises what writing raises, OSError for storage out of reach. A save
-    that failed in the background is named on standard error by the next, and no other is made there: the next raises,
-    if it fails too.
+    With `wait` off and series.background, the caller waits only for a copy of the variables, and for the save before
+    this one if that is still being written. Raises what writing raises, OSError if storage cannot be reached. The next
+    save warns of one that failed in the background, and is not written in the background: if it fails, it raises.
     """
     series.checkpoint.sync()
     fs.make_folder(series.folder)
-    if series.begun is not None:
-        print(f"warning: the checkpoint of step {series.begun} could not be written.", file=sys.stderr)
-        series.background, series.begun = False, None
+    if series.unfinished_step is not None:
+        _LOG.warning("the checkpoint of step %s could not be written.", series.unfinished_step)
+        series.background, series.unfinished_step = False, None
     background = series.background and not wait
     if background:
-        series.begun = step
+        series.unfinished_step = step
 
     def commit(prefix: str) -> None:
         before = [p for p in list_checkpoints(series.folder) if p != prefix]
@@ -105,7 +106,7 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
         _commit(series.folder, kept)
         for old in set(before) - set(kept):
             _delete(old)
-        series.begun = None
+        series.unfinished_step = None
 
     options = tf.train.CheckpointOptions(
         experimental_enable_async_checkpoint=background, experimental_write_callbacks=[commit]
@@ -119,22 +120,21 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
             except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
                 if not left:
                     raise
-    except STORAGE_ERRORS as error:  # one of them would be taken for another worker's end
-        why = str(error).splitlines()[0].split("}} ", 1)[-1][:250]
+    except STORAGE_ERRORS as error:  # As such they would look like the loss of another worker.
+        reason = str(error).splitlines()[0].split("}} ", 1)[-1][:250]
         raise OSError(
-            f"{path} could not be written. Received: {type(error).__name__}, {why}. Run the same command again to go "
-            "on from the checkpoint before it."
+            f"{path} could not be written. Received: {type(error).__name__}, {reason}. Run the same command again to "
+            "resume from the checkpoint before it."
         ) from None
 
 
 def is_saved(series: CheckpointSeries, step: int) -> bool:
-    """Whether the checkpoint of `step` is committed; waits for a save in the background."""
+    """Whether the checkpoint of `step` is committed. Waits for a save in the background."""
     series.checkpoint.sync()
     return step in list_steps(series.folder)
 
 
-# What TensorFlow raises where storage cannot be reached, or not be read: it has damaged nothing. Aborted: its retries
-# are used up.
+# What TensorFlow raises if storage cannot be reached or read. No checkpoint is corrupt then. Aborted: no retry is left.
 STORAGE_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.DeadlineExceededError,
@@ -145,9 +145,9 @@ STORAGE_ERRORS = (
 
 
 def find_corruption(prefix: str) -> str | None:
-    """Why a checkpoint is not whole; None if it is. Reads every tensor, and with it every checksum.
+    """Why a checkpoint is corrupt, None if it is complete. Reads every tensor, and so verifies every checksum.
 
-    Raises what reading raises for other reasons: storage that cannot be reached has damaged nothing.
+    Raises one of STORAGE_ERRORS if storage cannot be reached.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -161,9 +161,9 @@ def find_corruption(prefix: str) -> str | None:
 
 
 def download_checkpoint(prefix: str) -> str:
-    """The prefix to read a checkpoint at: its own, or that of a copy of what is in a bucket, which came undamaged.
+    """The prefix to read a checkpoint at: its own, or that of a local copy of one in a bucket, verified by checksum.
 
-    Read from the bucket, a byte flipped on its way would be a damaged checkpoint, to be dropped.
+    If it was read from the bucket, a byte flipped in transit would look like a corrupt checkpoint, and delete it.
     """
     if not fs.in_bucket(prefix):
         return prefix
@@ -174,7 +174,7 @@ def download_checkpoint(prefix: str) -> str:
 
 @contextlib.contextmanager
 def background_saves_finished(series: CheckpointSeries) -> Iterator[None]:
-    """Leave the block with nothing being written in the background, however it ends."""
+    """At the end of the block, also after an exception, wait for a save in the background."""
     try:
         yield
     finally:
@@ -182,43 +182,38 @@ def background_saves_finished(series: CheckpointSeries) -> Iterator[None]:
 
 
 def restore_step(series: CheckpointSeries, step: int) -> None:
-    """Restore the checkpoint of `step`, and change nothing in the folder.
-
-    Raises ValueError if it is not there, or not whole.
-    """
+    """Restore the checkpoint of `step`. Changes nothing in the folder. Raises UserError if it is missing or corrupt."""
     prefix = fs.join(series.folder, f"{CHECKPOINT_PREFIX}{step}")
-    here = download_checkpoint(prefix)
-    why = find_corruption(here)
-    if why is not None:
-        raise ValueError(f"The checkpoint of step {step} is required. Received: {prefix} ({why}).")
-    series.checkpoint.read(here).assert_existing_objects_matched()
+    local_prefix = download_checkpoint(prefix)
+    corruption = find_corruption(local_prefix)
+    if corruption is not None:
+        raise UserError(Problem(f"The checkpoint of step {step}", "be complete", f"{prefix} ({corruption})"))
+    series.checkpoint.read(local_prefix).assert_existing_objects_matched()
 
 
 def restore_newest(series: CheckpointSeries) -> int | None:
-    """Restore the newest whole checkpoint and return its step; None if the series has none yet.
+    """Restore the newest complete checkpoint. Returns its step, None if the series has none yet.
 
-    One that is damaged is named on standard error, dropped, and the one before it taken. Raises
-    ValueError if all are damaged: starting again would silently throw the run's work away.
+    Warns of a corrupt one, deletes it, and falls back to the one before it. Raises UserError if all are corrupt: to
+    start again would silently discard the run's work.
     """
     prefixes = list_checkpoints(series.folder)
-    damaged = []
+    corrupt = []
     for index in reversed(range(len(prefixes))):
         prefix = prefixes[index]
-        here = download_checkpoint(prefix)
-        why = find_corruption(here)
-        if why is not None:
-            damaged.append(f"{prefix} ({why})")
+        local_prefix = download_checkpoint(prefix)
+        corruption = find_corruption(local_prefix)
+        if corruption is not None:
+            corrupt.append(f"{prefix} ({corruption})")
             continue
-        if damaged:
-            print(f"warning: not whole: {'; '.join(damaged)}. Going on from {prefix}.", file=sys.stderr)
+        if corrupt:
+            _LOG.warning("corrupt: %s. Resuming from %s.", "; ".join(corrupt), prefix)
             _commit(series.folder, prefixes[: index + 1])
-            for bad in prefixes[index + 1 :]:
-                _delete(bad)
-        series.checkpoint.read(here).assert_existing_objects_matched()
+            for prefix_after in prefixes[index + 1 :]:
+                _delete(prefix_after)
+        series.checkpoint.read(local_prefix).assert_existing_objects_matched()
         return step_of(prefix)
-    if damaged:
-        raise ValueError(
-            f"A checkpoint that is whole is required to go on. Received: {'; '.join(damaged)}. Choose another "
-            "--model_dir to start again."
-        )
+    if corrupt:
+        advice = "Use another --model_dir to start again."
+        raise UserError(Problem("One of the run's checkpoints", "be complete", "; ".join(corrupt), advice))
     return None

@@ -14,20 +14,20 @@ LogLine = dict[str, Any]  # {"step", "split", "examples", "loss", metric...}
 
 @dataclasses.dataclass
 class MetricsHistory:
-    """metrics.jsonl. It is small, and written whole: it is never cut."""
+    """metrics.jsonl. It is small and always replaced as a unit, so that it is never truncated."""
 
-    path: str | None  # None: only in memory
+    path: str | None  # None: the history is only in memory.
     lines: list[LogLine]
 
     def add(self, line: LogLine) -> None:
         self.lines.append(line)
-        # An object takes one write a second (https://cloud.google.com/storage/quotas): train's lines go with the next
-        # checkpoint, before which a run that was cut does them again.
+        # An object accepts one write a second (https://cloud.google.com/storage/quotas). Train lines are written with
+        # the next checkpoint; a run that is interrupted before it computes them again.
         if line["split"] != "train" or not (self.path and fs.in_bucket(self.path)):
             self.publish()
 
     def drop_after(self, step: int) -> None:
-        """Forget what was logged beyond a checkpoint's step: the run does it again."""
+        """Delete the lines after a checkpoint's step: the resumed run writes them again."""
         self.lines = [line for line in self.lines if line["step"] <= step]
         self.publish()
 
@@ -42,46 +42,46 @@ class MetricsHistory:
         return max(self.of("validation"), key=lambda line: (line[metric], -line["step"]), default=None)
 
     def publish(self) -> None:
-        """Write the file as the lines are."""
+        """Write the file."""
         if self.path:
             fs.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
 
 def read_history(path: str, *, keep: bool = True) -> MetricsHistory:
-    """The history so far. With `keep` off, what is added to it is not written."""
+    """The history so far. With `keep` off, what is added to it is not written to the file."""
     text = fs.read_text(path) if fs.exists(path) else ""
     return MetricsHistory(path if keep else None, [json.loads(line) for line in text.splitlines()])
 
 
 def metric_values(line: Mapping[str, Any]) -> dict[str, float]:
-    """A line's results, without when they were had."""
+    """A line's results, without its step, split and time."""
     return {key: value for key, value in line.items() if key not in ("step", "split", "seconds")}
 
 
 @dataclasses.dataclass(frozen=True)
 class EventLog:
-    """TensorBoard's events: a folder a split, so that it draws their curves over one another.
+    """TensorBoard's events: a folder for each split, so that it draws their curves in one chart.
 
-    TensorFlow writes them `here`: to a bucket, it would upload a file whole again for every line.
+    TensorFlow writes them to `local_folder`: in a bucket it would upload the complete file again for every line.
     """
 
     folder: str
-    here: str
+    local_folder: str
     writers: dict[str, tf.summary.SummaryWriter] = dataclasses.field(default_factory=dict)
 
     def add(self, line: LogLine) -> None:
         split = line["split"]
         if split not in self.writers:
-            self.writers[split] = tf.summary.create_file_writer(fs.join(self.here, split))
+            self.writers[split] = tf.summary.create_file_writer(fs.join(self.local_folder, split))
         with self.writers[split].as_default(step=line["step"]):
             for name, value in metric_values(line).items():
                 tf.summary.scalar(name, value)
         self.writers[split].flush()
 
     def publish(self) -> None:
-        """Bring the folder up to date, where it is in a bucket. Raises what writing there raises."""
-        if self.here != self.folder:
-            fs.copy_folder(self.here, self.folder)
+        """Upload the events if `folder` is in a bucket. Raises what writing there raises."""
+        if self.local_folder != self.folder:
+            fs.copy_folder(self.local_folder, self.folder)
 
 
 def open_event_log(folder: str) -> EventLog:

@@ -11,7 +11,7 @@ NOT_DECAYED = ["LayerNorm", "layer_norm", "bias"]
 def learning_rate_schedule(
     learning_rate: float, steps: int, warmup_fraction: float
 ) -> tf_keras.optimizers.schedules.LearningRateSchedule:
-    """Up from 0 over the first share of the steps, then down to 0 at the last."""
+    """A linear warm-up from 0 over `warmup_fraction` of the steps, then a linear decay to 0 at the last step."""
     decay = tf_keras.optimizers.schedules.PolynomialDecay(learning_rate, decay_steps=steps, end_learning_rate=0.0)
     warmup = round(steps * warmup_fraction)
     return optimization.WarmUp(learning_rate, decay, warmup) if warmup else decay
@@ -20,7 +20,7 @@ def learning_rate_schedule(
 def build_adamw(
     learning_rate: float, steps: int, warmup_fraction: float, weight_decay: float
 ) -> tf_keras.optimizers.Optimizer:
-    """BERT's AdamW. Clipping is `clip`'s: the optimizer's own would clip per replica, before the all-reduce."""
+    """BERT's AdamW. It does not clip: its own clipping is per replica, before the all-reduce. See clip_gradients."""
     return optimization.AdamWeightDecay(
         learning_rate=learning_rate_schedule(learning_rate, steps, warmup_fraction),
         weight_decay_rate=weight_decay,
@@ -33,13 +33,13 @@ def build_adamw(
 
 
 def create_slots(optimizer: tf_keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
-    """Make the moments before the first step, so that a checkpoint finds them. Call it in the strategy's scope."""
-    optimizer.iterations  # noqa: B018  made on first use
+    """Create the moments before the first step, so that a checkpoint restores them. Call it in the strategy's scope."""
+    optimizer.iterations  # noqa: B018  The property creates the variable.
     optimizer._create_all_weights(variables)
 
 
 def clip_gradients(gradients: list[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Gradients scaled down so that their global norm is at most `norm`; and the norm they had, float32 []."""
+    """(gradients scaled down so that their global norm is at most `norm`, their norm before that: float32 [])."""
     clipped, received = tf.clip_by_global_norm(gradients, norm)
     return clipped, received
 

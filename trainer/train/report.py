@@ -1,4 +1,4 @@
-"""What a run says of itself: metrics.jsonl, TensorBoard's events, history.png, and the closing summary."""
+"""What a run shows at its end: history.png, tables and the closing summary."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from trainer.train import metrics_log
 
 
 def draw_history(history: metrics_log.MetricsHistory, metric: str, path: str, title: str) -> None:
-    """history.png: loss and metric, training and validation, over the steps; the best step and the test marked."""
+    """Draw loss and metric over the steps, for training and validation, with the best step and the test marked."""
     import io
 
     import matplotlib
@@ -62,7 +62,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
-    """Metrics as columns, a row for each name."""
+    """A table of (name, metrics): a row for each name, a column for each metric."""
     names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
     cells = [["", *(name.replace("_", " ") for name in names)]]
     for name, metrics in rows:
@@ -81,7 +81,7 @@ def _cell(value: float | None) -> str:
 
 
 def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str) -> str:
-    """The closing words of a run, from its result.json; `export` and `tensorboard` are folders."""
+    """The closing summary of a run from result.json's values. `export` and `tensorboard` are folders."""
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
     lines = [
         "",
