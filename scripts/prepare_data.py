@@ -63,7 +63,7 @@ INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder 
 
 def check_flags() -> None:
     """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
-    problems: list[Problem | str] = []
+    problems: list[Problem] = []
     if not INSPECT.value:
         problems += task_rows.find_argument_problems(TASK.value, SOURCE.value, OUTPUT.value, DOWNLOADS.value)
     reads = [PathUse(f"--{flag.name}", flag.value) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)]

@@ -31,7 +31,7 @@ class Problem:
 class UserError(ValueError):
     """A failure that the user can act on. A command ends with EXIT_FAILED and these problems, a line each."""
 
-    def __init__(self, *problems: Problem | str) -> None:
+    def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(dict.fromkeys(map(str, problems))))
         self.problems = problems
 

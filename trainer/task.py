@@ -57,7 +57,7 @@ def read_config(model_dir: str | None, predictions: str) -> Config:
     of_run = MODE.value in ("evaluate", "export")
     writes = MODE.value in ("train", "export")
     source = PathUse("--model_dir", model_dir) if of_run else PathUse("--config", config_flags.CONFIG.value)
-    problems: list[Problem | str] = [*find_bucket_problems(source)]
+    problems: list[Problem] = [*find_bucket_problems(source)]
     paths = {key: config_flags.KEYS[key].value for key in config_flags.PATH_KEYS}
     if not problems:
         try:

@@ -22,7 +22,7 @@ def main(argv):
     if how == "value":
         raise ValueError("the file is empty")
     if how == "usage":
-        raise errors.UsageError("--data_dir must be given")
+        raise errors.UsageError(errors.Problem("--data_dir", "be given", "none"))
     if how == "os":
         open("no such file")
     if how == "defect":
@@ -108,7 +108,7 @@ def test_importing_any_module_that_answers_help_loads_no_tensorflow():
         ([], errors.EXIT_DONE, ""),
         (["--end=stopped"], errors.EXIT_STOPPED, ""),
         (["--end=value"], errors.EXIT_FAILED, "error: the file is empty\n"),
-        (["--end=usage"], errors.EXIT_BAD_USAGE, "error: --data_dir must be given\n"),
+        (["--end=usage"], errors.EXIT_BAD_USAGE, "error: --data_dir must be given. Received: none.\n"),
         (["--end=os"], errors.EXIT_FAILED, "error: [Errno 2] No such file or directory: 'no such file'\n"),
         (
             ["--ende=value"],

@@ -86,7 +86,7 @@ def build_job_request(options: JobOptions, version: str, short_names: MachineNam
     name = options.name or f"{re.sub('[^A-Za-z0-9_]', '_', preset) or 'hubtune'}_{now}"
     bucket = (options.bucket or "").removeprefix("gs://").rstrip("/")
     labels = {key: value for key, _, value in (label.partition("=") for label in options.labels)}
-    problems: list[Problem | str] = [
+    problems: list[Problem] = [
         *find_location_problems(options.project, options.region),
         *_find_name_problems(name, bucket, labels),
     ]
@@ -162,7 +162,7 @@ def _find_name_problems(name: str, bucket: str, labels: Mapping[str, str]) -> li
     return problems
 
 
-def _load_config(options: JobOptions, devices: int | None, problems: list[Problem | str]) -> Config:
+def _load_config(options: JobOptions, devices: int | None, problems: list[Problem]) -> Config:
     """The job's configuration. Its problems are added to `problems`; with any, only its paths are as given."""
     paths = {"data_dir": options.data_dir, "encoder": options.encoder}
     try:
@@ -176,9 +176,7 @@ def _load_config(options: JobOptions, devices: int | None, problems: list[Proble
         return Config(data_dir=options.data_dir or "", encoder=options.encoder or Config.encoder)
 
 
-def _resolve_paths(
-    config: Config, preset: str, bucket: str, defaults: list[str], problems: list[Problem | str]
-) -> Config:
+def _resolve_paths(config: Config, preset: str, bucket: str, defaults: list[str], problems: list[Problem]) -> Config:
     """The configuration with paths that a machine in the cloud reaches. Adds to `defaults` and to `problems`."""
     data_dir, encoder = config.data_dir, config.encoder
     if not data_dir and preset:

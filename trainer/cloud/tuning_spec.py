@@ -86,27 +86,6 @@ class Study:
 
 _ADAPTER = pydantic.TypeAdapter(Study)
 
-# What a value must be, by pydantic's type of error: https://docs.pydantic.dev/latest/errors/validation_errors/
-_REQUIRED = {
-    "extra_forbidden": "be left out: it is not a key of a study",
-    "finite_number": "be a finite number",
-    "float_parsing": "be a number",
-    "float_type": "be a number",
-    "greater_than": "be greater than {gt}",
-    "greater_than_equal": "be at least {ge}",
-    "int_from_float": "be an integer",
-    "int_parsing": "be an integer",
-    "int_type": "be an integer",
-    "literal_error": "be {expected}",
-    "missing": "be given",
-    "string_type": "be a string",
-    "too_long": "have at most {max_length} items",
-    "too_short": "have at least {min_length} items",
-    "unexpected_keyword_argument": "be left out: it is not a key of a study",
-    "union_tag_invalid": "have a type of {expected_tags}",
-    "union_tag_not_found": "have a type",
-}
-
 
 def read_study(path: str) -> Study:
     """The study in a YAML file. Raises UsageError with every value in it that is wrong."""
@@ -119,7 +98,8 @@ def read_study(path: str) -> Study:
             keys = [
                 str(part) for place, part in enumerate(error["loc"]) if place != 2 or error["loc"][0] != "parameters"
             ]
-            required = _REQUIRED.get(error["type"], "be valid").format_map(error.get("ctx", {}))
+            unknown = error["type"] in loading.UNKNOWN_KEY_ERRORS
+            required = "be left out: it is not a key of a study" if unknown else loading.describe_requirement(error)
             problems.append(Problem(f"{'.'.join(keys)} in --tune={path}", required, repr(error["input"])))
         raise UsageError(*problems) from None
 
@@ -210,15 +190,11 @@ def _find_value_problems(key: str, parameter: Parameter, request: JobRequest) ->
     values: tuple[Any, ...] = ends_or_values
     if isinstance(parameter, Double):  # One value inside the range, that is not an integer.
         values += (parameter.min + (parameter.max - parameter.min) / math.pi,)
-    problems: list[Problem | str] = []
+    problems: list[Problem] = []
     for value in values:
         try:
             config = loading.load_config(None, [*job_spec.changed_keys(request.config), f"{key}={value}"])
             loading.check_replicas(config, request.devices)
         except UsageError as error:
             problems += error.problems
-    for problem in problems:
-        if isinstance(problem, Problem):
-            yield Problem(setting, problem.required, problem.received)
-        else:
-            yield Problem(setting, "have values that the configuration accepts", problem)
+    yield from (Problem(setting, problem.required, problem.received) for problem in problems)

@@ -15,6 +15,7 @@ _ADAPTER = pydantic.TypeAdapter(schema.Config)
 
 # What a value must be, by pydantic's type of error: https://docs.pydantic.dev/latest/errors/validation_errors/
 _REQUIRED = {
+    "missing": "be given",
     "bool_parsing": "be true or false",
     "bool_type": "be true or false",
     "dataclass_type": "be a section of keys",
@@ -30,8 +31,12 @@ _REQUIRED = {
     "less_than": "be less than {lt}",
     "literal_error": "be {expected}",
     "string_type": "be a string",
+    "too_long": "have at most {max_length} items",
+    "too_short": "have at least {min_length} items",
+    "union_tag_invalid": "have a type of {expected_tags}",
+    "union_tag_not_found": "have a type",
 }
-_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+UNKNOWN_KEY_ERRORS = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 def _unknown_key(key: str) -> Problem:
@@ -42,13 +47,17 @@ def _unknown_key(key: str) -> Problem:
     return Problem(key, "be a key of the configuration", key, advice)
 
 
+def describe_requirement(error: Mapping[str, Any]) -> str:
+    """What the value of one of pydantic's errors must be, to follow the word "must"."""
+    return _REQUIRED.get(error["type"], "be valid").format_map(error.get("ctx", {}))
+
+
 def problems_of(invalid: pydantic.ValidationError) -> Iterator[Problem]:
     """What pydantic found, as problems. `invalid` is of a tree of sections whose leaves are keys."""
     for error in invalid.errors():
         key = ".".join(map(str, error["loc"]))
-        if error["type"] not in _UNKNOWN_KEY:
-            required = _REQUIRED.get(error["type"], "be valid").format_map(error.get("ctx", {}))
-            yield Problem(key, required, repr(error["input"]), f"Change it with --{key}=...")
+        if error["type"] not in UNKNOWN_KEY_ERRORS:
+            yield Problem(key, describe_requirement(error), repr(error["input"]), f"Change it with --{key}=...")
         elif isinstance(error["input"], Mapping):
             yield from (_unknown_key(f"{key}.{name}") for name, _ in schema.flatten(error["input"]))
         else:

@@ -167,7 +167,7 @@ def request_devices(
 
     Raises UsageError with every problem. A TPU that is to be used is looked for.
     """
-    problems: list[Problem | str] = []
+    problems: list[Problem] = []
     cluster = None
     try:
         cluster = rendezvous.read_cluster(environment) if trains and name in ("auto", "multi_worker") else None
