@@ -49,7 +49,7 @@ def check_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
-    app.reject_positional_arguments(argv)
+    app.reject_arguments(argv)
     check_flags()
     sizes = BATCH_SIZE.value, ACCUMULATION_STEPS.value
     cases = [

@@ -25,7 +25,7 @@ OUTPUT = flags.DEFINE_string("output", None, "The folder to write encoder/ and p
 
 
 def main(argv: list[str]) -> None:
-    app.reject_positional_arguments(argv)
+    app.reject_arguments(argv)
     versions.check_installation()
     source = importing.parse_source(SOURCE.value)
     preflight.check_paths([PathUse("--source", source.folder), PathUse("--output", OUTPUT.value, writes=True)])

@@ -41,6 +41,7 @@ def check_flags(texts: list[str]) -> None:
 
 
 def main(argv: list[str]) -> None:
+    app.reject_arguments(argv, texts=True)
     versions.check_installation()
     texts = argv[1:]
     check_flags(texts)

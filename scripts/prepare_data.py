@@ -76,7 +76,7 @@ def check_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
-    app.reject_positional_arguments(argv)
+    app.reject_arguments(argv)
     versions.check_installation()
     check_flags()
     from trainer.data import inspection, prepare

@@ -136,7 +136,7 @@ def serve(options: JobOptions) -> int:
 
 
 def main(argv: list[str]) -> int:
-    app.reject_positional_arguments(argv)
+    app.reject_arguments(argv)
     versions.check_installation()
     if FOLLOW_JOB.value:
         name = vertex_client.parse_job_name(FOLLOW_JOB.value)

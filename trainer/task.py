@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+from typing import Any, cast
 
 STARTED = time.monotonic()
 
@@ -49,26 +50,28 @@ PREDICTIONS = flags.DEFINE_string(
 )
 flags.adopt_module_key_flags(config_flags)
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("trainer.task")  # As the entry point its name is __main__.
 
 
-def read_config(model_dir: str | None, predictions: str) -> Config:
-    """The configuration. Raises UsageError with everything that is wrong with it and with the buckets of all paths."""
-    of_run = MODE.value in ("evaluate", "export")
-    writes = MODE.value in ("train", "export")
-    source = PathUse("--model_dir", model_dir) if of_run else PathUse("--config", config_flags.CONFIG.value)
-    problems: list[Problem] = [*find_bucket_problems(source)]
-    paths = {key: config_flags.KEYS[key].value for key in config_flags.PATH_KEYS}
-    if not problems:
+def read_config(model_dir: str | None, predictions: str, problems: list[Problem]) -> Config:
+    """The configuration. Raises UsageError with `problems` and with those of the configuration and of all buckets."""
+    of_run, writes = MODE.value in ("evaluate", "export"), MODE.value in ("train", "export")
+    outside = vertex_env.folders_outside(model_dir, os.environ) if writes else {}
+    preset = vertex_env.mount_to_gcs(config_flags.CONFIG.value or "")
+    source = PathUse("--model_dir", model_dir, writes) if of_run else PathUse("--config", preset)
+    paths = {key: vertex_env.mount_to_gcs(config_flags.KEYS[key].value or "") for key in config_flags.PATH_KEYS}
+    unreadable = find_bucket_problems(source)
+    problems = [*problems, *unreadable]
+    if not unreadable:
         try:
-            config = config_flags.load_run_config(model_dir or "") if of_run else config_flags.load_config()
+            config = config_flags.load_run_config(model_dir or "") if of_run else config_flags.load_config(preset)
             paths = {key: vertex_env.mount_to_gcs(getattr(config, key)) for key in paths}
-            config = dataclasses.replace(config, **paths)
+            config = dataclasses.replace(config, **cast(Any, paths))
         except UsageError as error:
             problems.extend(error.problems)
     problems += find_bucket_problems(
-        PathUse("--model_dir", None if of_run and problems else model_dir, writes),
-        *(PathUse(name, path, writes) for name, path in vertex_env.folders_outside(model_dir, os.environ).items()),
+        *([] if of_run else [PathUse("--model_dir", model_dir, writes)]),
+        *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
         PathUse("--predictions", predictions, writes=True),
         *(PathUse(f"--{key}", path) for key, path in paths.items()),
     )
@@ -78,11 +81,11 @@ def read_config(model_dir: str | None, predictions: str) -> Config:
 
 
 def find_bucket_problems(*uses: PathUse) -> list[Problem]:
+    """What is wrong with the buckets of these paths. The region of this machine is asked for only if there are any."""
     return preflight.find_path_problems(uses, compute_engine.find_region()) if preflight.in_buckets(uses) else []
 
 
 def main(argv: list[str]) -> int:
-    app.reject_positional_arguments(argv)
     versions.check_installation()
     model_dir = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
     if not model_dir and MODE.value != "inspect_batches":
@@ -91,7 +94,7 @@ def main(argv: list[str]) -> int:
     tpu = tpu_probe.requested_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         tpu_probe.set_tpu_environment(tpu)  # Before TensorFlow is imported.
-    config = read_config(model_dir, predictions)
+    config = read_config(model_dir, predictions, app.find_argument_problems(argv))
 
     from trainer.distributed import strategies
     from trainer.train import modes, report, run_files

@@ -9,7 +9,7 @@ from absl import flags
 from trainer.config import flags as config_flags
 from trainer.config import schema
 flags.FLAGS(sys.argv)
-print(json.dumps(dict(schema.flatten(dataclasses.asdict(config_flags.load_config())))))
+print(json.dumps(dict(schema.flatten(dataclasses.asdict(config_flags.load_config(config_flags.CONFIG.value))))))
 """
 
 

@@ -201,7 +201,12 @@ def read_two_batches_in_a_function(corpus, error, strategy):
 
 
 @pytest.mark.parametrize(
-    "error", [UserError(Problem("a.tfrecord", "be complete", "3 bytes")), BucketError("gs://b: 503"), KeyError("ids")]
+    "error",
+    [
+        UserError(Problem("a.tfrecord", "be complete", "3 bytes")),
+        BucketError("gs://b/a", "be reached", "503"),
+        KeyError("ids"),
+    ],
 )
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_an_exception_passes_through_tensorflow_as_it_was_raised(corpus, error, mirrored):

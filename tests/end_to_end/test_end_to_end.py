@@ -140,7 +140,7 @@ def test_a_finished_run_is_not_trained_again(job, uninterrupted):
 
 def test_another_configuration_for_the_same_model_dir_is_rejected(job, uninterrupted):
     output = task(*job, "--set=model.dropout=0.3", f"--model_dir={uninterrupted}", code=1)
-    assert "model.dropout: None there, 0.3 here" in output
+    assert "model.dropout: None in the run, 0.3 here" in output
 
 
 def test_a_second_run_in_a_model_dir_in_use_is_rejected(job, tmp_path):

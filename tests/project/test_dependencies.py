@@ -81,7 +81,7 @@ def test_each_runtime_and_cloud_dependency_is_imported():
     ("name", "expected"),
     [
         ("google.cloud.storage.retry.DEFAULT_RETRY", "google-cloud-storage"),
-        ("google.cloud.devtools.cloudbuild_v1", "google-cloud-build"),
+        ("google.cloud.aiplatform_v1", "google-cloud-aiplatform"),
         ("google.protobuf.json_format", "protobuf"),
         ("sklearn.metrics", "scikit-learn"),
         ("trainer.task", None),

@@ -17,7 +17,7 @@ from trainer.runtime import app
 flags.DEFINE_string("end", "", "how to end")
 
 def main(argv):
-    app.reject_positional_arguments(argv)
+    app.reject_arguments(argv)
     how = flags.FLAGS.end
     if how == "value":
         raise ValueError("the file is empty")

@@ -34,7 +34,7 @@ Scale = Literal["linear", "log", "reverse_log"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Double:
+class DoubleRange:
     __pydantic_config__ = _STRICT
     type: Literal["double"]
     min: Number
@@ -43,7 +43,7 @@ class Double:
 
 
 @dataclasses.dataclass(frozen=True)
-class Whole:
+class IntegerRange:
     __pydantic_config__ = _STRICT
     type: Literal["integer"]
     min: Integer
@@ -66,7 +66,7 @@ class Categorical:
     values: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-Parameter = Double | Whole | Discrete | Categorical
+Parameter = DoubleRange | IntegerRange | Discrete | Categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _find_study_problems(study: Study) -> Iterator[Problem]:
     if study.parallel_trials > study.max_trials:
         required = f"be at most max_trials, {study.max_trials}"
         yield Problem("parallel_trials in --tune", required, str(study.parallel_trials))
-    if study.algorithm == "grid" and any(isinstance(parameter, Double) for parameter in study.parameters.values()):
+    if study.algorithm == "grid" and any(isinstance(parameter, DoubleRange) for parameter in study.parameters.values()):
         yield Problem("algorithm in --tune", "be bayesian or random with a parameter of type double", "grid")
 
 
@@ -188,7 +188,7 @@ def _find_value_problems(key: str, parameter: Parameter, request: JobRequest) ->
         parameter.values if isinstance(parameter, Discrete | Categorical) else (parameter.min, parameter.max)
     )
     values: tuple[Any, ...] = ends_or_values
-    if isinstance(parameter, Double):  # One value inside the range, that is not an integer.
+    if isinstance(parameter, DoubleRange):  # One value inside the range, that is not an integer.
         values += (parameter.min + (parameter.max - parameter.min) / math.pi,)
     problems: list[Problem] = []
     for value in values:

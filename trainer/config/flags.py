@@ -10,7 +10,12 @@ from trainer.errors import Problem, UsageError
 from trainer.storage import fs
 
 CONFIG = flags.DEFINE_string("config", None, "A YAML preset, such as those in configs/.")
-SET = flags.DEFINE_multi_string("set", [], "The same as --section.key=value. May be given more than once.")
+SET = flags.DEFINE_multi_string(
+    "set",
+    [],
+    "section.key=value, the same as --section.key, which wins over it. May be given more than once.",
+)
+
 PATH_KEYS = ("data_dir", "encoder", "preprocess")
 KEYS = {
     key: flags.DEFINE_string(key, None, f"{schema.DESCRIPTIONS[key]} Default: {schema.DEFAULTS[key]}.")
@@ -18,13 +23,13 @@ KEYS = {
 }
 
 
-def _given() -> dict[str, str]:
+def _explicit_values() -> dict[str, str]:
     return {key: flag.value for key, flag in KEYS.items() if flag.value is not None}
 
 
-def load_config() -> schema.Config:
-    """The configuration that the flags give. Raises UsageError."""
-    return loading.load_config(CONFIG.value, SET.value, _given())
+def load_config(preset: str) -> schema.Config:
+    """The configuration that the flags give on top of a preset, "" for none. Raises UsageError."""
+    return loading.load_config(preset or None, SET.value, _explicit_values())
 
 
 def load_run_config(model_dir: str) -> schema.Config:
@@ -33,12 +38,12 @@ def load_run_config(model_dir: str) -> schema.Config:
     Raises UsageError for any other flag of the configuration, and if there is no run.
     """
     path = fs.join(model_dir, schema.CONFIG_FILE)
-    paths = {key: value for key, value in _given().items() if key in (*PATH_KEYS, "task")}
-    other = [f"--{key}" for key in _given().keys() - paths.keys()]
-    other += [f"--{flag.name}" for flag in (CONFIG, SET) if flag.value]
-    if other:
-        required = "be left out with this --mode, which takes the configuration of --model_dir"
-        raise UsageError(Problem(", ".join(sorted(other)), required, "a value"))
+    paths = {key: value for key, value in _explicit_values().items() if key in (*PATH_KEYS, "task")}
+    others = {key: value for key, value in _explicit_values().items() if key not in paths}
+    others |= {flag.name: flag.value for flag in (CONFIG, SET) if flag.value}
+    required = "be left out with this --mode, which takes the configuration of --model_dir"
+    if others:
+        raise UsageError(*(Problem(f"--{name}", required, str(value)) for name, value in others.items()))
     if not fs.exists(path):
         raise UsageError(Problem("--model_dir", "hold a run", f"{model_dir}, which has no {schema.CONFIG_FILE}"))
     return loading.load_config(path, (), paths)

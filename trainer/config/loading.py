@@ -28,6 +28,7 @@ _REQUIRED = {
     "int_parsing": "be an integer",
     "int_parsing_size": "be an integer of fewer digits",
     "int_type": "be an integer",
+    "invalid_key": "be a name",
     "less_than": "be less than {lt}",
     "literal_error": "be {expected}",
     "string_type": "be a string",
@@ -57,7 +58,8 @@ def problems_of(invalid: pydantic.ValidationError) -> Iterator[Problem]:
     for error in invalid.errors():
         key = ".".join(map(str, error["loc"]))
         if error["type"] not in UNKNOWN_KEY_ERRORS:
-            yield Problem(key, describe_requirement(error), repr(error["input"]), f"Change it with --{key}=...")
+            advice = f"Change it with --{key}=..." if key in schema.KEYS else ""
+            yield Problem(key, describe_requirement(error), repr(error["input"]), advice)
         elif isinstance(error["input"], Mapping):
             yield from (_unknown_key(f"{key}.{name}") for name, _ in schema.flatten(error["input"]))
         else:

@@ -6,30 +6,40 @@ Imports nothing heavy, so that --help answers at once.
 import difflib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from absl import app, flags
 
 from trainer import errors
+from trainer.errors import Problem
 from trainer.runtime import logs
 
 _LOG = logging.getLogger(__name__)
 
 
-def reject_positional_arguments(argv: list[str]) -> None:
-    """Raises UsageError for arguments that are not flags, such as a value after one space too many."""
-    if len(argv) > 1:
-        raise errors.UsageError(errors.Problem("Every argument", "be a flag, --name=value", " ".join(argv[1:])))
-
-
-def _unknown_flags(argv: list[str]) -> Iterator[errors.Problem]:
-    """A problem for each argument that names no flag, with the nearest one."""
-    for argument in flags.FLAGS(argv, known_only=True)[1:]:
-        if argument.startswith("-"):
+def find_argument_problems(argv: list[str], texts: bool = False) -> list[Problem]:
+    """A problem for each argument that names no flag, and, unless a command takes `texts`, for each other argument."""
+    problems = []
+    for argument in argv[1:]:
+        if argument.startswith("-") and argument != "--":
             name = argument.lstrip("-").partition("=")[0]
-            nearest = difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)
-            advice = f"The nearest is --{nearest[0]}." if nearest else ""
-            yield errors.Problem(f"--{name}", "be a flag of this command", argument, advice)
+            advice = f"The nearest is --{nearest}." if (nearest := _nearest_flag(name)) else "Try --help."
+            problems.append(Problem(f"--{name}", "be a flag of this command", argument, advice))
+        elif not texts:
+            problems.append(Problem("Every argument", "be a flag, --name=value", argument))
+    return problems
+
+
+def _nearest_flag(name: str) -> str | None:
+    # The right name in the wrong section is more likely than a misspelled name in the right one.
+    same_name = [flag for flag in flags.FLAGS if flag.rpartition(".")[2] == name.rpartition(".")[2]]
+    return next(iter(same_name or difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)), None)
+
+
+def reject_arguments(argv: list[str], texts: bool = False) -> None:
+    """Raises UsageError with the problems of find_argument_problems."""
+    if problems := find_argument_problems(argv, texts):
+        raise errors.UsageError(*problems)
 
 
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
@@ -52,15 +62,12 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            return flags.FLAGS(argv)
+            return flags.FLAGS(argv, known_only=True)  # `main` reports the others.
         except SystemExit:
             raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --help.
-        except flags.UnrecognizedFlagError:
-            message = str(errors.UsageError(*_unknown_flags(argv)))
         except flags.Error as error:
-            message = str(error)
-        print(f"error: {message}\nTry --help.", file=sys.stderr)
-        raise SystemExit(errors.EXIT_BAD_USAGE)
+            print(f"error: {error}\nTry --help.", file=sys.stderr)
+            raise SystemExit(errors.EXIT_BAD_USAGE) from None
 
     sys.modules["__main__"].__doc__ = usage
     app.run(guarded, flags_parser=parse)

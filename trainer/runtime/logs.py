@@ -27,7 +27,8 @@ def configure(verbosity: int | None = None) -> None:
     PACKAGE_LOGGER.setLevel(logging.INFO)
     absl_logging.set_verbosity(absl_logging.ERROR if verbosity is None else verbosity)
     if verbosity is not None:
-        PACKAGE_LOGGER.setLevel(absl_logging.converter.absl_to_standard(verbosity))
+        level = absl_logging.converter.absl_to_standard(verbosity)
+        PACKAGE_LOGGER.setLevel(min(level, logging.ERROR))  # An exit code other than 0 always has its message.
     if any(os.environ.get(name) for name in SERVICE_VARIABLES):
         absl_logging.use_absl_handler()
         return

@@ -19,7 +19,7 @@ class StopRequest:
 
 
 def raise_if_requested(request: StopRequest, on_any_worker: bool) -> None:
-    """Raises Stopped if any worker has a request to stop, which all of them have agreed on: `on_any_worker`.
+    """Raises Stopped if a worker was asked to stop. `on_any_worker` is the all-reduced answer, equal on all of them.
 
     A signal that came to this worker after the agreement waits for the next one, so that all workers stop together.
     """

@@ -96,7 +96,7 @@ def replace_folder(source: str, target: str) -> None:
 
 
 def copy_folder(source: str, target: str) -> None:
-    """Copy the files of a folder. Raises UserError for a name, which in a bucket may be any, that leads out of it."""
+    """Copy the files of a folder. Raises UserError for a name that leads out of it, as a bucket's object may have."""
     for name in sorted(_files(source).list_files(source), key=gcs.write_order):
         _copy(join(source, name), join_inside(target, name))
 

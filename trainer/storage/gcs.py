@@ -13,6 +13,7 @@ import base64
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from trainer.errors import Problem
 from trainer.storage import retries
 
 GCS_PREFIX = "gs://"
+# https://cloud.google.com/storage/docs/buckets#naming
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]|[a-z0-9]")
 # A folder without its own of these counts as missing. They are written last, in this order, and removed first.
 LAST_WRITTEN_FILES = ("saved_model.pb", "dataset.json")
 
@@ -41,8 +44,8 @@ def is_gcs_path(path: str) -> bool:
 def split_path(path: str) -> tuple[str, str]:
     """ "gs://bucket/a/b" -> ("bucket", "a/b"). Raises BucketError if it names no bucket."""
     bucket, _, name = path.removeprefix(GCS_PREFIX).partition("/")
-    if not bucket:
-        raise BucketError(path, "be gs://BUCKET/NAME", "no bucket")
+    if not BUCKET_NAME.fullmatch(bucket):
+        raise BucketError(path, "be gs://BUCKET/NAME", f"the bucket's name {bucket!r}")
     return bucket, name.strip("/")
 
 

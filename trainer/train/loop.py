@@ -1,4 +1,4 @@
-"""The whole run, top to bottom: restore, train, log, save, evaluate, finish."""
+"""The complete run, top to bottom: restore, train, log, save, evaluate, finish."""
 
 import contextlib
 import logging
@@ -22,7 +22,6 @@ from trainer.train.runs import Run
 MAX_INNER_LOOP_S = 5.0
 
 _LOG = logging.getLogger(__name__)
-_PACKAGE_LOG = logging.getLogger("trainer")  # Its lines are written above the progress bar.
 
 
 def due(step: int, every: int, total: int) -> bool:
@@ -50,7 +49,7 @@ def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]
     try:
         if step and due(step, eval_every, total) and not run.history.at("validation", step):
             evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
-        with training_batches(run, step) as batches, progress(run, step) as bar, logging_redirect_tqdm([_PACKAGE_LOG]):
+        with training_batches(run, step) as batches, progress(run, step) as bar:
             max_steps, logged = 1, (step, time.monotonic())
             while step < total:
                 boundary = next_boundary(step, total, training.log_every, training.save_every, eval_every)
@@ -105,10 +104,11 @@ def training_batches(run: Run, step: int) -> Iterator[Any]:
         yield strategies.distribute_batches(job.strategy, dataset)
 
 
-def progress(run: Run, step: int) -> tqdm.tqdm:
-    """A bar with examples/s and the time left, on standard error."""
+@contextlib.contextmanager
+def progress(run: Run, step: int) -> Iterator[tqdm.tqdm]:
+    """A bar with examples/s and the time left, on standard error. Log lines are written above it."""
     plan = run.job.plan
-    return tqdm.tqdm(
+    bar = tqdm.tqdm(
         total=plan.examples,
         initial=plan.examples_at(step),
         desc="training",
@@ -116,6 +116,10 @@ def progress(run: Run, step: int) -> tqdm.tqdm:
         disable=not (run.job.config.logging.progress and run.chief),
         smoothing=0.1,
     )
+    package_log = logging.getLogger("trainer")
+    # In a service the logger has no handler of its own, and must not get a second one.
+    with bar, logging_redirect_tqdm([package_log]) if package_log.handlers else contextlib.nullcontext():
+        yield bar
 
 
 def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> metrics_log.LogLine:

@@ -55,8 +55,8 @@ def draw_history(history: metrics_log.MetricsHistory, metric: str, path: str, ti
 
 def format_duration(seconds: float) -> str:
     """75.2 -> "1 min 15 s"."""
-    whole = round(seconds)
-    parts = [(whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s")]
+    total = round(seconds)
+    parts = [(total // 3600, "h"), (total % 3600 // 60, "min"), (total % 60, "s")]
     shown = [f"{count} {unit}" for count, unit in parts if count][:2]
     return " ".join(shown) or "0 s"
 

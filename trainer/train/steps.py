@@ -62,7 +62,7 @@ class MicroBatchSums(NamedTuple):
     gradients: list[tf.Tensor | None]  # of the trainable variables; None if the loss does not depend on one
 
     def without_missing(self) -> "MicroBatchSums":
-        """A Hub encoder may carry variables that its pooled output does not use."""
+        """The same without missing gradients. A Hub encoder may have variables that its output does not use."""
         return self._replace(gradients=[gradient for gradient in self.gradients if gradient is not None])
 
 
