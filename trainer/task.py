@@ -88,13 +88,14 @@ def find_bucket_problems(*uses: PathUse) -> list[Problem]:
 def main(argv: list[str]) -> int:
     versions.check_installation()
     model_dir = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
+    problems = app.find_argument_problems(argv)
     if not model_dir and MODE.value != "inspect_batches":
-        raise UsageError(Problem("--model_dir", "name the run's folder", "none"))
+        raise UsageError(*problems, Problem("--model_dir", "name the run's folder", "none"))
     predictions = vertex_env.mount_to_gcs(PREDICTIONS.value or "")
     tpu = tpu_probe.requested_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         tpu_probe.set_tpu_environment(tpu)  # Before TensorFlow is imported.
-    config = read_config(model_dir, predictions, app.find_argument_problems(argv))
+    config = read_config(model_dir, predictions, problems)
 
     from trainer.distributed import strategies
     from trainer.train import modes, report, run_files
