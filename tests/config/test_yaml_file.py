@@ -35,3 +35,9 @@ def test_anchors_and_merged_mappings_are_read(read):
     assert read("data: {batch_size: 2, <<: {batch_size: 3, seq_length: 8}}\n") == {
         "data": {"batch_size": 2, "seq_length": 8}
     }
+
+
+@pytest.mark.parametrize("text", ["data_dir: {{ DIR }}\n", "? [a, b]\n: 1\n"])
+def test_a_key_that_is_no_name_is_refused(read, text):
+    with pytest.raises(UsageError, match="--tune must name a YAML file"):
+        read(text)

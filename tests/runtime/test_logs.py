@@ -42,3 +42,7 @@ def test_a_service_reads_the_severity_off_absl_s_prefix(variable):
     ours = [line for line in error.splitlines() if "another" not in line]
     assert [line[0] for line in ours] == ["I", "W", "E"]
     assert all(re.fullmatch(r"[IWE]\d{4} [\d:.]+ +\d+ <?string>?:\d+\] (step 1|slow|gone)", line) for line in ours)
+
+
+def test_no_verbosity_hides_an_error():
+    assert "error: gone" in outcome(CODE, "-3", env=WITHOUT)[2].splitlines()

@@ -174,3 +174,9 @@ def test_a_folder_of_downloads_must_be_local(simulator):
     )
     assert "--downloads" in error
     assert "gs://bucket/d" in error
+
+
+def test_a_bucket_name_that_cannot_exist_is_named_with_its_flag(simulator):
+    error, _ = command(simulator, "-m", "trainer.task", "--model_dir=gs://$BUCKET/run", "--data_dir=gs://_x/data")
+    for words in ("--model_dir must", "$BUCKET", "--data_dir must", "_x"):
+        assert words in error
