@@ -43,10 +43,11 @@ name = next(name for name in fs.list_names(folder) if name.startswith("ckpt-2.da
 data = bytearray(fs.read_bytes(f"{folder}/{name}"))
 data[100] ^= 255
 fs.write_bytes(f"{folder}/{name}", bytes(data))
-import contextlib, io
-with contextlib.redirect_stderr(io.StringIO()) as printed:
-    print(restore(), checkpoints.list_steps(folder))
-print(printed.getvalue())
+import io, logging
+warnings = io.StringIO()
+logging.getLogger("trainer").addHandler(logging.StreamHandler(warnings))
+print(restore(), checkpoints.list_steps(folder))
+print(warnings.getvalue())
 """
     out = simulator.storage_python(f"{SERIES}save(1, 2)\n{corrupt}")[0].splitlines()
     assert out[0] == "(1, 1.0) [1]"
@@ -94,7 +95,7 @@ except OSError as error:
     with simulator.faults({**fault, "match": "POST .*ckpt-2"}):
         out, _ = simulator.storage_python(SERIES + code)
     assert out.startswith(f"gs://bucket/run/ckpt-2 could not be written. Received: {words}")
-    assert out.endswith("Run the same command again to go on from the checkpoint before it.")
+    assert out.endswith("Run the same command again to resume from the checkpoint before it.")
     assert simulator.storage_python(f"{SERIES}print(restore(), checkpoints.list_steps(folder))")[0] == "(1, 1.0) [1]"
 
 
