@@ -7,8 +7,9 @@
   python scripts/submit.py --serve --model=gs://B/runs/NAME/model --project=P --region=us-central1 [--dry_run]
 
 --machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
-GPU each), tpu_v2, tpu_v3, tpu_v5e. --dry_run prints a CustomJob as YAML on standard output, and reaches nothing.
-docs/cloud.md has everything from a project's id to a finished job.
+GPU each), tpu_v2, tpu_v3, tpu_v5e. The default of --data_dir is gs://BUCKET/data/PRESET. An --encoder that is the
+name of a folder stands for gs://BUCKET/encoders/NAME. --dry_run prints a CustomJob as YAML on standard output, and
+reaches nothing. docs/cloud.md has everything from a project's id to a finished job.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from trainer.cloud import (
     vertex_client,
 )
 from trainer.cloud.job_request import JobOptions
+from trainer.config import flags as config_flags
 from trainer.errors import Problem, UsageError
 from trainer.runtime import app, versions
 
@@ -51,9 +53,8 @@ MODEL = flags.DEFINE_string("model", None, "With --serve: the export. Default: B
 ENDPOINT = flags.DEFINE_string("endpoint", "", "With --serve: the id of an existing endpoint. Default: a new one.")
 MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "With --serve: the most machines. Default: --replicas.")
 
-# The fields of JobOptions.
-flags.DEFINE_string("config", None, "A YAML preset, see configs/.")
-flags.DEFINE_multi_string("set", [], "section.key=value overrides the preset. Repeat it for each key.")
+# The fields of JobOptions. --config, --set and the configuration's keys are those of trainer.task.
+flags.adopt_module_key_flags(config_flags)
 flags.DEFINE_string("project", None, "The id of the Google Cloud project that runs the job and pays for it.")
 flags.DEFINE_string("region", None, "The region of the job, such as us-central1.")
 flags.DEFINE_string("bucket", None, "A bucket in that region. It completes the paths that are not given.")
@@ -62,10 +63,6 @@ flags.DEFINE_string(
     None,
     "The name of the run. A job with the name of an earlier one resumes it; a study needs a new one. Default: the "
     "preset and the time.",
-)
-flags.DEFINE_string("data_dir", None, "The prepared data set. Default: gs://BUCKET/data/PRESET.")
-flags.DEFINE_string(
-    "encoder", None, "gs://..., a Hub handle or name; the name of a folder stands for gs://BUCKET/encoders/NAME."
 )
 flags.DEFINE_string("base_output_directory", None, "The folder of the run. Default: gs://BUCKET/runs/NAME.")
 flags.DEFINE_string(
@@ -86,8 +83,10 @@ flags.DEFINE_list("labels", [], "The labels of the job: key=value,...")
 
 
 def read_options() -> JobOptions:
-    """The values of the flags that have the names of its fields."""
-    return JobOptions(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(JobOptions)})
+    """The values of the flags that have the names of its fields, and of those that have the configuration's keys."""
+    options = JobOptions(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(JobOptions)})
+    others = {key: value for key, value in config_flags.explicit_values().items() if not hasattr(options, key)}
+    return dataclasses.replace(options, set=[*options.set, *(f"{key}={value}" for key, value in others.items())])
 
 
 def submit(options: JobOptions) -> int:

@@ -18,18 +18,21 @@ SET = flags.DEFINE_multi_string(
 
 PATH_KEYS = ("data_dir", "encoder", "preprocess")
 KEYS = {
-    key: flags.DEFINE_string(key, None, f"{schema.DESCRIPTIONS[key]} Default: {schema.DEFAULTS[key]}.")
-    for key in schema.KEYS
+    key: flags.DEFINE_string(
+        key, None, f"{schema.DESCRIPTIONS[key]} Default: {'none' if default in ('', None) else default}."
+    )
+    for key, default in schema.DEFAULTS.items()
 }
 
 
-def _explicit_values() -> dict[str, str]:
+def explicit_values() -> dict[str, str]:
+    """Key -> value of the keys whose flags were given."""
     return {key: flag.value for key, flag in KEYS.items() if flag.value is not None}
 
 
 def load_config(preset: str) -> schema.Config:
     """The configuration that the flags give on top of a preset, "" for none. Raises UsageError."""
-    return loading.load_config(preset or None, SET.value, _explicit_values())
+    return loading.load_config(preset or None, SET.value, explicit_values())
 
 
 def load_run_config(model_dir: str) -> schema.Config:
@@ -38,8 +41,8 @@ def load_run_config(model_dir: str) -> schema.Config:
     Raises UsageError for any other flag of the configuration, and if there is no run.
     """
     path = fs.join(model_dir, schema.CONFIG_FILE)
-    paths = {key: value for key, value in _explicit_values().items() if key in (*PATH_KEYS, "task")}
-    others = {key: value for key, value in _explicit_values().items() if key not in paths}
+    paths = {key: value for key, value in explicit_values().items() if key in (*PATH_KEYS, "task")}
+    others = {key: value for key, value in explicit_values().items() if key not in paths}
     others |= {flag.name: flag.value for flag in (CONFIG, SET) if flag.value}
     required = "be left out with this --mode, which takes the configuration of --model_dir"
     if others:

@@ -31,10 +31,12 @@ def write_job_inputs(write_object):
 
 def test_a_dry_run_prints_the_job_alone_and_reaches_nothing(offline):
     began = time.monotonic()
-    done = python(*ARGUMENTS, "--dry_run", env=offline)
+    done = python(*ARGUMENTS, "--dry_run", "--set=seed=3", "--optimizer.learning_rate=4e-5", env=offline)
     seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     message = parse_custom_job(yaml.safe_load(done.stdout))
+    arguments = message.job_spec.worker_pool_specs[0].container_spec.args
+    assert {"--set=seed=3", "--set=optimizer.learning_rate=4e-05"} <= set(arguments)
     assert message.job_spec.worker_pool_specs[0].machine_spec.machine_type == "n1-standard-8"
     assert message.job_spec.base_output_directory.output_uri_prefix == f"gs://bucket/runs/{message.display_name}"
     assert message.display_name.startswith("smoke_20")
