@@ -8,10 +8,9 @@ python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids o
 
 import dataclasses
 import json
-import logging
 import os
 import time
-from typing import Any, cast
+from typing import Any
 
 STARTED = time.monotonic()
 
@@ -20,8 +19,8 @@ from absl import flags  # noqa: E402
 from trainer.config import flags as config_flags  # noqa: E402
 from trainer.config.schema import Config  # noqa: E402
 from trainer.distributed import tpu_probe  # noqa: E402
-from trainer.errors import EXIT_DONE, EXIT_STOPPED, Problem, UsageError  # noqa: E402
-from trainer.runtime import app, signals, versions, vertex_env  # noqa: E402
+from trainer.errors import EXIT_DONE, Problem, UsageError  # noqa: E402
+from trainer.runtime import app, versions, vertex_env  # noqa: E402
 from trainer.storage import compute_engine, preflight  # noqa: E402
 from trainer.storage.preflight import PathUse  # noqa: E402
 
@@ -50,8 +49,6 @@ PREDICTIONS = flags.DEFINE_string(
 )
 flags.adopt_module_key_flags(config_flags)
 
-_LOG = logging.getLogger("trainer.task")  # As the entry point its name is __main__.
-
 
 def read_config(model_dir: str | None, predictions: str, problems: list[Problem]) -> Config:
     """The configuration. Raises UsageError with `problems` and with those of the configuration and of all buckets."""
@@ -59,43 +56,39 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
     outside = vertex_env.folders_outside(model_dir, os.environ) if writes else {}
     preset = vertex_env.mount_to_gcs(config_flags.CONFIG.value or "")
     source = PathUse("--model_dir", model_dir, writes) if of_run else PathUse("--config", preset)
-    paths = {key: vertex_env.mount_to_gcs(config_flags.KEYS[key].value or "") for key in config_flags.PATH_KEYS}
-    unreadable = find_bucket_problems(source)
+    given = {key: config_flags.KEYS[key].value or "" for key in config_flags.PATH_KEYS}
+    paths: dict[str, Any] = {key: vertex_env.mount_to_gcs(path) for key, path in given.items()}
+    unreadable = preflight.find_path_problems([source], compute_engine.find_region)
     problems = [*problems, *unreadable]
-    if not unreadable:
+    if not model_dir and MODE.value != "inspect_batches":
+        problems.append(Problem("--model_dir", "name the run's folder", "none"))
+    if not unreadable and (model_dir or not of_run):
         try:
             config = config_flags.load_run_config(model_dir or "") if of_run else config_flags.load_config(preset)
             paths = {key: vertex_env.mount_to_gcs(getattr(config, key)) for key in paths}
-            config = dataclasses.replace(config, **cast(Any, paths))
+            config = dataclasses.replace(config, **paths)
         except UsageError as error:
             problems.extend(error.problems)
-    problems += find_bucket_problems(
+    others = [
         *([] if of_run else [PathUse("--model_dir", model_dir, writes)]),
         *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
         PathUse("--predictions", predictions, writes=True),
         *(PathUse(f"--{key}", path) for key, path in paths.items()),
-    )
+    ]
+    problems += preflight.find_path_problems(others, compute_engine.find_region)
     if problems:
         raise UsageError(*problems)
     return config
 
 
-def find_bucket_problems(*uses: PathUse) -> list[Problem]:
-    """What is wrong with the buckets of these paths. The region of this machine is asked for only if there are any."""
-    return preflight.find_path_problems(uses, compute_engine.find_region()) if preflight.in_buckets(uses) else []
-
-
 def main(argv: list[str]) -> int:
     versions.check_installation()
     model_dir = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
-    problems = app.find_argument_problems(argv)
-    if not model_dir and MODE.value != "inspect_batches":
-        raise UsageError(*problems, Problem("--model_dir", "name the run's folder", "none"))
     predictions = vertex_env.mount_to_gcs(PREDICTIONS.value or "")
     tpu = tpu_probe.requested_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         tpu_probe.set_tpu_environment(tpu)  # Before TensorFlow is imported.
-    config = read_config(model_dir, predictions, problems)
+    config = read_config(model_dir, predictions, app.find_argument_problems(argv))
 
     from trainer.distributed import strategies
     from trainer.train import modes, report, run_files
@@ -109,19 +102,15 @@ def main(argv: list[str]) -> int:
         STRATEGY.value, VIRTUAL_DEVICES.value, tpu, model_dir, os.environ, trains=MODE.value == "train"
     )
     session = modes.Session(config, files, STRATEGY.value, devices, STARTED)
-    try:
-        if MODE.value == "train":
-            if result := modes.train(session, CLUSTER_TIMEOUT.value):
-                print(report.format_summary(result, files.root, files.export, files.tensorboard))
-        elif MODE.value == "evaluate":
-            rows = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
-            print(f"{SPLIT.value} of {config.data_dir}\n{report.format_table(rows)}")
-        else:
-            print(f"{files.export} written; its scores are within {modes.export(session):.1e} of the job's")
-        return EXIT_DONE
-    except signals.Stopped as stopped:
-        _LOG.info("%s", stopped)
-        return EXIT_STOPPED
+    if MODE.value == "train":
+        if result := modes.train(session, CLUSTER_TIMEOUT.value):
+            print(report.format_summary(result, files.root, files.export, files.tensorboard))
+    elif MODE.value == "evaluate":
+        rows = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
+        print(f"{SPLIT.value} of {config.data_dir}\n{report.format_table(rows)}")
+    else:
+        print(f"{files.export} written; its scores are within {modes.export(session):.1e} of the job's")
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

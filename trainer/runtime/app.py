@@ -12,7 +12,7 @@ from absl import app, flags
 
 from trainer import errors
 from trainer.errors import Problem
-from trainer.runtime import logs
+from trainer.runtime import logs, signals
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,13 +43,16 @@ def reject_arguments(argv: list[str], texts: bool = False) -> None:
 
 
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
-    """Parse the flags, call `main`, and turn what a user can act on (ValueError, OSError) into one message."""
+    """Parse the flags, call `main`, and turn a stop or what a user can act on (ValueError, OSError) into a message."""
 
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
         logs.configure(verbosity.value if verbosity.present else None)
         try:
             return main(argv) or errors.EXIT_DONE
+        except signals.Stopped as stopped:
+            _LOG.info("%s", stopped)
+            return errors.EXIT_STOPPED
         except (ValueError, OSError) as error:
             _LOG.error("%s", error)
             return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED

@@ -4,7 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer.errors import Problem, UsageError
@@ -35,17 +35,17 @@ def in_buckets(uses: Sequence[PathUse]) -> list[PathUse]:
 
 def check_paths(uses: Sequence[PathUse], region: str | None = None) -> None:
     """Raises UsageError with every problem that find_path_problems finds."""
-    problems = find_path_problems(uses, region)
+    problems = find_path_problems(uses, lambda: region)
     if problems:
         raise UsageError(*problems)
 
 
-def find_path_problems(uses: Sequence[PathUse], region: str | None = None) -> list[Problem]:
+def find_path_problems(uses: Sequence[PathUse], find_region: Callable[[], str | None] = lambda: None) -> list[Problem]:
     """Check that the buckets exist and allow what the command needs. A problem's `setting` is the use's flag.
 
-    Local paths have none. If the accelerator's `region`, such as us-central1, is known, a bucket elsewhere gets a
-    warning: it works, but slowly and at a cost. Raises UsageError at once if there are no credentials: to search
-    for them takes seconds, and every bucket needs them.
+    Local paths have none. `find_region` returns the accelerator's region, such as us-central1, or None. If there is a
+    bucket it is called once, and a bucket elsewhere gets a warning: it works, but slowly and at a cost. Raises
+    UsageError at once if there are no credentials: to search for them takes seconds, and every bucket needs them.
     """
     uses = in_buckets(uses)
     if not uses:
@@ -55,6 +55,7 @@ def find_path_problems(uses: Sequence[PathUse], region: str | None = None) -> li
             gcs.client()
     except gcs.BucketError as error:
         raise UsageError(_name_flag(error.problem, uses[0])) from None
+    region = find_region()
     with concurrent.futures.ThreadPoolExecutor(len(uses)) as executor:  # Several take no longer than one.
         return [problem for problem in executor.map(lambda use: _find_problem(use, region), uses) if problem]
 
