@@ -10,7 +10,7 @@ import configuration_page
 import pytest
 import yaml
 from helpers import ROOT
-from test_layering import ASIDE, PATHS, ROWS
+from packages import ASIDE, PATHS, ROWS
 
 from trainer.config import schema
 

@@ -4,25 +4,8 @@ import ast
 
 import pytest
 from helpers import ROOT
+from packages import ASIDE, PATHS, ROWS
 
-# Lowest first. A package imports from itself and from those in lower rows only.
-ROWS = (
-    ("errors", "child_process"),
-    ("storage", "distributed"),
-    ("config", "data", "encoders", "runtime"),
-    ("evals", "export"),
-    ("train",),
-    ("task",),
-)
-# Nothing that trains imports these. What they may import is everything below `task`.
-ASIDE = ("cloud", "tpu_check")
-
-# `encoders.native` for trainer/encoders/native.py
-PATHS = {
-    ".".join(path.relative_to(ROOT / "trainer").with_suffix("").parts): path
-    for path in (ROOT / "trainer").rglob("*.py")
-    if path != ROOT / "trainer/__init__.py"
-}
 TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in PATHS.items()}
 PACKAGES = sorted({module.split(".")[0] for module in PATHS})
 
@@ -65,6 +48,12 @@ def users(what: str) -> set[str]:
 
 def test_every_package_has_a_place():
     assert sorted([*(name for row in ROWS for name in row), *ASIDE]) == PACKAGES
+
+
+@pytest.mark.parametrize("module", sorted(name for name in TREES if not name.endswith("__init__")))
+def test_a_module_has_tests_in_the_folder_of_its_name(module):
+    folder, _, name = module.replace("tpu_probe_process", "tpu_probe").replace(".", "/").rpartition("/")
+    assert (ROOT / "tests" / folder / f"test_{name}.py").is_file()
 
 
 @pytest.mark.parametrize("module", sorted(TREES))

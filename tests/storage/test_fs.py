@@ -1,23 +1,9 @@
 """The filesystem layer on this machine. test_gcs has the same for a bucket."""
 
-import json
-import os
-import signal
-import socket
-
 import pytest
-from helpers import start
 
 from trainer.errors import UserError
 from trainer.storage import fs
-
-LOCK = """
-import sys, time
-from trainer.storage import fs
-with fs.exclusive_lock(sys.argv[1]):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
 
 
 def contents(folder):
@@ -30,21 +16,6 @@ def test_a_file_holds_what_was_written(tmp_path):
     assert fs.read_text(f"{tmp_path}/a") == "Größe\n"
     assert fs.read_bytes(f"{tmp_path}/b") == b"\0\xff"
     assert fs.size(f"{tmp_path}/b") == 2
-
-
-def test_writing_replaces_the_file_and_leaves_no_temporary_file(tmp_path):
-    fs.write_text(f"{tmp_path}/a", "a longer text")
-    fs.write_text(f"{tmp_path}/a", "short")
-    assert contents(tmp_path) == {"a": b"short"}
-
-
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
-    path = tmp_path / "a"
-    path.write_text("before")
-    (tmp_path / "a.partial").mkdir()  # In the way of the temporary file.
-    with pytest.raises(OSError, match="partial"):
-        fs.write_text(str(path), "after")
-    assert path.read_text() == "before"
 
 
 def test_a_listing_is_sorted_and_has_no_slashes(tmp_path):
@@ -120,36 +91,3 @@ def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
 def test_the_checksum_is_crc32c():
     assert fs.crc32c(b"123456789") == 0xE3069283  # the check value of the polynomial's catalogue
     assert fs.crc32c(b"") == 0
-
-
-def test_a_folder_is_locked_until_the_holder_is_killed(tmp_path):
-    folder = str(tmp_path / "run")
-    holder = start(LOCK, folder)
-    try:
-        assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(UserError) as caught, fs.exclusive_lock(folder):
-            pass
-        (problem,) = caught.value.problems
-        assert problem.setting == "--model_dir"
-        for words in (folder, f'"pid": "{holder.pid}"', socket.gethostname()):
-            assert words in problem.received
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        with fs.exclusive_lock(folder):
-            assert json.loads((tmp_path / "run" / ".lock").read_text())["pid"] == str(os.getpid())
-    finally:
-        holder.kill()
-        holder.communicate()
-
-
-def test_an_exception_releases_the_lock(tmp_path):
-    with pytest.raises(RuntimeError), fs.exclusive_lock(str(tmp_path)):
-        raise RuntimeError
-    with fs.exclusive_lock(str(tmp_path)):
-        pass
-
-
-def test_a_folder_that_was_locked_and_left_empty_is_removed(tmp_path):
-    with fs.exclusive_lock(str(tmp_path / "run")):
-        pass
-    assert not (tmp_path / "run").exists()

@@ -1,64 +1,13 @@
-import json
 import math
 
 import matplotlib.image
 import pytest
-import tensorflow as tf
 
 from trainer.train import metrics_log, report
 
 
 def line(step, split, **values):
     return {"step": step, "split": split, "examples": 8, "loss": 1.0 / step, "seconds": float(step), **values}
-
-
-@pytest.fixture
-def history(tmp_path):
-    """Two train lines before each of three validation lines, and a test line."""
-    history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
-    for step, accuracy in ((10, 0.5), (20, 0.75), (30, 0.75)):
-        history.add(line(step - 5, "train", accuracy=0.4))
-        history.add(line(step, "train", accuracy=0.5))
-        history.add(line(step, "validation", accuracy=accuracy))
-    history.add(line(30, "test", accuracy=0.7))
-    return history
-
-
-def test_every_line_is_written_at_once(history):
-    with open(history.path, encoding="utf-8") as file:
-        assert [json.loads(text) for text in file] == history.lines
-    assert metrics_log.read_history(history.path).lines == history.lines
-
-
-def test_a_missing_history_is_empty(tmp_path):
-    assert metrics_log.read_history(str(tmp_path / "metrics.jsonl")).lines == []
-
-
-def test_lines_after_the_restored_step_are_deleted(history):
-    history.drop_after(20)
-    again = metrics_log.read_history(history.path)
-    assert [(x["step"], x["split"]) for x in again.lines] == [
-        *((5, "train"), (10, "train"), (10, "validation")),
-        *((15, "train"), (20, "train"), (20, "validation")),
-    ]
-
-
-def test_the_best_is_the_earliest_of_equal_steps(history):
-    assert history.best("accuracy")["step"] == 20
-    history.drop_after(15)
-    assert history.best("accuracy")["step"] == 10
-    history.drop_after(0)
-    assert history.best("accuracy") is None
-
-
-def test_lines_are_found_by_split_and_step(history):
-    assert [x["step"] for x in history.of("validation")] == [10, 20, 30]
-    assert history.at("validation", 20)["accuracy"] == 0.75
-    assert history.at("validation", 25) is None
-
-
-def test_metric_values_leave_step_and_time_out(history):
-    assert metrics_log.metric_values(history.at("test", 30)) == {"examples": 8, "loss": 1 / 30, "accuracy": 0.7}
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "pearson"])
@@ -77,21 +26,6 @@ def test_the_picture_shows_curves_around_an_infinite_loss(tmp_path, metric):
     assert height >= 400
     colors = {tuple(color) for color in (pixels[..., :3] * 255).round().astype(int).reshape(-1, 3).tolist()}
     assert {(255, 127, 14), (44, 160, 44)} <= colors  # validation's orange and test's green
-
-
-def test_events_hold_the_values_of_the_lines(tmp_path):
-    events = metrics_log.open_event_log(str(tmp_path))
-    for step in (1, 2):
-        for split in ("train", "validation"):
-            events.add(line(step, split, accuracy=0.5))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "validation"]
-    (file,) = (tmp_path / "validation").iterdir()
-    values = {
-        (event.step, value.tag): float(tf.make_ndarray(value.tensor))
-        for event in tf.compat.v1.train.summary_iterator(str(file))
-        for value in event.summary.value
-    }
-    assert values == {(s, tag): v for s in (1, 2) for tag, v in {"examples": 8, "loss": 1 / s, "accuracy": 0.5}.items()}
 
 
 @pytest.mark.parametrize(

@@ -1,153 +1,15 @@
 import dataclasses
 import json
-import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.config import loading
 from trainer.distributed import strategies
 from trainer.runtime import signals
-from trainer.train import checkpoints, run_files, runs
+from trainer.train import checkpoints, runs
 from trainer.train.run_files import resolve_run_files
-
-
-@pytest.fixture
-def model_dir(finished_run, tmp_path):
-    """A copy of the finished run's model_dir, without its export and events."""
-    return shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "tensorboard"))
-
-
-@pytest.fixture
-def configured(finished_run):
-    """A function "key=value"... -> the finished run's configuration with these values."""
-    return lambda *overrides: loading.load_config(str(finished_run / "config.yaml"), overrides)
-
-
-def test_a_model_dir_holds_the_documented_files(finished_run):
-    folders = {"checkpoints", "best", "export", "tensorboard"}
-    files = {"config.yaml", "identity.json", "history.png", "metrics.jsonl", "result.json"}
-    assert {path.name for path in finished_run.iterdir() if not path.name.startswith(".")} == folders | files
-    assert checkpoints.list_steps(str(finished_run / "checkpoints")) == [40, 80, 100]
-    result = json.loads((finished_run / "result.json").read_text())
-    assert checkpoints.list_steps(str(finished_run / "best")) == [result["best_step"]]
-
-
-def test_the_resolved_configuration_is_written_and_read_back(finished_run, flags):
-    written = loading.load_config(str(finished_run / "config.yaml"))
-    settings = [flag.removeprefix("--set=") for flag in flags if flag.startswith("--set=")]
-    folders = [flag.removeprefix("--") for flag in flags if not flag.startswith("--set=")]
-    assert loading.find_differences(written, loading.load_config(None, [*settings, *folders])) == []
-
-
-def test_a_finished_run_is_recognized(model_dir, configured):
-    expected = json.loads((model_dir / "result.json").read_text())
-    for same in ((), ("logging.progress=off",), ("data_dir=moved", "encoder=moved"), ("precision=auto",)):
-        assert run_files.read_finished_result(configured(*same), resolve_run_files(str(model_dir))) == expected
-
-
-def test_a_new_or_unfinished_run_has_no_result(model_dir, configured, tmp_path):
-    assert run_files.read_finished_result(configured(), resolve_run_files(str(tmp_path / "new"))) is None
-    (model_dir / "result.json").unlink()
-    assert run_files.read_finished_result(configured(), resolve_run_files(str(model_dir))) is None
-
-
-@pytest.mark.parametrize("has_finished", [True, False])
-def test_another_configuration_is_rejected_with_its_keys(model_dir, configured, has_finished):
-    if not has_finished:
-        (model_dir / "result.json").unlink()
-    with pytest.raises(ValueError, match="--model_dir must be new") as raised:
-        run_files.read_finished_result(
-            configured("optimizer.learning_rate=0.5", "seed=7", "logging.progress=off"),
-            resolve_run_files(str(model_dir)),
-        )
-    for words in (
-        "optimizer.learning_rate: 0.001 in the run, 0.5 here",
-        "seed: 0 in the run, 7 here",
-        str(model_dir),
-        "another --model_dir",
-    ):
-        assert words in str(raised.value)
-    assert "logging" not in str(raised.value)
-
-
-def test_without_a_checkpoint_the_configuration_may_change(model_dir, configured):
-    (model_dir / "result.json").unlink()
-    shutil.rmtree(model_dir / "checkpoints")
-    assert run_files.read_finished_result(configured("seed=7"), resolve_run_files(str(model_dir))) is None
-
-
-def with_other(job, what):
-    if what == "--data_dir":
-        return dataclasses.replace(job, manifest=dataclasses.replace(job.manifest, seed=job.manifest.seed + 1))
-    return dataclasses.replace(job, encoder=dataclasses.replace(job.encoder, sha256="0" * 64))
-
-
-@pytest.mark.parametrize(("flag", "key"), [("--data_dir", "data_fingerprint"), ("--encoder", "encoder_sha256")])
-def test_a_model_dir_of_other_data_or_weights_is_rejected(job, model_dir, flag, key):
-    before = {path: path.read_bytes() for path in model_dir.iterdir() if path.is_file()}
-    run_files.write_run_identity(job, resolve_run_files(str(model_dir)))
-    with pytest.raises(ValueError, match=rf"^{flag} must .*{model_dir} \({key} [0-9a-f]{{12}}\)\. Received: another"):
-        run_files.write_run_identity(with_other(job, flag), resolve_run_files(str(model_dir)))
-    assert (model_dir / "identity.json").read_bytes() == before[model_dir / "identity.json"]
-
-
-def test_a_new_model_dir_gets_the_runs_identity(job, tmp_path):
-    (tmp_path / "new").mkdir()
-    run_files.write_run_identity(job, resolve_run_files(str(tmp_path / "new")))
-    assert loading.load_config(str(tmp_path / "new/config.yaml")) == job.config
-    identity = json.loads((tmp_path / "new/identity.json").read_text())
-    assert identity == {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
-
-
-@pytest.fixture
-def moved_checkpoints(model_dir, tmp_path):
-    """(the run's files with the default folder of checkpoints, and with the folder that holds its checkpoints)."""
-    folder = str(tmp_path / "elsewhere")
-    shutil.move(model_dir / "checkpoints", folder)
-    identity = json.loads((model_dir / "identity.json").read_text())
-    (model_dir / "identity.json").write_text(json.dumps({**identity, "checkpoints": folder}))
-    return resolve_run_files(str(model_dir)), resolve_run_files(str(model_dir), {"checkpoints": folder})
-
-
-@pytest.mark.parametrize("has_finished", [True, False])
-def test_a_run_with_checkpoints_elsewhere_resumes_only_with_them(moved_checkpoints, configured, has_finished):
-    alone, files = moved_checkpoints
-    if not has_finished:
-        Path(alone.result).unlink()
-    assert (run_files.read_finished_result(configured(), files) is not None) == has_finished
-    for others in (alone, resolve_run_files(alone.root, {"checkpoints": "/new"})):
-        with pytest.raises(ValueError, match=r"^AIP_CHECKPOINT_DIR must") as raised:
-            run_files.read_finished_result(configured(), others)
-        for words in (alone.root, f"Received: {others.checkpoints}", f"AIP_CHECKPOINT_DIR={files.checkpoints}"):
-            assert words in str(raised.value)
-
-
-def test_a_run_in_its_model_dir_does_not_restart_elsewhere(model_dir, configured, tmp_path):
-    words = rf"Received: {tmp_path}/new, but they are in {model_dir}/checkpoints\. "
-    with pytest.raises(ValueError, match=words):
-        run_files.read_finished_result(
-            configured(), resolve_run_files(str(model_dir), {"checkpoints": str(tmp_path / "new")})
-        )
-
-
-def test_a_new_run_does_not_use_the_checkpoints_of_another(moved_checkpoints, configured, tmp_path):
-    _, files = moved_checkpoints
-    with pytest.raises(ValueError, match="which has those of another run"):
-        run_files.read_finished_result(
-            configured(), resolve_run_files(str(tmp_path / "new"), {"checkpoints": files.checkpoints})
-        )
-
-
-def test_the_identity_names_checkpoints_that_are_elsewhere(job, tmp_path):
-    (tmp_path / "new").mkdir()
-    run_files.write_run_identity(
-        job, resolve_run_files(str(tmp_path / "new"), {"checkpoints": "/there", "export": "/model"})
-    )
-    assert json.loads((tmp_path / "new/identity.json").read_text())["checkpoints"] == "/there"
 
 
 def test_the_duration_includes_earlier_processes(job, model_dir):
@@ -179,19 +41,6 @@ def test_the_best_weights_give_the_reported_result(job, model_dir):
     result = json.loads((model_dir / "result.json").read_text())["validation"]
     assert np.mean(predictions.losses) == pytest.approx(result["loss"], abs=1e-5)
     assert np.mean(predictions.logits.argmax(axis=1) == predictions.labels) == pytest.approx(result["accuracy"])
-
-
-# --- One worker, and one of several ---------------------------------------------------------------
-
-
-@pytest.fixture
-def restored_job(job):
-    """The session's job. Its model and optimizer get their values back at the end."""
-    variables = [*job.model.variables, *job.optimizer.variables()]
-    before = [variable.numpy() for variable in variables]
-    yield job
-    for variable, value in zip(variables, before, strict=True):
-        variable.assign(value)
 
 
 @pytest.fixture

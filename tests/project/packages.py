@@ -1,0 +1,22 @@
+"""The packages of trainer/, their order, and the paths of their modules."""
+
+from helpers import ROOT
+
+# Lowest first. A package imports from itself and from those in lower rows only.
+ROWS = (
+    ("errors", "child_process"),
+    ("storage", "distributed"),
+    ("config", "data", "encoders", "runtime"),
+    ("evals", "export"),
+    ("train",),
+    ("task",),
+)
+# Nothing that trains imports these. What they may import is everything below `task`.
+ASIDE = ("cloud", "tpu_check")
+
+# `encoders.native` for trainer/encoders/native.py
+PATHS = {
+    ".".join(path.relative_to(ROOT / "trainer").with_suffix("").parts): path
+    for path in (ROOT / "trainer").rglob("*.py")
+    if path != ROOT / "trainer/__init__.py"
+}
