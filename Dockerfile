@@ -9,6 +9,7 @@ FROM python:3.11-slim-bookworm
 ARG ACCELERATOR=cpu
 # Where a machine puts NVIDIA's driver, and what of it is wanted, as in NVIDIA's own images; a CPU passes it over.
 ENV PYTHONUNBUFFERED=1 \
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY=0 \
     PYTHONDONTWRITEBYTECODE=1 \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
     NVIDIA_VISIBLE_DEVICES=all \

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -38,8 +39,22 @@ def write_reviews(path: Path, rows: int, seed: int = 0) -> Path:
 
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     """Run Python with these arguments in a process of its own, in the project's root."""
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options})
+    command, check = [sys.executable, *map(str, arguments)], options.pop("check", False)
+    done = subprocess.run(command, **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options})
+    keep_first_lines(done.returncode, done.stderr)
+    assert not check or not done.returncode, excerpt(done.stderr)
+    return done
+
+
+def excerpt(output: str) -> str:
+    """The first lines of a process's output, where a crash is described, and the last, where an error is."""
+    return output if len(output) < 6000 else f"{output[:3000]}\n[...]\n{output[-3000:]}"
+
+
+def keep_first_lines(exit_code: int, output: str) -> None:
+    """Print what a process wrote if it died of a signal. pytest shows it if the test fails."""
+    if exit_code < 0:
+        print(f"A process died of {signal.Signals(-exit_code).name}:\n{excerpt(output)}")
 
 
 def start(code: str, *arguments: object, **options) -> subprocess.Popen:
@@ -52,6 +67,7 @@ def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of Python code run in a process of its own."""
     process = start(code, *arguments, **options)
     out, error = process.communicate(timeout=120)
+    keep_first_lines(process.returncode, error)
     return process.returncode, out, error
 
 
@@ -60,7 +76,7 @@ def run_in_tpu_trace_environment(code: str) -> str:
     done = subprocess.run(
         [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, excerpt(done.stderr)
     return done.stdout
 
 

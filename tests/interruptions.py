@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from helpers import ROOT
+from helpers import ROOT, excerpt
 
 SAVE_EVERY_STEPS = 20
 # Name -> (flags, workers).
@@ -51,8 +51,8 @@ class RunningJob:
                 process.wait()
 
     def output(self) -> str:
-        """The end of what the processes wrote."""
-        return self.log.read_text()[-3000:]
+        """The first and the last lines that the processes wrote."""
+        return excerpt(self.log.read_text())
 
 
 def free_ports(count: int) -> list[int]:

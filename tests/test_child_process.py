@@ -1,4 +1,7 @@
 import subprocess
+import sys
+
+import pytest
 
 from trainer import child_process
 
@@ -22,3 +25,27 @@ def test_the_environment_is_this_process_s_with_the_changes(monkeypatch):
     environment = child_process.environment(CHANGED="2")
     assert (environment["KEPT"], environment["CHANGED"]) == ("1", "2")
     assert environment["PYTHONPATH"].endswith(":/elsewhere")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 75])
+def test_a_process_that_ends_by_itself_is_no_problem(code):
+    assert child_process.find_signal_problem("The check", code, "its output") is None
+
+
+def run_to_its_death(code: str) -> subprocess.CompletedProcess:
+    environment = child_process.environment()
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+def test_a_crash_is_reported_with_its_first_lines_and_what_to_do():
+    done = run_to_its_death("import os; os.abort()")
+    problem = child_process.find_signal_problem("The check", done.returncode, done.stderr)
+    assert problem.received.startswith("SIGABRT, after: Fatal Python error: Aborted")
+    assert "docs/limits.md#crashes" in problem.advice
+
+
+def test_a_process_that_was_killed_is_not_called_a_crash():
+    done = run_to_its_death("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    problem = child_process.find_signal_problem("The check", done.returncode, done.stderr)
+    assert problem.received == "SIGKILL, after: no output"
+    assert "memory" in problem.advice

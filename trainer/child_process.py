@@ -1,7 +1,15 @@
-"""How a process of ours starts another one with `python -m`, wherever the package lies and whatever the folder is."""
+"""How a process of ours starts another one with `python -m`, and what it says if a signal ends that one.
+
+The module is found wherever the package lies and whatever the current folder is.
+"""
 
 import os
+import signal
 import sys
+
+from trainer.errors import Problem
+
+MAX_FIRST_CHARACTERS = 800
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -10,7 +18,27 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's variables with these changes, and the folder of this package first in PYTHONPATH."""
+    """This process's variables with these changes, and the folder of this package first in PYTHONPATH.
+
+    A crash in native code writes the name of its signal first, and where each thread was.
+    """
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, **changes}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", **changes}
+
+
+def find_signal_problem(process: str, exit_code: int, output: str) -> Problem | None:
+    """The problem of a process that a signal ended, as subprocess's negative `exit_code` says; None for any other code.
+
+    `process` names it for the user. The first lines of its `output` are quoted: a crash is described there, and what
+    follows is a list of modules.
+    """
+    if exit_code >= 0:
+        return None
+    name = signal.Signals(-exit_code).name
+    received = f"{name}, after: {output.strip()[:MAX_FIRST_CHARACTERS] or 'no output'}"
+    if -exit_code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        advice = "Somebody ended it, or the system for want of memory. Run the same command again."
+    else:
+        advice = "It crashed. Run the same command again; if it happens twice, see docs/limits.md#crashes."
+    return Problem(process, "end by itself", received, advice)

@@ -20,7 +20,7 @@ from fakes.grpc_services import Method, Refusal
 from google.cloud.aiplatform_v1 import types
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
-from helpers import ROOT, outcome, python
+from helpers import ROOT, excerpt, outcome, python
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
@@ -207,7 +207,7 @@ print(json.dumps(signature(text=tf.constant(json.load(sys.stdin)))["scores"].num
     done = subprocess.run(
         [python, "-c", code, finished_run / "export"], input=json.dumps(TEXTS), text=True, capture_output=True
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, excerpt(done.stderr)
     expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS])))
     assert np.array(json.loads(done.stdout)) == pytest.approx(expected_scores, abs=1e-5)
 
@@ -379,7 +379,7 @@ def test_a_refusal_and_an_endless_deployment_are_one_message_each(simulator):
     answers[f"{PACKAGE}.EndpointService/DeployModel"].answers = [no_quota, RUNNING]
     with grpc_services.serving(simulator, [HOST], answers):
         code, out, error = outcome(DEPLOY, 2, env=simulator.environment())
-    assert code == 0, error[-2000:]
+    assert code == 0, excerpt(error)
     refused, late = out.splitlines()
     for words in ("DeployModel", MODEL, ENDPOINT, "RESOURCE_EXHAUSTED, no such machines", "--machine"):
         assert words in refused
@@ -407,6 +407,6 @@ print(json.dumps(predict(client, sys.argv[2], json.loads(sys.argv[3]))))
     with grpc_services.serving(simulator, [HOST], ask) as server:
         status, out, error = outcome(code, HOST, ENDPOINT, json.dumps(TEXTS[:2]), env=simulator.environment())
         assert server.requests("Predict")[0].endpoint == ENDPOINT
-    assert status == 0, error[-2000:]
+    assert status == 0, excerpt(error)
     expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS[:2]])))
     assert np.array([row["scores"] for row in json.loads(out)]) == pytest.approx(expected_scores, abs=1e-6)

@@ -10,6 +10,7 @@ from helpers import ROOT
 
 from trainer.cloud import job_spec, machine_types
 from trainer.config import loading
+from trainer.runtime import tensorflow_variables
 
 PRESETS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml") if "tune" not in path.name)
 
@@ -40,7 +41,7 @@ def test_every_preset_on_every_machine_is_a_job_of_the_service(build_request, pr
 
 def environment_of(request) -> dict[str, str]:
     container = job_spec.build_custom_job(request)["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
-    return {variable["name"]: variable["value"] for variable in container["env"] if variable["name"] != "STOPPED_CODE"}
+    return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
 def test_a_stopped_job_ends_with_a_code_that_restarts_it(build_request):
@@ -50,15 +51,17 @@ def test_a_stopped_job_ends_with_a_code_that_restarts_it(build_request):
     assert {"name": "STOPPED_CODE", "value": "134"} in container["env"]
 
 
-def test_a_job_for_a_tpu_has_the_variables_of_tensorflow(build_request):
-    assert environment_of(build_request(machine="tpu_v5e")) == {
+def test_a_job_has_the_variables_of_its_machine(build_request):
+    common = {"STOPPED_CODE": "134", **tensorflow_variables.ONEDNN_VARIABLES}
+
+    assert environment_of(build_request(machine="tpu_v5e")) == common | {
         "TPU_NAME": "local",
         "PJRT_DEVICE": "TPU",
         "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
         "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
     }
-    assert environment_of(build_request(machine="tpu_v3")) == {"TPU_NAME": "local"}
-    assert environment_of(build_request(machine="gpus")) == {}
+    assert environment_of(build_request(machine="tpu_v3")) == common | {"TPU_NAME": "local"}
+    assert environment_of(build_request(machine="gpus")) == common
 
 
 def test_a_job_has_its_schedule_and_its_account(build_request):

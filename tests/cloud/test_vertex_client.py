@@ -7,7 +7,7 @@ import pytest
 from fakes import grpc_services
 from fakes.grpc_services import Hang, Method, Refusal
 from fakes.vertex_jobs import CREATE, HOSTS, NAME, job_in_state, parse_custom_job
-from helpers import outcome
+from helpers import excerpt, outcome
 
 from trainer.cloud import google_api, job_spec, vertex_client
 from trainer.errors import UsageError
@@ -48,7 +48,7 @@ def submit(simulator, custom_job):
         with grpc_services.serving(simulator, HOSTS, methods) as server:
             variables = simulator.environment(**environment)
             code, out, error = outcome(CLIENT, json.dumps(custom_job), times, env=variables)
-        assert code == 0, error[-2000:]
+        assert code == 0, excerpt(error)
         return out.splitlines(), server
 
     return submit

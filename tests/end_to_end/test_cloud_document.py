@@ -19,7 +19,7 @@ from fakes.vertex_jobs import CREATE, GET, HOSTS, LIST_LOG_ENTRIES, job_in_state
 from google.cloud.aiplatform_v1 import CreateCustomJobRequest, GetCustomJobRequest
 from google.cloud.logging_v2.types import ListLogEntriesRequest, ListLogEntriesResponse
 from google.protobuf import json_format
-from helpers import ROOT, python, write_reviews
+from helpers import ROOT, excerpt, python, write_reviews
 
 import trainer
 from trainer.cloud import job_request, machine_types
@@ -87,7 +87,7 @@ def test_the_commands_lead_to_a_finished_job(simulator, tmp_path):
         for program, *arguments in commands("job", small):
             assert program == "python"
             done = python(*arguments, env=simulator.environment())
-            assert done.returncode == 0, (arguments, done.stdout[-3000:], done.stderr[-3000:])
+            assert done.returncode == 0, (arguments, excerpt(done.stdout), excerpt(done.stderr))
             outputs.append(done.stdout)
     _, _, followed, predicted = outputs
     assert "finished: 20 steps" in followed

@@ -23,7 +23,7 @@ from fakes.grpc_services import Method
 from fakes.vertex_replicas import Replica
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
-from helpers import ROOT, free_addresses
+from helpers import ROOT, excerpt, free_addresses
 
 KEYS = (
     *("training.steps=8", "training.log_every=4", "training.save_every=4", "training.eval_every=4"),
@@ -49,7 +49,7 @@ class Cloud:
         """(standard output, standard error) of a command that succeeds."""
         with self.start(command, environment) as child:
             out, error = child.communicate(timeout=300)
-        assert child.returncode == 0, error[-3000:]
+        assert child.returncode == 0, excerpt(error)
         return out, error
 
     def run_all(self, replicas: list[Replica]) -> list[str]:
@@ -57,7 +57,7 @@ class Cloud:
         with contextlib.ExitStack() as stack:
             children = [stack.enter_context(self.start(each.command, each.environment)) for each in replicas]
             outputs = [child.communicate(timeout=300) for child in children]
-        assert [child.returncode for child in children] == [0] * len(children), outputs[0][1][-3000:]
+        assert [child.returncode for child in children] == [0] * len(children), excerpt(outputs[0][1])
         return [out for out, _ in outputs]
 
     def files(self, base: str) -> dict[str, str]:
@@ -220,6 +220,6 @@ def test_a_study_of_another_metric_than_the_data_s_is_not_submitted(cloud, tmp_p
 def wait_for(happened: Callable[[], bool], child: subprocess.Popen) -> None:
     end = time.monotonic() + 200
     while not happened():
-        assert child.poll() is None, child.stderr.read()[-3000:]
+        assert child.poll() is None, excerpt(child.stderr.read())
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, review
+from helpers import ROOT, excerpt, review
 from interruptions import assert_equal_tensors, read_metrics, read_newest_checkpoint, reproducible
 
 STEPS = 120
@@ -24,8 +24,8 @@ def run(*arguments, code=0, limit=""):
         command = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     output = done.stdout + done.stderr
-    assert done.returncode == code, f"{output[:3000]}\n...\n{output[-3000:]}"
-    assert "Traceback" not in output, output[-3000:]
+    assert done.returncode == code, excerpt(output)
+    assert "Traceback" not in output, excerpt(output)
     return output
 
 

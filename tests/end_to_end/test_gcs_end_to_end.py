@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from fakes import gcs
-from helpers import ROOT, write_reviews
+from helpers import ROOT, excerpt, write_reviews
 from interruptions import (
     AFTER_TRAINING,
     Instant,
@@ -46,7 +46,7 @@ class Commands:
         command = [sys.executable, *map(str, arguments)]
         options = {"cwd": ROOT, "env": self.simulator.environment(), "text": True, "timeout": 300}
         done = subprocess.run(command, capture_output=True, **options)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, excerpt(done.stderr)
         return done.stdout
 
     def copy(self, *pairs: tuple[object, object]) -> None:

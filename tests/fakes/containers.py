@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import dockerfile
-from helpers import ROOT
+from helpers import ROOT, excerpt
 
 # Of the base image's system, which a test has no second one of.
 OF_THE_SYSTEM = ("useradd ",)
@@ -103,7 +103,7 @@ def carry_out(
                     build.skipped.append(line)
                     continue
                 done = build.run(instead(line).replace(" /lib/", f" {root}/lib/"))
-                assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
+                assert done.returncode == 0, f"{line}\n{excerpt(done.stderr)}"
                 build.ran.append(line)
             case "ENTRYPOINT":
                 assert command.json  # with a shell before it, SIGTERM would not reach Python

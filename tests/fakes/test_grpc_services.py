@@ -6,7 +6,7 @@ import grpc
 from fakes import grpc_services
 from fakes.grpc_services import Hang, Method, Refusal
 from google.cloud import aiplatform_v1
-from helpers import outcome
+from helpers import excerpt, outcome
 
 HOST = "europe-west4-aiplatform.googleapis.com"
 GET = "/google.cloud.aiplatform.v1.JobService/GetCustomJob"
@@ -33,7 +33,7 @@ def job(state: str, **values) -> aiplatform_v1.CustomJob:
 
 def call_service(simulator, calls: int) -> list[str]:
     code, out, error = outcome(CLIENT, HOST, calls, env=simulator.environment())
-    assert code == 0, error[-2000:]
+    assert code == 0, excerpt(error)
     return json.loads(out)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fakes import containers
 from fakes.containers import carry_out, fresh_environment, ignored, instructions, sources, values
-from helpers import ROOT
+from helpers import ROOT, excerpt
 
 DOCKERFILES = ("Dockerfile", "Dockerfile.tpu")
 IMAGES = [("Dockerfile", {}), ("Dockerfile", {"ACCELERATOR": "gpu"}), ("Dockerfile.tpu", {})]
@@ -123,7 +123,7 @@ def smoke(build: containers.Build, folder: Path) -> None:
         + [f"--data_dir={paths['data']}", f"--model_dir={paths['run']}"],
     ):
         done = build.run(command)
-        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{command}\n{excerpt(done.stderr)}"
     assert "finished: 20 steps" in done.stdout
     assert (paths["run"] / "export/saved_model.pb").exists()
 
@@ -146,7 +146,7 @@ def test_the_tpu_image_is_made_and_says_that_there_is_no_tpu(tmp_path):
     build.variables |= {"TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(library), "TPU_SKIP_MDS_QUERY": "1"}
     begun = time.monotonic()
     done = build.run([*build.entrypoint, "--data_dir=data", "--model_dir=run"])
-    assert done.returncode in (1, 2), done.stderr[-2000:]
+    assert done.returncode in (1, 2), excerpt(done.stderr)
     assert "TPU" in done.stderr.splitlines()[-1]
     assert time.monotonic() - begun < 60
 

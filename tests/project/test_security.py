@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import gcs
-from helpers import ROOT
+from helpers import ROOT, excerpt
 
 from trainer.data import sources
 from trainer.storage import preflight
@@ -155,7 +155,7 @@ def test_no_output_of_a_run_contains_a_credential(simulator, credentials, prepar
                 capture_output=True,
                 timeout=200,
             )
-        assert done.returncode == code, done.stderr[-2000:].decode()
+        assert done.returncode == code, excerpt(done.stderr.decode())
         outputs.update({f"{name}, standard output": done.stdout, f"{name}, standard error": done.stderr})
 
     settings = ("training.steps=2", "data.batch_size=8", "data.seq_length=16", "training.save_every=1")

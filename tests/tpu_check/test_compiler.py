@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, excerpt
 
 from trainer.tpu_check import compiler
 
@@ -62,7 +62,7 @@ print(json.dumps(results))
 def compiled() -> dict:
     """Name of a program -> its CompiledProgram or error; name of a topology -> GiB of HBM that a program may fill."""
     done = subprocess.run([PYTHON, "-c", PROGRAMS], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, excerpt(done.stderr)
     return json.loads(done.stdout)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.cloud import google_api, job_request, job_spec
 from trainer.cloud.machine_types import Machine, find_machine_problems
 from trainer.errors import Problem, UsageError, UserError
+from trainer.runtime.tensorflow_variables import ONEDNN_VARIABLES
 from trainer.storage import fs
 
 _LOG = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def _build_container_spec(image: str) -> dict[str, Any]:
             "--model_base_path=$(AIP_STORAGE_URI)",  # Vertex AI's copy of the artifacts, gs://...
             "--file_system_poll_wait_seconds=0",  # Read the versions once, not every second, which is billed.
         ],
+        "env": [{"name": name, "value": value} for name, value in ONEDNN_VARIABLES.items()],
         "ports": [{"containerPort": SERVING_PORT}],
         "predictRoute": f"{route}:predict",
         "healthRoute": route,

@@ -11,6 +11,7 @@ from trainer.cloud.machine_types import Machine
 from trainer.config import schema
 from trainer.config.schema import Config
 from trainer.errors import STOPPED_CODE_VARIABLE
+from trainer.runtime.tensorflow_variables import ONEDNN_VARIABLES
 
 TRAINER_COMMAND = ("python", "-m", "trainer.task")
 # By the first the trainer finds its own host's TPU. TensorFlow needs the others on a TPU v5e:
@@ -99,5 +100,5 @@ def build_machine_spec(machine: Machine) -> dict[str, Any]:
 
 def _environment(machine: Machine) -> list[dict[str, str]]:
     tpu = TPU_V5E_VARIABLES if machine.tpu_topology else TPU_VARIABLES if machine.has_tpu else {}
-    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **tpu}
+    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **ONEDNN_VARIABLES, **tpu}
     return [{"name": key, "value": value} for key, value in variables.items()]

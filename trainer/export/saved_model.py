@@ -85,6 +85,8 @@ def score_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.n
     except subprocess.TimeoutExpired:
         required = f"load and score within {SCORING_TIMEOUT_S} s in a fresh process"
         raise UserError(Problem("The export", required, "no answer")) from None
+    if problem := child_process.find_signal_problem("The export's check", done.returncode, done.stderr):
+        raise UserError(problem)
     if done.returncode:
         received = done.stderr.strip()[-MAX_ERROR_CHARACTERS:]
         raise UserError(Problem("The export", "load in a fresh process", received))

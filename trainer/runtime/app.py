@@ -4,6 +4,7 @@ Imports nothing heavy, so that --help answers at once.
 """
 
 import difflib
+import faulthandler
 import logging
 import sys
 from collections.abc import Callable
@@ -44,6 +45,8 @@ def reject_arguments(argv: list[str], texts: bool = False) -> None:
 
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
     """Parse the flags, call `main`, and turn a stop or what a user can act on (ValueError, OSError) into a message."""
+
+    faulthandler.enable()  # A crash in native code names its signal and where each thread was.
 
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]

@@ -61,9 +61,9 @@ def lock_folder(folder: str) -> Iterator[None]:
     released = threading.Event()
 
     def stop_with_heartbeat() -> None:
-        heartbeat.wait()
+        exit_code = heartbeat.wait()
         if not released.is_set():
-            _LOG.error("The process that renews %s is gone. Run the same command again.", path)
+            _LOG.error("The process that renews %s ended with %s. Run the same command again.", path, exit_code)
             os._exit(EXIT_STOPPED)  # At once: another process may be about to write to the folder.
 
     threading.Thread(target=stop_with_heartbeat, daemon=True).start()

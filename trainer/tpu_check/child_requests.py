@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from trainer import child_process
 from trainer.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,8 @@ def start_child(command: list[str], log: Path) -> Iterator[ChildProcess]:
 def send_request(child: ChildProcess, request: dict[str, Any]) -> dict[str, Any]:
     """Return the child's answer.
 
-    Raises UserError with the child's message if it reports an error, and RuntimeError if the child has ended, which is
-    a defect of ours.
+    Raises UserError with the child's message if it reports an error, or if a signal has ended it, and RuntimeError if
+    it has ended otherwise, which is a defect of ours.
     """
     stdin, stdout = child.process.stdin, child.process.stdout
     assert stdin
@@ -51,6 +52,8 @@ def send_request(child: ChildProcess, request: dict[str, Any]) -> dict[str, Any]
     line = stdout.readline()
     if not line:
         exit_code = child.process.wait()
+        if problem := child_process.find_signal_problem("A child", exit_code, child.log.read_text()):
+            raise UserError(problem)
         raise RuntimeError(f"A child ended with {exit_code} on {request}:\n{child.log.read_text()[-3000:]}")
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
