@@ -48,6 +48,8 @@ class TableFormat:
     quotes: bool | None = None  # Whether fields may be in quotes: in .csv they may, in .tsv not.
 
 
+DEFAULT_FORMAT = TableFormat()
+
 # The line that a record begins in, or its row in a format without lines, and its values by column or why they cannot
 # be used.
 NumberedRecord = tuple[int, dict[str, Any] | str]
@@ -80,6 +82,15 @@ def is_table(path: str) -> bool:
 def record_unit(path: str) -> str:
     """What the numbers of read_records count: "line" or "row"."""
     return "row" if any(suffix in path.lower() for suffix in (".parquet", ".xlsx")) else "line"
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    return next((name for mark, name in _MARKS if head.startswith(mark)), None)
+
+
+def decode(data: bytes, encoding: str | None) -> str:
+    """A text of a file of its own: in the encoding of its mark, in `encoding`, or in UTF-8. Raises UnicodeError."""
+    return data.decode(_marked_encoding(data) or encoding or "utf-8")
 
 
 def column_names(path: str, table_format: TableFormat) -> list[str]:
@@ -196,7 +207,7 @@ def _read_text(
     file: Any, suffix: str, source: str, table_format: TableFormat, required: Sequence[str]
 ) -> tuple[list[str], Iterator[NumberedRecord]]:
     head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
-    encoding = next((name for mark, name in _MARKS if head.startswith(mark)), table_format.encoding)
+    encoding = _marked_encoding(head) or table_format.encoding
     if encoding is None and b"\0" in head:
         required_bytes = "begin with the mark of its encoding, unless that is UTF-8"
         raise UserError(Problem(source, required_bytes, "zeros between the letters", "Set --encoding=utf-16-le."))
