@@ -16,8 +16,8 @@ from trainer.data import downloads, labels, tables
 from trainer.errors import Problem, UserError
 
 MAX_REPORTED_ROWS = 5
-# What pandas makes of a missing text.
-NO_TEXT = "nan"
+# Texts that are none: "nan" is what pandas makes of a missing one.
+NO_TEXTS = ("", "nan", "NaN")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # There may be millions.
@@ -197,7 +197,12 @@ class UnusableValue(ValueError):
     """Why a value of a record is no text or label."""
 
 
-def _as_string(value: object, name: str, kind: str) -> str:
+def _no_text(what: str, kind: str, name: str) -> UnusableValue:
+    several = ", and several labels are not supported yet" if kind == "label" else ""
+    return UnusableValue(f"{what} as {kind} in {name!r}{several}")
+
+
+def _as_string(value: object, kind: str, name: str) -> str:
     """A text or number as a string, "" for null."""
     if isinstance(value, str):
         return value
@@ -206,15 +211,15 @@ def _as_string(value: object, name: str, kind: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"  # As JSON writes it.
     if isinstance(value, Collection):
-        what = "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else "no text"
-        several = ", and several labels are not supported yet" if kind == "label" else ""
-        raise UnusableValue(f"{what} as {kind} in {name!r}{several}")
+        raise _no_text(
+            "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else "bytes", kind, name
+        )
     return str(value)
 
 
 def _text_of(record: Mapping[str, object], name: str, *, second: bool = False, allow_empty: bool = False) -> str:
-    text = _as_string(record[name], name, "text")
-    if text.strip() not in ("", NO_TEXT):
+    text = _as_string(record[name], "text", name)
+    if text.strip() not in NO_TEXTS:
         return text
     if not allow_empty:
         raise UnusableValue(f"an empty text in {name!r}" + (" (--allow_empty_pairs if it may be)" if second else ""))
@@ -222,11 +227,13 @@ def _text_of(record: Mapping[str, object], name: str, *, second: bool = False, a
 
 
 def _label_of(record: Mapping[str, object], name: str, missing: Collection[str]) -> str:
-    label = _as_string(record[name], name, "label").strip()
+    label = _as_string(record[name], "label", name).strip()
     if not label:
         raise UnusableValue(f"an empty label in {name!r}")
     if label.casefold() in missing:
         raise UnusableValue(f"a missing label in {name!r}, {label!r} (--missing_labels lists what is missing)")
+    if label[0] + label[-1] in ("[]", "{}"):  # As pandas writes them into a CSV.
+        raise _no_text("a list" if label[0] == "[" else "an object", "label", name)
     return label
 
 

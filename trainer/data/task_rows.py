@@ -180,7 +180,9 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
         bad_rows.append(f"{place}: the label {rows[index].label!r} in a column of numbers ({advice})")
     if strays:
         rows = [row for index, row in enumerate(rows) if index not in strays]
-    return _name_equal_numbers(rows), label_type
+    if labels.label_kind((row.label for row in rows), label_type) == "classification":
+        rows = _name_equal_numbers(rows)
+    return rows, label_type
 
 
 def _list_files(options: SourceOptions) -> dict[str, list[str]]:
