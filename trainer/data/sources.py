@@ -193,6 +193,10 @@ def read_table(
         raise UserError(Problem(source, "hold rows", "none"))
 
 
+# A list or an object as pandas writes it into a CSV.
+_WRITTEN_LIST = re.compile(r"""\[\]|\{\}|\[['"\d].*\]|\{['"\d].*\}""", re.DOTALL)
+
+
 class UnusableValue(ValueError):
     """Why a value of a record is no text or label."""
 
@@ -210,10 +214,10 @@ def _as_string(value: object, kind: str, name: str) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"  # As JSON writes it.
-    if isinstance(value, Collection):
-        raise _no_text(
-            "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else "bytes", kind, name
-        )
+    if isinstance(value, dict):
+        raise _no_text("an object", kind, name)
+    if isinstance(value, list | bytes):
+        raise _no_text("a list" if isinstance(value, list) else "bytes", kind, name)
     return str(value)
 
 
@@ -232,7 +236,7 @@ def _label_of(record: Mapping[str, object], name: str, missing: Collection[str])
         raise UnusableValue(f"an empty label in {name!r}")
     if label.casefold() in missing:
         raise UnusableValue(f"a missing label in {name!r}, {label!r} (--missing_labels lists what is missing)")
-    if label[0] + label[-1] in ("[]", "{}"):  # As pandas writes them into a CSV.
+    if _WRITTEN_LIST.fullmatch(label):
         raise _no_text("a list" if label[0] == "[" else "an object", "label", name)
     return label
 
