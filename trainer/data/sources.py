@@ -277,7 +277,8 @@ def read_class_folders(source: str, split: str = "", *, encoding: str | None = N
                 yield relative.as_posix(), _file_row(path, relative.as_posix(), class_folder.name, row_split, encoding)
     if not files:
         required = "be a file, or a folder with a folder of text files for each class"
-        raise UserError(Problem("The source", required, f"{source}, a folder without"))
+        advice = "Name several tables by a pattern in quotes, 'FOLDER/*.csv'."
+        raise UserError(Problem("The source", required, f"{source}, a folder without", advice))
 
 
 def _visible_folders(folder: Path) -> list[Path]:
