@@ -2,25 +2,38 @@
 
   python scripts/prepare_data.py --task=movie_snippets --encoder=minilm --output=data/movie_snippets
   python scripts/prepare_data.py --task=imdb --encoder=minilm --output=data/imdb [--source=aclImdb_v1.tar.gz|DIR|URL]
-  python scripts/prepare_data.py --task=csv --source=FILE.csv|.tsv|.jsonl --text_column=... --label_column=... \\
-      --encoder=minilm --output=data/mine [--text_pair_column=...] [--label_type=auto|class|number] [--test_source=FILE]
+  python scripts/prepare_data.py --task=csv --source=FILE|PATTERN|FOLDER --text_column=... --label_column=... \\
+      --encoder=minilm --output=data/mine [--text_pair_column=...] [--label_type=auto|class|number] \\
+      [--validation_source=FILE] [--test_source=FILE] [--encoding=cp1252] [--delimiter=';'] [--escape='\\'] [--noquotes]
   python scripts/prepare_data.py --inspect=data/mine
 """
 
+import dataclasses
 import time
 
 from absl import flags
 
-from trainer.data import labels, sources, task_rows, tasks
+from trainer.data import labels, task_rows, tasks
 from trainer.errors import Problem, UsageError
 from trainer.runtime import app, versions
 from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
 
 TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "The data set to prepare.")
-SOURCE = flags.DEFINE_string("source", None, "The file, folder or URL to read. Task imdb has a URL of its own.")
+SOURCE = flags.DEFINE_string(
+    "source",
+    None,
+    "The file, folder or URL to read. Task imdb has a URL of its own. For task csv: a .csv, .tsv, .jsonl, .json, "
+    ".parquet or .xlsx file, also with .gz or as a .zip of one file; several, as a pattern in quotes such as "
+    "'data/*.csv'; or a folder with a folder of text files for each class.",
+)
 TEST_SOURCE = flags.DEFINE_string(
-    "test_source", None, "The file with the test split, for task csv. Without it, 10 % of the source become test."
+    "test_source", None, "The source of the test split, for task csv. Without it, 10 % of --source become test."
+)
+VALIDATION_SOURCE = flags.DEFINE_string(
+    "validation_source",
+    None,
+    "The source of the validation split, for task csv. Without it, it is drawn from --source.",
 )
 ENCODER = flags.DEFINE_string(
     "encoder", "minilm", "The encoder whose tokenizer is used: a name, a Hub handle or a folder."
@@ -31,42 +44,70 @@ PREPROCESS = flags.DEFINE_string(
     "The encoder's preprocessor, a Hub handle or a folder. Needed only if --encoder does not imply it.",
 )
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write the data set to.")
-TEXT = flags.DEFINE_string("text_column", "text", "The column with the text, for task csv.")
-TEXT_PAIR = flags.DEFINE_string("text_pair_column", None, "The column with the second text of pairs, for task csv.")
-LABEL = flags.DEFINE_string("label_column", "label", "The column with the label, for task csv.")
-LABEL_TYPE = flags.DEFINE_enum(
+flags.DEFINE_string("text_column", "text", "The column with the text, for task csv.")
+flags.DEFINE_string("text_pair_column", None, "The column with the second text of pairs, for task csv.")
+flags.DEFINE_string("label_column", "label", "The column with the label, for task csv.")
+flags.DEFINE_enum(
     "label_type",
     "auto",
     labels.LABEL_TYPES,
-    "Whether labels are classes or numbers to predict. With auto they are numbers if all are numbers, and some are no "
-    f"integers or more than {labels.MAX_INTEGER_CLASSES} differ.",
+    "Whether labels are classes or numbers to predict. With auto they are numbers if all are numbers, and some are not "
+    f"whole, or more than {labels.MAX_INTEGER_CLASSES} differ and most of them occur once.",
 )
-QUOTES = flags.DEFINE_bool(
+flags.DEFINE_list(
+    "missing_labels",
+    list(labels.MISSING_LABELS),
+    "What counts as no label, in lower or upper case, for task csv. Leave a name out that is a class.",
+)
+flags.DEFINE_string(
+    "encoding", None, "The encoding of files that are not UTF-8 and have no mark, such as cp1252, for task csv."
+)
+flags.DEFINE_string(
+    "delimiter",
+    None,
+    "The character between columns, for task csv; \\t is a tab. By default it is a comma in .csv, a tab in .tsv, or "
+    "what the header has.",
+)
+flags.DEFINE_string(
+    "escape",
+    None,
+    "The character before a quote of the text, for task csv: a backslash, as some databases write. It is taken away.",
+)
+flags.DEFINE_bool(
     "quotes",
-    True,
-    "Whether a field may be in quotes, for task csv. With --noquotes a quote is a character of the text.",
+    None,
+    "Whether a field may be in quotes, for task csv. With --noquotes a quote is a character of the text. By default "
+    "fields may be in quotes in .csv, and not in .tsv.",
 )
-BAD_ROWS = flags.DEFINE_enum(
+flags.DEFINE_bool("allow_empty_pairs", False, "Whether the second text of a pair may be empty, for task csv.")
+flags.DEFINE_enum(
     "bad_rows",
     "fail",
     ["fail", "skip"],
-    "What to do with rows that have another number of columns, no text, no label, or bytes that are not UTF-8: fail, "
-    "or skip and count them.",
+    "What to do with rows that have another number of columns, no text, no label, or bytes that are not of the "
+    "encoding: fail, or skip and count them.",
 )
 SEED = flags.DEFINE_integer("seed", 0, "The splits and their order depend on this number.")
-SHA256 = flags.DEFINE_string(
+flags.DEFINE_string(
     "sha256", None, "The SHA-256 that the source file must have. The URL of task imdb has one of its own."
 )
-DOWNLOADS = flags.DEFINE_string("downloads", "downloads", "The folder that a source which is a URL is downloaded to.")
+flags.DEFINE_string("downloads", "downloads", "The folder that a source which is a URL is downloaded to.")
 INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder holds, and do nothing else.")
+
+
+def source_options() -> task_rows.SourceOptions:
+    """The flags of their names."""
+    names = [field.name for field in dataclasses.fields(task_rows.SourceOptions)]
+    return task_rows.SourceOptions(**{name: flags.FLAGS[name].value for name in names})
 
 
 def check_flags() -> None:
     """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
     problems: list[Problem] = []
     if not INSPECT.value:
-        problems += task_rows.find_argument_problems(TASK.value, SOURCE.value, OUTPUT.value, DOWNLOADS.value)
-    reads = [PathUse(f"--{flag.name}", flag.value) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)]
+        problems += task_rows.find_argument_problems(source_options(), OUTPUT.value)
+    paths = (SOURCE, TEST_SOURCE, VALIDATION_SOURCE, ENCODER, PREPROCESS, INSPECT)
+    reads = [PathUse(f"--{flag.name}", flag.value) for flag in paths]
     try:
         preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)])
     except UsageError as error:
@@ -88,15 +129,7 @@ def main(argv: list[str]) -> None:
     started = time.monotonic()
     folders = registry.resolve_encoder(ENCODER.value, preprocess=PREPROCESS.value)
     prepare.prepare_task(
-        TASK.value,
-        SOURCE.value,
-        test_source=TEST_SOURCE.value,
-        columns=sources.ColumnNames(TEXT.value, TEXT_PAIR.value, LABEL.value),
-        label_type=LABEL_TYPE.value,
-        quotes=QUOTES.value,
-        skip_bad_rows=BAD_ROWS.value == "skip",
-        sha256=SHA256.value,
-        downloads_folder=DOWNLOADS.value,
+        source_options(),
         encoder=ENCODER.value,
         preprocess=folders.preprocess,
         output=OUTPUT.value,

@@ -30,26 +30,32 @@ def folder(tmp_path_factory, tiny):
 
 
 def test_classes_lengths_and_examples_are_shown(folder):
-    train = [Row(i, f"The movies, awful {i % 10}!", None, "bad" if i % 4 else "good", "train") for i in range(1000)]
-    test = [Row(i, "Superb" if i else "The movies, awful 0!", None, "good", "test") for i in range(60)]
+    train = [Row(i, f"The movies, awful {i}!", None, "bad" if i % 4 else "good", "train") for i in range(1000)]
+    test = [Row(i, f"The movies, awful {i}!" if i % 2 else f"Superb {i}", None, "good", "test") for i in range(60)]
     data = folder(train + test)
     lines = inspection.summarize_data_set(data).split("\n")
-    assert lines == [
+    assert [line.partition("; tokens: ")[0] for line in lines] == [
         f"{data}: csv, classification",
-        "  train          720 examples (bad 560, good 160); tokens: 50 % 7, 90 % 7, 99 % 7, 100 % 7",
-        "  validation     180 examples (bad 140, good 40); tokens: 50 % 7, 90 % 7, 99 % 7, 100 % 7",
-        "  test            60 examples (bad 0, good 60); tokens: 50 % 1, 90 % 1, 99 % 7, 100 % 7",
-        "  left out: duplicates of test 100, bad rows 2",
+        "  train          776 examples (bad 576, good 200)",
+        "  validation     194 examples (bad 144, good 50)",
+        "  test            60 examples (bad 0, good 60)",
+        "  left out: duplicates of test 30, bad rows 2",
+        "  labels: 2 classes in 1,060 rows, since not all are numbers (--label_type)",
+        "  30 rows repeat a text; all copies of a text are in one split",
+        "  15 texts have several labels, such as 'The movies, awful 1!': bad, good; 'The movies, awful 3!': bad, good; "
+        "'The movies, awful 5!': bad, good",
+        "  classes of train that are not in validation, or not in test, and not measured there: 'bad'",
     ]
+    assert lines[2].endswith("; tokens: 50 % 8, 90 % 8, 99 % 8, 100 % 8")
     described = inspection.describe_data_set(data)
     assert described.startswith("\n".join(lines))
     assert "vocabulary: 1,024 pieces, uncased, of minilm" in described
-    assert "tokens in train: to 8 720" in described
+    assert "tokens in train: to 8 776" in described
     shown = re.findall(r"example (\d+): (good|bad)\n  text:   (.*)\n  tokens: (.*)", described)
     assert len(shown) == 3
     for row, label, text, tokens in shown:
         assert (text, label) == (train[int(row)].text, train[int(row)].label)
-        assert tokens == f"the movie ##s , awful {int(row) % 10} !"
+        assert tokens.startswith("the movie ##s , awful ")
     assert inspection.describe_data_set(data, examples=1).count("\nexample ") == 1
 
 
@@ -60,9 +66,7 @@ def test_pairs_are_shown_with_both_texts(folder):
 
 
 def test_numbers_are_shown_as_labels(folder):
-    described = inspection.describe_data_set(folder([Row(i, "a movie", None, "0.25", "") for i in range(40)] + [
-        Row(40 + i, "a film", None, "0.25", "test") for i in range(9)
-    ]))  # fmt: skip
+    described = inspection.describe_data_set(folder([Row(i, f"a movie {i}", None, "0.25", "") for i in range(40)]))
     assert "csv, regression" in described
     assert described.count(": 0.25\n") == 3
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.data import manifests
+from trainer.data.manifests import Findings
 from trainer.errors import UserError
 from trainer.storage import fs
 
@@ -20,9 +21,22 @@ def test_a_manifest_is_read_as_it_was_written(small_data_set):
     assert manifest.classes == 2
 
 
+def test_findings_are_kept_and_an_earlier_manifest_has_none(small_data_set):
+    folder, manifest = small_data_set
+    found = Findings("2 classes", 3, 1, ("'so so': bad, good",), ("rare",))
+    manifests.write_manifest(folder, dataclasses.replace(manifest, findings=found))
+    assert manifests.read_manifest(folder).findings == found
+    path = f"{folder}/dataset.json"
+    content = json.loads(fs.read_text(path))
+    del content["findings"]
+    fs.write_text(path, json.dumps(content))
+    assert manifests.read_manifest(folder) == manifest
+
+
 def test_the_fingerprint_is_of_what_training_depends_on(make_manifest):
     first = make_manifest().fingerprint
     assert make_manifest(encoder="/elsewhere/minilm").fingerprint == first
+    assert make_manifest(findings=Findings(copies=3)).fingerprint == first
     changes = [dict(seed=8), dict(labels=("größer, gut", "bad")), dict(removed={}), dict(texts=2)]
     changes.append(dict(vocabulary=dataclasses.replace(make_manifest().vocabulary, lower_case=False)))
     assert len({first, *(make_manifest(**change).fingerprint for change in changes)}) == 1 + len(changes)

@@ -51,7 +51,8 @@ def test_the_rows_are_written_with_the_preprocessors_tokens(tiny, data):
     assert manifest.vocabulary.sha256 == tokenization.vocabulary_sha256(str(tiny / "preprocess"))
     assert (manifest.vocabulary.size, manifest.vocabulary.lower_case, manifest.vocabulary.start) == (1024, True, 2)
 
-    expected, _ = splits.split_rows(rows, "classification", 0)
+    assert manifest.findings.label_decision.startswith("2 classes in 500 rows")
+    expected = splits.split_rows(rows, "classification", 0).rows
     for name, split in manifest.splits.items():
         columns = records.read_shards(str(folder), split.shards, manifest, with_text=True)
         assert columns.ids == [row.id for row in expected[name]]
@@ -88,6 +89,21 @@ def test_pairs_are_written_with_both_texts(tiny, tmp_path):
     assert columns.tokens.row(0).tolist() == tokenizer.tokenize(tf.constant(columns.texts[:1])).to_list()[0]
     assert columns.tokens_b.row(0).tolist() == tokenizer.tokenize(tf.constant(["yes it is"])).to_list()[0]
     assert manifest.splits["test"].length_percentiles["100"] == columns.lengths().max()
+
+
+def test_an_empty_second_text_has_no_tokens(tiny, tmp_path):
+    rows = [Row(i, f"is {i} odd", "yes" if i % 3 else "", str(i % 2), "") for i in range(60)]
+    manifest = write(rows, tiny, tmp_path)
+    columns = records.read_shards(str(tmp_path), manifest.splits["train"].shards, manifest, with_text=True)
+    assert [bool(text) for text in columns.texts_b] == [bool(id_ % 3) for id_ in columns.ids]
+    assert [len(columns.tokens_b.row(row)) for row in range(len(columns))] == [int(id_ % 3 > 0) for id_ in columns.ids]
+
+
+def test_what_was_found_is_in_the_manifest(tiny, make_rows, tmp_path):
+    rows = make_rows({"good": 60, "bad": 40}) + [Row(100 + i, "So so", None, "ab"[i], "") for i in range(2)]
+    found = write(rows, tiny, tmp_path).findings
+    assert (found.copies, found.contradicting_texts, found.contradicting_examples) == (1, 1, ("'So so': a, b",))
+    assert found.train_only_classes == ("a", "b")
 
 
 def test_numbers_are_written_as_they_are(tiny, tmp_path):

@@ -1,5 +1,4 @@
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -19,8 +18,11 @@ PAIRS = ColumnNames("question", "answer", "same")
 
 def read(path, columns=COLUMNS, **options) -> tuple[list[Row], list[str]]:
     """(rows, bad rows)."""
-    bad_rows = []
-    return list(sources.read_table(str(path), columns, "", bad_rows, **options)), bad_rows
+    read = list(sources.read_table(str(path), columns, **options))
+    return (
+        [row for _, row in read if isinstance(row, Row)],
+        [f"{number}: {row}" for number, row in read if isinstance(row, str)],
+    )
 
 
 @pytest.fixture
@@ -194,119 +196,79 @@ def test_a_review_that_is_not_utf_8_is_named_with_its_byte(archive):
 
 # --- Tables ---------------------------------------------------------------------------------------
 
-TEXTS = [
-    "plain",
-    'a "quoted" word, and a comma',
-    "two\nlines",
-    "tab\there",
-    " spaces ",
-    "größe 好",
-    '"',
-    "it's",
-    "\\n",
-    "1",
-]
-
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_the_same_rows_come_from_every_format(tmp_path, pair):
-    header = ["label", "text", *(["other"] if pair else [])]
-    rows = [[str(i % 3), text, *([TEXTS[-i]] if pair else [])] for i, text in enumerate(TEXTS)]
-    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
-        with (tmp_path / name).open("w", encoding="utf-8", newline="") as opened:
-            csv.writer(opened, delimiter=delimiter).writerows([header, *rows])
-    lines = [json.dumps({"label": int(row[0]), **dict(zip(header[1:], row[1:], strict=True))}) for row in rows]
-    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+def test_columns_of_a_table_become_rows(file, pair):
+    lines = [{"label": i % 3, "text": f" text {i} ", "other": f"other {i}"} for i in range(5)]
     columns = ColumnNames("text", "other" if pair else None, "label")
-    expected = [Row(i, row[1], row[2] if pair else None, row[0], "") for i, row in enumerate(rows)]
-    for name in ("a.csv", "a.tsv", "a.jsonl"):
-        assert read(tmp_path / name, columns) == (expected, [])
-
-
-def test_a_byte_order_mark_line_ends_and_blank_lines_are_ignored(file):
-    path = file("a.csv", b"\xef\xbb\xbftext,label\r\ngood,1\r\n\r\nbad,0\r\n")
-    assert read(path) == ([Row(0, "good", None, "1", ""), Row(1, "bad", None, "0", "")], [])
-
-
-def test_a_last_line_without_line_end_counts(file):
-    assert [row.text for row in read(file("a.csv", "text,label\ngood,1\nbad,0"))[0]] == ["good", "bad"]
-
-
-def test_the_split_is_that_of_the_file(file):
-    (row,) = sources.read_table(str(file("a.csv", "text,label\na,1\n")), COLUMNS, "test", [])
-    assert row.split == "test"
-
-
-def test_without_quotes_a_quote_is_a_character(file):
-    path = file("a.tsv", 'label\ttext\n1\t"Good" it said\n0\t"never closed\n1\tfine\n')
-    rows, bad = read(path, quotes=False)
-    assert [row.text for row in rows] == ['"Good" it said', '"never closed', "fine"]
+    rows, bad = read(file("a.jsonl", "\n".join(map(json.dumps, lines))), columns, split="test", first_id=7)
+    assert rows == [Row(7 + i, f" text {i} ", f"other {i}" if pair else None, str(i % 3), "test") for i in range(5)]
     assert not bad
 
 
-def test_a_quote_that_is_never_closed_is_a_bad_row(file):
-    rows, bad = read(file("a.tsv", 'label\ttext\n1\tgood\n0\t"never closed\n1\tfine\n0\tdull\n'))
-    assert [row.text for row in rows][:1] == ["good"]
-    assert bad
-    assert bad[0].startswith("line 3: ")
-
-
-def test_rows_of_another_width_are_named_by_line(file):
-    rows, bad = read(file("a.csv", 'text,label\ngood,1\nbad\n"two\nlines",0\na,b,c\nfine,1\n'))
-    assert bad == ["line 3: 1 columns, not 2", "line 6: 3 columns, not 2"]
-    assert [(row.id, row.text) for row in rows] == [(0, "good"), (2, "two\nlines"), (4, "fine")]
-
-
-def test_bytes_that_are_not_utf_8_are_named_by_line(file):
-    rows, bad = read(file("a.csv", b"text,label\ngood,1\ncaf\xe9,1\nfine,\xff\nfine,0\n"))
-    assert bad == ["line 3: bytes that are not UTF-8", "line 4: bytes that are not UTF-8"]
-    assert [row.id for row in rows] == [0, 3]
-
-
-def test_half_a_character_in_json_is_named_by_line(file):
-    rows, bad = read(
-        file("a.jsonl", '{"text": "good \\ud83d\\ude00", "label": 1}\n{"text": "cut \\ud83d", "label": 1}\n')
-    )
-    assert [row.text for row in rows] == ["good 😀"]
-    assert [row.split(":")[0] for row in bad] == ["line 2"]
+def test_rows_that_cannot_be_used_keep_their_number(file):
+    rows, bad = read(file("a.csv", 'text,label\ngood,1\nbad\n"two\nlines", 0 \n'))
+    assert rows == [Row(0, "good", None, "1", ""), Row(2, "two\nlines", None, "0", "")]
+    assert bad == ["3: 1 columns, not 2"]
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("record", "why"),
     [
-        ("text,label\n ,1\n", "line 2: an empty text"),
-        ('text,label\n"",1\n', "line 2: an empty text"),
-        ("text,label\ngood,\n", "line 2: an empty label"),
-        ("text,label\ngood,  \n", "line 2: an empty label"),
+        (" ,1", "2: an empty text in 'text'"),
+        ('"",1', "2: an empty text in 'text'"),
+        ("nan,1", "2: an empty text in 'text'"),
+        ("good,", "2: an empty label in 'label'"),
+        ("good,  ", "2: an empty label in 'label'"),
     ],
 )
-def test_empty_texts_and_labels_are_named_by_line(file, content, why):
-    assert read(file("a.csv", content)) == ([], [why])
+def test_empty_texts_and_labels_are_named_by_line(file, record, why):
+    assert read(file("a.csv", f"text,label\n{record}\n")) == ([], [why])
 
 
-def test_an_empty_second_text_is_named_by_line(file):
-    path = file("a.csv", "question,answer,same\na,b,1\na,,0\n")
-    assert read(path, PAIRS) == ([Row(0, "a", "b", "1", "")], ["line 3: an empty text"])
+@pytest.mark.parametrize("label", ["NA", "N/A", "NaN", "nan", "None", "NONE", "null", " Null ", "n/a", "#N/A", "<NA>"])
+def test_labels_that_mean_none_are_named_by_line(file, label):
+    rows, (bad,) = read(file("a.csv", f"text,label\ngood,1\nNone,{label}\nNA,0\n"))
+    assert [row.text for row in rows] == ["good", "NA"]
+    assert bad.startswith(f"3: a missing label in 'label', {label.strip()!r} (--missing_labels")
 
 
-def test_json_lines_that_cannot_be_used_are_named_by_line(file):
-    lines = [
-        '{"text": "a", "label": 1}',
-        "{",
-        '["a", 1]',
-        '{"text": "a"}',
-        '{"text": null, "label": 1}',
-        "",
-        '{"text": "b", "label": true}',
+def test_a_name_for_no_label_may_be_a_class(file):
+    path = file("a.csv", "text,label\na,none\nb,NA\n")
+    rows, (bad,) = read(path, missing_labels=["na"])
+    assert [row.label for row in rows] == ["none"]
+    assert "'NA'" in bad
+
+
+def test_values_of_json_are_texts_and_labels_or_named(file):
+    values = [("a", 1), (5, 2.5), ("b", True), (None, 1), ("c", None), ("d", ["x"]), ("e", {"x": 1}), (["f"], 1)]
+    path = file("a.json", json.dumps([{"text": text, "label": label} for text, label in values], indent=1))
+    rows, bad = read(path)
+    assert [(row.id, row.text, row.label) for row in rows] == [(0, "a", "1"), (1, "5", "2.5"), (2, "b", "true")]
+    assert [reason.split(": ", 1)[1] for reason in bad] == [
+        "an empty text in 'text'",
+        "an empty label in 'label'",
+        "a list as label in 'label', and several labels are not supported yet",
+        "an object as label in 'label', and several labels are not supported yet",
+        "a list as text in 'text'",
     ]
-    rows, bad = read(file("a.jsonl", "\n".join(lines)))
-    assert rows == [Row(0, "a", None, "1", ""), Row(5, "b", None, "true", "")]
-    assert bad[0].startswith("line 2: not JSON (")
-    assert bad[1:] == [
-        "line 3: not a JSON object",
-        "line 4: no 'label' (it has text)",
-        "line 5: no 'text' (it has label)",
-    ]
+
+
+@pytest.mark.parametrize(("label", "what"), [("\"['a', 'b']\"", "a list"), ("[]", "a list"), ("{'a': 1}", "an object")])
+def test_lists_in_a_csv_are_no_labels(file, label, what):
+    _, (bad,) = read(file("a.csv", f"text,label\na,{label}\nb,[x]\n"))
+    assert bad.startswith(f"2: {what} as label in 'label', and several labels")
+
+
+def test_an_empty_second_text_is_refused_by_its_column_or_allowed(file):
+    path = file("a.csv", "question,answer,same\na,b,1\na,,0\nc,NaN,0\n,d,0\n")
+    hint = "an empty text in 'answer' (--allow_empty_pairs if it may be)"
+    rows, bad = read(path, PAIRS)
+    assert rows == [Row(0, "a", "b", "1", "")]
+    assert bad == [f"3: {hint}", f"4: {hint}", "5: an empty text in 'question'"]
+    rows, bad = read(path, PAIRS, allow_empty_pairs=True)
+    assert [row.text_b for row in rows] == ["b", "", ""]
+    assert bad == ["5: an empty text in 'question'"]
 
 
 def test_bad_rows_are_counted_and_the_first_are_shown():
@@ -319,42 +281,66 @@ def test_bad_rows_are_counted_and_the_first_are_shown():
     assert "--bad_rows=skip" in problem.advice
 
 
-@pytest.mark.parametrize(
-    ("columns", "missing"),
-    [
-        (ColumnNames("review", None, "label"), ["review"]),
-        (ColumnNames("text", None, "stars"), ["stars"]),
-        (PAIRS, ["question", "answer", "same"]),
-    ],
-)
-def test_missing_columns_are_refused_with_the_existing_ones(file, columns, missing):
-    with pytest.raises(UserError, match="--text_column") as caught:
-        read(file("a.csv", "text,label,id\na,1,0\n"), columns)
-    assert [problem.required for problem in caught.value.problems] == [f"have the column {n!r}" for n in missing]
-    assert {problem.received for problem in caught.value.problems} == {"a table with 'text', 'label', 'id'"}
-
-
-def test_a_column_that_occurs_twice_is_refused(file):
-    with pytest.raises(UserError, match=r"must have the column 'text' once\. Received: 2"):
-        read(file("a.csv", "text,label,text\na,1,b\n"))
-
-
-def test_files_without_a_table_are_refused(file, tmp_path):
-    for name, content in (("a.csv", "text,label\n"), ("a.jsonl", "\n\n")):
+def test_a_table_without_rows_is_refused(file):
+    for name, content in (("a.csv", "text,label\n"), ("a.jsonl", "\n\n"), ("a.json", "[]")):
         with pytest.raises(UserError, match=rf"{name} must hold rows\. Received: none"):
             read(file(name, content))
     with pytest.raises(UserError, match=r"must have the column 'text'\. Received: a table with no columns"):
         read(file("empty.csv", ""))
-    for path, received in (
-        (file("a.xlsx", "PK"), "a.xlsx"),
-        (tmp_path / "no.csv", "which does not exist"),
-        (tmp_path, "which is a folder"),
-    ):
-        with pytest.raises(UserError, match=r"The source must") as caught:
-            read(path)
-        assert caught.value.problems[0].received.endswith(received)
 
 
-def test_a_long_text_is_read_completely(file):
-    (row,), _ = read(file("a.csv", f"text,label\n{'good ' * 100_000},1\n"))
-    assert len(row.text) == 500_000
+# --- A folder for each class ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function of (path, content) -> a folder with these files."""
+
+    def write(files: dict[str, str | bytes]):
+        for name, content in files.items():
+            path = tmp_path / "folder" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(tmp_path / "folder")
+
+    return write
+
+
+def test_folders_are_classes_and_paths_are_ids(folder):
+    path = folder({"pos/b": "B\n", "pos/deep/a.txt": "A", "neg/c.md": "C", "README": "no", ".git/x": "", "neg/.x": ""})
+    assert list(sources.read_class_folders(path, "test")) == [
+        (name, Row(name, text, None, label, "test"))
+        for name, text, label in (
+            ("neg/c.md", "C", "neg"),
+            ("pos/b", "B\n", "pos"),
+            ("pos/deep/a.txt", "A", "pos"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("validation", ["validation", "dev", "valid", "Val"])
+def test_folders_above_the_classes_are_splits(folder, validation):
+    path = folder({f"{split}/{label}/1.txt": label for split in ("train", validation, "test") for label in "ab"})
+    rows = [row for _, row in sources.read_class_folders(path)]
+    assert {(row.id, row.label, row.split) for row in rows} == {
+        (f"{name}/{label}/1.txt", label, split)
+        for name, split in (("train", "train"), (validation, "validation"), ("test", "test"))
+        for label in "ab"
+    }
+
+
+def test_files_that_cannot_be_used_are_named(folder):
+    path = folder({"a/1": "caf\xe9".encode("cp1252"), "a/2": " \n", "b/3": "\ufeffbom", "b/4": "wide".encode("utf-16")})
+    read = dict(sources.read_class_folders(path))
+    assert read["a/1"].startswith("bytes that are not of the encoding (--encoding")
+    assert read["a/2"] == "an empty text"
+    assert [read[name].text for name in ("b/3", "b/4")] == ["bom", "wide"]
+    assert dict(sources.read_class_folders(path, encoding="cp1252"))["a/1"].text == "café"
+
+
+def test_folders_that_are_neither_splits_nor_classes_are_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="a folder of text files for each class"):
+        list(sources.read_class_folders(folder({"a.txt": "text"})))
+    path = folder({"train/a/1.txt": "a", "docs/1.txt": "b"})
+    with pytest.raises(UserError, match="train/ and also docs"):
+        list(sources.read_class_folders(path))

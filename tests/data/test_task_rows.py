@@ -1,60 +1,199 @@
+import dataclasses
 import hashlib
+import json
+import random
 
 import pytest
+from helpers import python
 
 from trainer.data import task_rows
-from trainer.data.sources import ColumnNames, Row
+from trainer.data.sources import Row
+from trainer.data.task_rows import SourceOptions
 from trainer.errors import UserError
 
 
 @pytest.fixture
-def table(tmp_path):
+def write(tmp_path):
+    """A function (name, lines) -> the path of a file with them."""
+
+    def write_file(name, *lines):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return str(path)
+
+    return write_file
+
+
+@pytest.fixture
+def table(write):
     """The path of a CSV with two rows and a bad one."""
-    path = tmp_path / "a.csv"
-    path.write_text("review,stars\ngood,1\n,0\ndull,0\n")
-    return path
+    return write("a.csv", "review,stars", "good,1", ",0", "dull,0")
 
 
-COLUMNS = ColumnNames("review", None, "stars")
+COLUMNS = {"text_column": "review", "label_column": "stars"}
 ROWS = [Row(0, "good", None, "1", ""), Row(2, "dull", None, "0", "")]
 
 
+def read(source, **options):
+    return task_rows.read_rows(SourceOptions("csv", source, **options))
+
+
+def described(rows):
+    return [(row.split, row.id, row.text, row.label) for row in rows]
+
+
 @pytest.mark.parametrize(
-    ("task", "source", "output", "folder", "settings"),
+    ("options", "output", "settings"),
     [
-        ("csv", "a.csv", "out", "downloads", []),
-        ("imdb", None, "gs://bucket/out", "downloads", []),
-        (None, None, None, "downloads", ["--task", "--output"]),
-        ("csv", None, None, "gs://bucket/downloads", ["--output", "--downloads", "--source"]),
+        (SourceOptions("csv", "a.csv"), "out", []),
+        (SourceOptions("imdb"), "gs://bucket/out", []),
+        (SourceOptions(None), None, ["--task", "--output"]),
+        (SourceOptions("csv", downloads="gs://bucket/downloads"), None, ["--output", "--downloads", "--source"]),
+        (
+            SourceOptions("imdb", test_source="a", validation_source="b", delimiter=";;", encoding="windows"),
+            "out",
+            ["--test_source", "--validation_source", "--delimiter", "--encoding"],
+        ),
+        (SourceOptions("csv", "a", delimiter="\\t", escape="\\", encoding="cp1252"), "out", []),
     ],
 )
-def test_every_wrong_argument_is_found(task, source, output, folder, settings):
-    problems = task_rows.find_argument_problems(task, source, output, folder)
+def test_every_wrong_argument_is_found(options, output, settings):
+    problems = task_rows.find_argument_problems(options, output)
     assert [problem.setting for problem in problems] == settings
 
 
 def test_bad_rows_are_refused_or_counted(table):
     with pytest.raises(UserError, match=r"line 3: an empty text"):
-        task_rows.read_rows("csv", str(table), columns=COLUMNS)
-    assert task_rows.read_rows("csv", str(table), columns=COLUMNS, skip_bad_rows=True) == (ROWS, 1)
+        read(table, **COLUMNS)
+    found = read(table, **COLUMNS, bad_rows="skip")
+    assert (found.rows, found.bad_rows, found.label_type) == (ROWS, 1, "auto")
 
 
-def test_a_source_of_bad_rows_alone_is_refused(tmp_path):
-    path = tmp_path / "empty.csv"
-    path.write_text("text,label\n,0\n")
+def test_a_source_of_bad_rows_alone_is_refused(write):
     with pytest.raises(UserError, match=r"empty\.csv must hold rows"):
-        task_rows.read_rows("csv", str(path), skip_bad_rows=True)
+        read(write("empty.csv", "text,label", ",0"), bad_rows="skip")
 
 
-def test_rows_of_a_test_source_are_the_test_split(table):
-    options = {"columns": COLUMNS, "skip_bad_rows": True}
-    rows, bad_rows = task_rows.read_rows("csv", str(table), test_source=str(table), **options)
-    assert [row.split for row in rows] == ["", "", "test", "test"]
-    assert bad_rows == 2
+def test_rows_of_other_sources_are_splits_of_their_own(table, write):
+    other = write("b.jsonl", json.dumps({"review": "so so", "stars": 1}))
+    found = read(table, test_source=table, validation_source=other, **COLUMNS, bad_rows="skip")
+    assert [(row.split, row.id) for row in found.rows] == [
+        ("", 0),
+        ("", 2),
+        ("validation", 0),
+        ("test", 0),
+        ("test", 2),
+    ]
+    assert found.bad_rows == 2
+
+
+def test_a_pattern_names_several_files_and_bad_rows_name_theirs(write, tmp_path):
+    write("part-1.csv", "text,label", "a,1", ",0")
+    write("part-2.jsonl", "", json.dumps({"text": "b", "label": 0}), json.dumps({"text": "", "label": 0}))
+    found = read(f"{tmp_path}/part-*", bad_rows="skip")
+    assert described(found.rows) == [("", 0, "a", "1"), ("", 2, "b", "0")]
+    with pytest.raises(UserError, match=r"part-1\.csv line 3: an empty text.*part-2\.jsonl line 3: an empty text"):
+        read(f"{tmp_path}/part-*")
+    with pytest.raises(UserError, match="pattern"):
+        read(f"{tmp_path}/no-*")
+    with pytest.raises(UserError, match="--sha256"):
+        read(f"{tmp_path}/part-*", sha256="0" * 64)
+
+
+def test_a_path_that_exists_is_no_pattern(write):
+    path = write("[1]?*.csv", "text,label", "a,1")
+    write("1x.csv", "text,label", "b,1")
+    assert task_rows.find_files(path) == [path]
+
+
+def test_folders_are_classes_even_if_they_are_numbers(write, tmp_path):
+    for number in range(30):
+        write(f"scores/train/{number}/a.txt", f"text {number}")
+        write(f"scores/test/{number}/a.txt", f"other {number}")
+    found = read(f"{tmp_path}/scores")
+    assert found.label_type == "class"
+    assert {(row.split, row.label) for row in found.rows} == {(s, str(n)) for s in ("train", "test") for n in range(30)}
+    with pytest.raises(UserError, match=r"--test_source must be left out.*test/ in"):
+        read(f"{tmp_path}/scores", test_source=f"{tmp_path}/scores/test")
+    with pytest.raises(UserError, match="--text_pair_column"):
+        read(f"{tmp_path}/scores", text_pair_column="b")
+
+
+def test_a_folder_may_be_the_test_source_of_a_table(write, tmp_path):
+    write("test/pos/a.txt", "A")
+    found = read(write("a.csv", "text,label", "b,pos"), test_source=f"{tmp_path}/test")
+    assert [(row.split, row.id) for row in found.rows] == [("", 0), ("test", "pos/a.txt")]
+
+
+def test_strays_among_numbers_are_refused_by_line_or_left_out(write):
+    numbers = [f"text {i},{i / 8}" for i in range(60)]
+    train = write("train.csv", "text,label", *numbers[:30], '"euros","2,5"', *numbers[30:])
+    test = write("test.csv", "text,label", "a,1.5", "b,3 %")
+    with pytest.raises(UserError, match=r"train\.csv line 32: .*'2,5'.*--label_type=class.*test\.csv line 3: .*'3 %'"):
+        read(train, test_source=test)
+    found = read(train, test_source=test, bad_rows="skip")
+    assert (len(found.rows), found.bad_rows) == (61, 2)
+    assert len(read(train, test_source=test, label_type="class").rows) == 63
+
+
+def test_ratings_with_a_missing_one_are_numbers_without_it(write):
+    lines = [f"text {i},{'NA' if i == 21 else i / 50}" for i in range(200)]
+    path = write("ratings.csv", "text,label", *lines)
+    with pytest.raises(UserError, match=r"1 rows that do not: line 23: .*'NA'"):
+        read(path)
+    found = read(path, bad_rows="skip")
+    assert (len(found.rows), found.bad_rows) == (199, 1)
+
+
+def test_equal_numbers_are_one_class_in_all_files(write):
+    train = write("train.csv", "text,label", "a,1", "b,0.0", "c,1.0", "d,0")
+    test = write("test.jsonl", *(json.dumps({"text": "e", "label": label}) for label in (True, 1.0, "0", 0, False)))
+    labels = [row.label for row in read(train, test_source=test).rows]
+    assert labels == ["1", "0.0", "1", "0.0", "1", "1", "0.0", "0.0", "0.0"]
 
 
 def test_the_hash_of_a_local_source_is_verified(table):
-    expected = hashlib.sha256(table.read_bytes()).hexdigest()
-    assert task_rows.local_source("csv", str(table), expected, "downloads") == str(table)
+    with open(table, "rb") as file:
+        expected = hashlib.sha256(file.read()).hexdigest()
+    assert task_rows.local_source("csv", table, expected, "downloads") == table
+    assert read(table, **COLUMNS, sha256=expected, bad_rows="skip").rows == ROWS
     with pytest.raises(UserError, match="--sha256"):
-        task_rows.local_source("csv", str(table), "0" * 64, "downloads")
+        read(table, **COLUMNS, sha256="0" * 64)
+
+
+def test_the_format_of_options_is_that_of_the_flags():
+    options = SourceOptions("csv", delimiter="\\t", escape="\\", quotes=False, encoding="cp1252")
+    assert dataclasses.astuple(options.table_format) == ("cp1252", "\t", "\\", False)
+    assert dataclasses.astuple(SourceOptions("csv").table_format) == (None, None, None, None)
+
+
+MEASURE = """
+import re, sys
+from trainer.data import splits, task_rows
+
+def memory(what):
+    with open("/proc/self/status") as status:
+        return int(re.search(what + r":\\s+(\\d+) kB", status.read())[1]) * 1024
+
+before = memory("VmRSS")
+rows = task_rows.read_rows(task_rows.SourceOptions("csv", sys.argv[1])).rows
+splits.split_rows(rows, "classification", 0)
+print(memory("VmHWM") - before, sum(len(row.text.encode()) for row in rows), len(rows))
+"""
+
+
+@pytest.mark.parametrize("rows", [50_000, 500_000])
+def test_reading_and_splitting_need_three_times_the_texts_at_most(tmp_path, rows):
+    words, rng = (
+        ["the", "film", "plot", "actor", "scene", "camera", "script", "director", "story", "music"],
+        random.Random(0),
+    )
+    with (tmp_path / "a.csv").open("w") as file:
+        file.write("text,label\n")
+        for number in range(rows):
+            file.write(f"{number}: {' '.join(rng.choices(words, k=rng.randint(20, 60)))},{'ab'[number % 2]}\n")
+    peak, texts, read_rows = map(int, python("-c", MEASURE, tmp_path / "a.csv", check=True).stdout.split())
+    print(f"{rows:,} rows, {texts / 1e6:.0f} MB of texts: {peak / 1e6:.0f} MB, {peak / texts:.2f} times the texts")
+    assert read_rows == rows
+    assert peak < 3 * texts

@@ -17,7 +17,8 @@ from trainer.storage import preflight
 # A command -> its flags with a path, and whether it writes there.
 COMMANDS = {
     "scripts/prepare_data.py --task=csv": {
-        **dict.fromkeys(("--source=", "--test_source=", "--encoder=", "--preprocess=", "--inspect="), False),
+        **dict.fromkeys(("--source=", "--test_source=", "--validation_source=", "--encoder="), False),
+        **dict.fromkeys(("--preprocess=", "--inspect="), False),
         "--output=": True,
     },
     "scripts/import_encoder.py": {"--source=hf:": False, "--output=": True},

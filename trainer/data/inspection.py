@@ -3,6 +3,8 @@
 from trainer.data import manifests, records, tokenization
 from trainer.storage import fs
 
+MAX_SHOWN_CLASSES = 5
+
 
 def summarize_data_set(folder: str) -> str:
     """Counts by split and class, lengths in tokens, and the rows that were left out. Raises what read_manifest does."""
@@ -16,6 +18,20 @@ def summarize_data_set(folder: str) -> str:
         )
     left_out = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in manifest.removed.items())
     lines.append(f"  left out: {left_out}")
+    found = manifest.findings
+    if found.label_decision:
+        lines.append(f"  labels: {found.label_decision}")
+    if found.copies:
+        lines.append(f"  {found.copies:,} rows repeat a text; all copies of a text are in one split")
+    if found.contradicting_texts:
+        shown = "; ".join(found.contradicting_examples)
+        lines.append(f"  {found.contradicting_texts:,} texts have several labels, such as {shown}")
+    if found.train_only_classes:
+        shown = ", ".join(map(repr, found.train_only_classes[:MAX_SHOWN_CLASSES]))
+        count = (
+            f"{len(found.train_only_classes):,} classes have" if len(found.train_only_classes) > 1 else "1 class has"
+        )
+        lines.append(f"  {count} no text in validation or none in test, so that they are not measured there: {shown}")
     return "\n".join(lines)
 
 

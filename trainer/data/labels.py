@@ -1,30 +1,41 @@
 """Labels as they are read, strings: whether they are classes or numbers, and the order of the classes."""
 
-from collections.abc import Iterable
+import collections
+import decimal
+import re
+from collections.abc import Iterable, Sequence
 
 from trainer.errors import Problem, UserError
 
 LABEL_TYPES = ("auto", "class", "number")
-# With label_type "auto", more than this many different integers are numbers to predict.
+# With label_type "auto", whole numbers are classes if at most this many differ.
 MAX_INTEGER_CLASSES = 20
+# What programs write where there is no label, in lower or upper case.
+MISSING_LABELS = ("NA", "N/A", "NaN", "None", "null", "#N/A", "<NA>")
+# A column of at least this many rows, of which this share are numbers, is one of numbers with a few mistakes in it.
+MIN_NUMBER_ROWS, NUMBER_SHARE = 20, 0.95
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Numbers with a thousands separator, a decimal comma, a currency or a percent sign.
+_DECORATED_NUMBER = re.compile(
+    r"[+\-\u2212]?[$€£¥]?\s?([0-9]+([.,][0-9]+)?|[0-9]{1,3}([.,'\s][0-9]{3})+([.,][0-9]+)?)\s?[$€£¥%]?"
+)
+_BOOLEANS = {"true": decimal.Decimal(1), "false": decimal.Decimal(0)}
 
 
 def is_number(label: str) -> bool:
-    """Whether the label parses as a finite number."""
-    try:
-        return float(label) - float(label) == 0  # False for inf and nan.
-    except ValueError:
-        return False
+    """Whether the label is a finite number, in decimal digits."""
+    return _NUMBER.fullmatch(label) is not None and float(label) - float(label) == 0  # 1e999 is infinite.
 
 
 def label_kind(labels: Iterable[str], label_type: str) -> str:
     """ "classification" or "regression". `label_type` is one of LABEL_TYPES.
 
-    "auto" is regression if all labels are numbers, and some are no integers or more than MAX_INTEGER_CLASSES differ.
-    Raises UserError for labels that are no numbers if label_type is "number".
+    "auto" is regression if all labels are numbers, and some are not whole, or more than MAX_INTEGER_CLASSES differ and
+    most of them occur once. Raises UserError for labels that are no numbers if label_type is "number".
     """
-    different = set(labels)
-    not_numbers = sorted(label for label in different if not is_number(label))
+    counts = collections.Counter(labels)
+    not_numbers = sorted(label for label in counts if not is_number(label))
     if label_type == "number":
         if not_numbers:
             received = ", ".join(map(repr, not_numbers[:5]))
@@ -32,8 +43,75 @@ def label_kind(labels: Iterable[str], label_type: str) -> str:
         return "regression"
     if label_type == "class" or not_numbers:
         return "classification"
-    regression = len(different) > MAX_INTEGER_CLASSES or any(float(label) % 1 for label in different)
-    return "regression" if regression else "classification"
+    return "regression" if _some_not_whole(counts) or _most_occur_once(counts) else "classification"
+
+
+def _some_not_whole(labels: Iterable[str]) -> bool:
+    return any(float(label) % 1 for label in labels)
+
+
+def _most_occur_once(counts: collections.Counter[str]) -> bool:
+    once = sum(count == 1 for count in counts.values())
+    return len(counts) > MAX_INTEGER_CLASSES and once > len(counts) / 2
+
+
+def describe_decision(labels: Iterable[str], label_type: str, kind: str) -> str:
+    """One line: what the labels are taken for, with counts, why, and the flag that changes it."""
+    counts = collections.Counter(labels)
+    rows = f"{len(counts):,} different in {counts.total():,} rows"
+    what = f"numbers, {rows}" if kind == "regression" else f"{len(counts):,} classes in {counts.total():,} rows"
+    if label_type != "auto":
+        return f"{what} (--label_type={label_type})"
+    if kind == "regression":
+        why = "some are not whole" if _some_not_whole(counts) else "most occur once"
+        return f"{what}, since {why}; --label_type=class makes each a class"
+    if all(map(is_number, counts)):
+        why = "whole numbers repeat" if len(counts) > MAX_INTEGER_CLASSES else "few whole numbers differ"
+        return f"{what}, since {why}; --label_type=number predicts them as numbers"
+    return f"{what}, since not all are numbers (--label_type)"
+
+
+def find_stray_labels(labels: Sequence[str], label_type: str) -> list[int]:
+    """The indexes of labels that are no numbers in a column of numbers, ascending.
+
+    With label_type "auto" that is a column of MIN_NUMBER_ROWS or more in which NUMBER_SHARE are numbers, those with
+    thousands separators, decimal commas, currencies and percent signs included: these alone are strays. true and false
+    are none beside 0 and 1.
+    """
+    counts = collections.Counter(labels)
+    numbers = sum(count for label, count in counts.items() if is_number(label))
+    strays = {label for label in counts if not is_number(label)}
+    if label_type == "class" or not strays:
+        return []
+    if label_type == "auto":
+        if _booleans_are_numbers(counts):
+            strays = {label for label in strays if label.casefold() not in _BOOLEANS}
+        decorated = sum(counts[label] for label in strays if _DECORATED_NUMBER.fullmatch(label))
+        enough = NUMBER_SHARE * len(labels)
+        one_column = numbers >= enough or (
+            decorated and numbers + decorated >= enough and (numbers or len(counts) > MAX_INTEGER_CLASSES)
+        )
+        if not one_column or len(labels) < MIN_NUMBER_ROWS:
+            return []
+    return [index for index, label in enumerate(labels) if label in strays]
+
+
+def _booleans_are_numbers(labels: Iterable[str]) -> bool:
+    """Whether all numbers among the labels are 0 and 1, which true and false are then equal to."""
+    return all(float(label) in (0, 1) for label in labels if is_number(label))
+
+
+def name_equal_numbers(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> the first label that is the same number: 1, 1.0, +1 and, where all numbers are 0 and 1, true."""
+    different = dict.fromkeys(labels)
+    booleans = _BOOLEANS if _booleans_are_numbers(different) else {}
+    first: dict[decimal.Decimal | str, str] = {}
+    names = {}
+    for label in different:
+        # A float would make large numbers equal that differ in their last digits.
+        value = decimal.Decimal(label) if is_number(label) else booleans.get(label.casefold(), label)
+        names[label] = first.setdefault(value, label)
+    return names
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:

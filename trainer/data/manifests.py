@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from typing import Any
 
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
@@ -52,6 +53,17 @@ class Vocabulary:
 
 
 @dataclasses.dataclass(frozen=True)
+class Findings:
+    """What preparation decided and found, for people. Nothing that is trained depends on it."""
+
+    label_decision: str = ""  # What the labels were taken for, and why.
+    copies: int = 0  # Rows whose text an earlier row has. All copies of a text are in one split.
+    contradicting_texts: int = 0  # Texts that have several labels.
+    contradicting_examples: tuple[str, ...] = ()
+    train_only_classes: tuple[str, ...] = ()  # Those that validation or test lacks.
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The contents of dataset.json. Its field names are the file's keys."""
 
@@ -64,6 +76,7 @@ class Manifest:
     seed: int  # The splits and their order depend on it.
     splits: dict[str, Split]
     removed: dict[str, int]  # Reason -> rows that were left out.
+    findings: Findings = dataclasses.field(default_factory=Findings)  # Empty in data sets of earlier versions.
     max_tokens: int = MAX_TOKENS
     format: int = FORMAT_VERSION
 
@@ -74,8 +87,9 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that training depends on. The encoder's name is left out."""
+        """SHA-256 of everything that training depends on. The encoder's name and the findings are left out."""
         content = dataclasses.asdict(self) | {"encoder": None}
+        del content["findings"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -109,6 +123,9 @@ def read_manifest(folder: str) -> Manifest:
             raise UserError(Problem(path, f"have format {FORMAT_VERSION}", str(version), again))
         content["vocabulary"] = Vocabulary(**content["vocabulary"])
         content["labels"] = tuple(content["labels"])
+        findings = content.pop("findings", {}).items()
+        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in findings}
+        content["findings"] = Findings(**fields)
         names = [shard["name"] for split in content["splits"].values() for shard in split["shards"]]
         unsafe = [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]
         if unsafe:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from trainer.data import labels, manifests, records, sources, splits, task_rows, tasks, tokenization
+from trainer.data import labels, manifests, records, splits, task_rows, tasks, tokenization
 from trainer.data.manifests import Shard, Split
 from trainer.data.records import Example
 from trainer.data.sources import Row
@@ -37,8 +37,14 @@ def _tokenize_rows(
     Texts are tokenized in parallel, and truncated to MAX_TOKENS.
     """
     pairs = rows[0].text_b is not None
-    texts = [[row.text for row in rows]] + ([[row.text_b or "" for row in rows]] if pairs else [])
-    dataset = tf.data.Dataset.from_tensor_slices(tuple(texts)).batch(TOKENIZE_BATCH_TEXTS)
+    signature = (tf.TensorSpec([None], tf.string),) * (2 if pairs else 1)
+
+    def batches() -> Iterator[tuple[list[str], ...]]:  # As one tensor, all texts would be in memory once more.
+        for start in range(0, len(rows), TOKENIZE_BATCH_TEXTS):
+            part = rows[start : start + TOKENIZE_BATCH_TEXTS]
+            yield ([row.text for row in part], *([[row.text_b or "" for row in part]] if pairs else []))
+
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
 
     def tokenize(*texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
         budget = tf.constant(manifests.MAX_TOKENS)
@@ -121,11 +127,11 @@ def prepare_data_set(
     for rows that cannot be split, or labels that cannot be trained on.
     """
     kind = labels.label_kind((row.label for row in rows), label_type)
-    rows_by_split, duplicates = splits.split_rows(rows, kind, seed)
+    split = splits.split_rows(rows, kind, seed)
     classes: tuple[str, ...] = ()
     if kind == "classification":
         classes = class_names or labels.class_names(row.label for row in rows)
-        problems = splits.find_label_problems(rows_by_split)
+        problems = splits.find_label_problems(split.rows)
         if problems:
             raise UserError(*problems)
     tokenizer = tokenization.load_tokenizer(preprocess)
@@ -135,10 +141,10 @@ def prepare_data_set(
 
     remove_data_set(output)
     fs.make_folder(output)
-    total = sum(map(len, rows_by_split.values()))
+    total = sum(map(len, split.rows.values()))
     with tqdm.tqdm(total=total, unit=" texts", desc="tokenizing") as progress:
         written = {
-            name: write_split(name, part, tokenizer, classes, output, progress) for name, part in rows_by_split.items()
+            name: write_split(name, part, tokenizer, classes, output, progress) for name, part in split.rows.items()
         }
     fs.copy_folder(preprocess, fs.join(output, manifests.PREPROCESS_FOLDER))
     manifest = manifests.Manifest(
@@ -152,53 +158,34 @@ def prepare_data_set(
         ),
         seed=seed,
         splits=written,
-        removed={"duplicates_of_test": duplicates, "bad_rows": bad_rows},
+        removed={**split.removed, "bad_rows": bad_rows},
+        findings=manifests.Findings(
+            labels.describe_decision((row.label for row in rows), label_type, kind),
+            split.copies,
+            split.contradicting_texts,
+            split.contradicting_examples,
+            split.train_only_classes,
+        ),
     )
     manifests.write_manifest(output, manifest)
     return manifest
 
 
 def prepare_task(
-    task: str,
-    source: str | None = None,
-    *,
-    encoder: str,
-    preprocess: str,
-    output: str,
-    test_source: str | None = None,
-    columns: sources.ColumnNames = sources.DEFAULT_COLUMNS,
-    label_type: str = "auto",
-    quotes: bool = True,
-    skip_bad_rows: bool = False,
-    sha256: str | None = None,
-    downloads_folder: str = "downloads",
-    seed: int = 0,
+    options: task_rows.SourceOptions, *, encoder: str, preprocess: str, output: str, seed: int = 0
 ) -> manifests.Manifest:
-    """Read a task's rows (task_rows.read_rows) and write them as a data set (prepare_data_set).
-
-    The labels of a task other than csv are classes unless `label_type` is "number".
-    """
-    rows, bad_rows = task_rows.read_rows(
-        task,
-        source,
-        test_source=test_source,
-        columns=columns,
-        label_type=label_type,
-        quotes=quotes,
-        skip_bad_rows=skip_bad_rows,
-        sha256=sha256,
-        downloads_folder=downloads_folder,
-    )
+    """Read a task's rows (task_rows.read_rows) and write them as a data set (prepare_data_set)."""
+    read = task_rows.read_rows(options)
     return prepare_data_set(
-        rows,
-        task=task,
-        label_type="class" if task != "csv" and label_type == "auto" else label_type,
-        class_names=None if label_type == "number" else tasks.TASKS[task].labels,
+        read.rows,
+        task=options.task,
+        label_type=read.label_type,
+        class_names=None if options.label_type == "number" else tasks.TASKS[options.task].labels,
         encoder=encoder,
         preprocess=preprocess,
         output=output,
         seed=seed,
-        bad_rows=bad_rows,
+        bad_rows=read.bad_rows,
     )
 
 

@@ -1,31 +1,26 @@
-"""Rows of texts and labels from the IMDB archive, the movie snippets, and CSV, TSV or JSONL files.
+"""Rows of texts and labels from the IMDB archive, the movie snippets, tables, and folders with a folder for each class.
 
-Archives are read as streams: nothing is unpacked to disk. Rows that cannot be used are appended to the list `bad_rows`
-that a reader is given, each as "place: reason".
+Everything is read as a stream: nothing is unpacked to disk. Rows that cannot be used come with the reason.
 """
 
-import csv
 import dataclasses
-import io
-import json
 import re
+import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from trainer.data import downloads
+from trainer.data import downloads, labels, tables
 from trainer.errors import Problem, UserError
 
-MAX_FIELD_BYTES = 1 << 30
-csv.field_size_limit(MAX_FIELD_BYTES)
-
 MAX_REPORTED_ROWS = 5
+# Texts that are none: "nan" is what pandas makes of a missing one.
+NO_TEXTS = ("", "nan", "NaN")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # There may be millions.
 class Row:
     """One row of a source. Its id is unique within its split."""
 
@@ -33,18 +28,18 @@ class Row:
     text: str
     text_b: str | None  # The second text of a pair.
     label: str  # As it was read: a class's name, or a number.
-    split: str  # "train", "test", or "" if the source has no splits.
+    split: str  # "train", "validation", "test", or "" if the source has no splits.
 
 
 def find_bad_row_problems(source: str, bad_rows: Sequence[str]) -> list[Problem]:
-    """One problem with the number of bad rows and the first of them; none if there are none."""
+    """One problem with the number of bad rows and the first of them, "place: reason" each; none if there are none."""
     if not bad_rows:
         return []
     shown = "; ".join(bad_rows[:MAX_REPORTED_ROWS]) + ("; ..." if len(bad_rows) > MAX_REPORTED_ROWS else "")
     return [
         Problem(
             f"Every row of {source}",
-            "have the columns of its header, a text and a label, in UTF-8",
+            "have the columns of its header, a text and a label",
             f"{len(bad_rows)} rows that do not: {shown}",
             "Correct them, or leave them out with --bad_rows=skip.",
         )
@@ -85,7 +80,8 @@ _LABELS = {"pos": "positive", "neg": "negative"}
 def read_imdb(source: str, bad_rows: list[str]) -> Iterator[Row]:
     """The reviews of a folder or tar archive of IMDB, {train,test}/{pos,neg}/*.txt, in the order of their names.
 
-    Raises UserError if there are none, or if the archive is damaged or unsafe.
+    Those that cannot be used are appended to `bad_rows`, each as "name: reason". Raises UserError if there are none, or
+    if the archive is damaged or unsafe.
     """
     path = Path(source)
     if not path.exists():
@@ -143,7 +139,7 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
         raise UserError(Problem("--source", "be a complete tar archive", received, "Download it again.")) from None
 
 
-# --- CSV, TSV, JSONL ------------------------------------------------------------------------------
+# --- Tables ---------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,111 +159,135 @@ DEFAULT_COLUMNS = ColumnNames("text", None, "label")
 
 
 def read_table(
-    source: str, columns: ColumnNames, split: str, bad_rows: list[str], *, quotes: bool = True
-) -> Iterator[Row]:
-    """Rows of a .csv, .tsv or .jsonl file, all in `split`. A row's id is its number from 0, without the header.
+    source: str,
+    columns: ColumnNames,
+    split: str = "",
+    *,
+    table_format: tables.TableFormat = tables.DEFAULT_FORMAT,
+    missing_labels: Sequence[str] = labels.MISSING_LABELS,
+    allow_empty_pairs: bool = False,
+    first_id: int = 0,
+) -> Iterator[tuple[int, Row | str]]:
+    """(the line or row that a record begins in, its row in `split` or why it cannot be used) for each record.
 
-    Raises UserError for a file that is no such table, has no rows or lacks one of `columns`.
+    A row's id is the number of its record, from `first_id`. A label that is one of `missing_labels`, upper case or not,
+    is none; an empty second text is refused unless `allow_empty_pairs`. Raises what tables.read_records does, and
+    UserError for a table without rows.
     """
-    path = Path(source)
-    if not path.is_file():
-        received = f"{source}, which {'is a folder' if path.is_dir() else 'does not exist'}"
-        raise UserError(Problem("The source", "be a file", received))
-    if path.suffix not in (".csv", ".tsv", ".jsonl"):
-        raise UserError(Problem("The source", "end in .csv, .tsv or .jsonl", source))
-    # Bytes that are not UTF-8 become lone surrogates, which the check of each row refuses.
-    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    if path.suffix == ".jsonl":
-        records = _json_lines(text)
-    else:
-        records = _separated_lines(text, "\t" if path.suffix == ".tsv" else ",", quotes, source, columns)
-    number = -1
-    for number, (line, record) in enumerate(records):
-        reason = record if isinstance(record, str) else _find_bad_value(record, columns)
-        if reason:
-            bad_rows.append(f"line {line}: {reason}")
-        elif isinstance(record, dict):
-            text_b = record[columns.text_pair] if columns.text_pair else None
-            yield Row(number, record[columns.text], text_b, record[columns.label].strip(), split)
-    if number < 0:
+    missing = {label.casefold() for label in missing_labels}
+    number = None
+    for id_, (number, record) in enumerate(tables.read_records(source, table_format, columns.used()), first_id):
+        if isinstance(record, str):
+            yield number, record
+            continue
+        try:
+            text, text_b = _text_of(record, columns.text), None
+            if columns.text_pair:
+                text_b = _text_of(record, columns.text_pair, second=True, allow_empty=allow_empty_pairs)
+            label = _label_of(record, columns.label, missing)
+        except UnusableValue as error:
+            yield number, str(error)
+        else:
+            yield number, Row(id_, text, text_b, sys.intern(label), split)
+    if number is None:
         raise UserError(Problem(source, "hold rows", "none"))
 
 
-def _find_bad_value(record: dict[str, str], columns: ColumnNames) -> str | None:
-    """Why a record's values cannot be used; None if they can."""
-    missing = [name for name in columns.used() if name not in record]
-    if missing:
-        return f"no {missing[0]!r} (it has {', '.join(sorted(record))})"
-    values = [record[name] for name in columns.used()]
-    if any("\ud800" <= c <= "\udfff" for value in values for c in value):
-        return "bytes that are not UTF-8"
-    if not all(value.strip() for value in values[:-1]):
-        return "an empty text"
-    return None if values[-1].strip() else "an empty label"
+# A list or an object as pandas writes it into a CSV.
+_WRITTEN_LIST = re.compile(r"""\[\]|\{\}|\[['"\d].*\]|\{['"\d].*\}""", re.DOTALL)
 
 
-# The line that a record begins in, from 1, and its values by column, or why it cannot be used.
-NumberedRecord = tuple[int, dict[str, str] | str]
+class UnusableValue(ValueError):
+    """Why a value of a record is no text or label."""
 
 
-def _separated_lines(
-    text: str, delimiter: str, quotes: bool, source: str, columns: ColumnNames
-) -> Iterator[NumberedRecord]:
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    # Without `strict`, a quote that is never closed would make one text of all rows after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+def _no_text(what: str, kind: str, name: str) -> UnusableValue:
+    several = ", and several labels are not supported yet" if kind == "label" else ""
+    return UnusableValue(f"{what} as {kind} in {name!r}{several}")
+
+
+def _as_string(value: object, kind: str, name: str) -> str:
+    """A text or number as a string, "" for null."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"  # As JSON writes it.
+    if isinstance(value, dict):
+        raise _no_text("an object", kind, name)
+    if isinstance(value, list | bytes):
+        raise _no_text("a list" if isinstance(value, list) else "bytes", kind, name)
+    return str(value)
+
+
+def _text_of(record: Mapping[str, object], name: str, *, second: bool = False, allow_empty: bool = False) -> str:
+    text = _as_string(record[name], "text", name)
+    if text.strip() not in NO_TEXTS:
+        return text
+    if not allow_empty:
+        raise UnusableValue(f"an empty text in {name!r}" + (" (--allow_empty_pairs if it may be)" if second else ""))
+    return ""
+
+
+def _label_of(record: Mapping[str, object], name: str, missing: Collection[str]) -> str:
+    label = _as_string(record[name], "label", name).strip()
+    if not label:
+        raise UnusableValue(f"an empty label in {name!r}")
+    if label.casefold() in missing:
+        raise UnusableValue(f"a missing label in {name!r}, {label!r} (--missing_labels lists what is missing)")
+    if _WRITTEN_LIST.fullmatch(label):
+        raise _no_text("a list" if label[0] == "[" else "an object", "label", name)
+    return label
+
+
+# --- A folder for each class ----------------------------------------------------------------------
+
+# The folders above those of the classes, where there are any.
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    "test": "test",
+}
+
+
+def read_class_folders(source: str, split: str = "", *, encoding: str | None = None) -> Iterator[tuple[str, Row | str]]:
+    """(path, its row or why it cannot be used) of every file in a folder that has a folder for each class.
+
+    With a folder train/ in it, classes are in train/, validation/ (or dev/, valid/) and test/, which are the rows'
+    splits; without, rows are in `split`. The path of a file in `source` is its row's id. Hidden files are left out.
+    Raises UserError if there are no files in folders, or other folders beside train/.
+    """
+    root = Path(source)
+    names = {path.name: SPLIT_FOLDERS.get(path.name.lower()) for path in _visible_folders(root)}
+    has_splits = "train" in names.values()
+    others = [name for name, known in names.items() if not known]
+    if has_splits and others:
+        required = "have train/, validation/ and test/ in it, or a folder for each class"
+        raise UserError(Problem(source, required, f"train/ and also {', '.join(others[:5])}"))
+    files = 0
+    for name in sorted(names):
+        for class_folder in _visible_folders(root / name) if has_splits else [root / name]:
+            row_split = (names[name] or "") if has_splits else split
+            for path in sorted(class_folder.rglob("*")):
+                relative = path.relative_to(root)
+                if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+                    continue
+                files += 1
+                yield relative.as_posix(), _file_row(path, relative.as_posix(), class_folder.name, row_split, encoding)
+    if not files:
+        required = "be a file, or a folder with a folder of text files for each class"
+        advice = "Name several tables by a pattern in quotes, 'FOLDER/*.csv'."
+        raise UserError(Problem("The source", required, f"{source}, a folder without", advice))
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _file_row(path: Path, id_: str, label: str, split: str, encoding: str | None) -> Row | str:
     try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise UserError(Problem(source, "begin with a header", f"a line that does not parse ({error})")) from None
-    _check_header(header, source, columns)
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, f"quotes that do not close or are followed by text ({error})"
-            continue
-        if not fields:
-            continue  # A blank line, such as the last.
-        if len(fields) != len(header):
-            yield line, f"{len(fields)} columns, not {len(header)}"
-        else:
-            yield line, dict(zip(header, fields, strict=True))
-
-
-def _check_header(header: Sequence[str], source: str, columns: ColumnNames) -> None:
-    problems = []
-    for name in dict.fromkeys(columns.used()):
-        if name not in header:
-            received = f"a table with {', '.join(map(repr, header)) or 'no columns'}"
-            advice = "Set --text_column, --text_pair_column and --label_column."
-            problems.append(Problem(source, f"have the column {name!r}", received, advice))
-        elif header.count(name) > 1:
-            problems.append(Problem(source, f"have the column {name!r} once", f"{header.count(name)} of them"))
-    if problems:
-        raise UserError(*problems)
-
-
-def _json_lines(text: str) -> Iterator[NumberedRecord]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            yield number, f"not JSON ({error})"
-            continue
-        if not isinstance(record, dict):
-            yield number, "not a JSON object"
-            continue
-        yield (
-            number,
-            {
-                key: value if isinstance(value, str) else json.dumps(value)
-                for key, value in record.items()
-                if value is not None
-            },
-        )
+        text = tables.decode(path.read_bytes(), encoding)
+    except UnicodeError:
+        return "bytes that are not of the encoding (--encoding=cp1252?)"
+    return Row(id_, text, None, sys.intern(label), split) if text.strip() else "an empty text"

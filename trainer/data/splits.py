@@ -1,8 +1,10 @@
-"""Rows to the splits train, validation and test: seeded, stratified, and with no text of test in the others."""
+"""Rows to the splits train, validation and test: seeded, stratified, and with every text in one of them only."""
 
-import collections
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
@@ -13,77 +15,176 @@ VALIDATION_FRACTION_OF_TRAIN = 0.2
 TEST_FRACTION, VALIDATION_FRACTION = 0.1, 0.1
 # Numbers to predict are stratified by the tenths of their ranks.
 REGRESSION_STRATA = 10
+# A text with more copies than this share of the rows to draw stays in train, as long as others can be drawn.
+MAX_TEXT_SHARE = 0.1
+MAX_SHOWN_TEXTS, MAX_SHOWN_CHARACTERS = 3, 80
 
 
-def _shuffle_key(row: Row, seed: int) -> bytes:
-    """Sorting by it shuffles. It depends on the seed and the row's id alone, on any machine and version."""
-    return hashlib.sha256(f"{seed}:{row.id!r}".encode()).digest()
+@dataclasses.dataclass(frozen=True)
+class SplitRows:
+    """The rows of train, validation and test, and what was found on the way."""
+
+    rows: dict[str, list[Row]]
+    removed: dict[str, int]  # Reason -> rows that are in no split.
+    copies: int  # Rows whose text an earlier row has.
+    contradicting_texts: int  # Texts that have several labels.
+    contradicting_examples: tuple[str, ...]  # The first of them, with their labels.
+    train_only_classes: tuple[str, ...]  # Classes that have too few texts for each split.
 
 
-def _group_by_stratum(rows: Sequence[Row], kind: str) -> Mapping[object, list[Row]]:
-    """Rows by class, or by tenth of the numbers' ranks."""
-    groups: dict[object, list[Row]] = collections.defaultdict(list)
+def _shuffle_keys(rows: Sequence[Row], seed: int) -> np.ndarray:
+    """Sorting by them shuffles: uint64 [rows]. They depend on the seed and the rows' ids alone, on any machine."""
+
+    def key(row: Row) -> int:
+        return int.from_bytes(hashlib.sha256(f"{seed}:{row.id!r}".encode()).digest()[:8], "big")
+
+    return np.fromiter(map(key, rows), np.uint64, len(rows))
+
+
+def _number_texts(rows: Sequence[Row]) -> np.ndarray:
+    """int32 [rows], from 0, equal for equal texts or pairs. White space and case make no difference."""
+
+    def key(row: Row) -> int:
+        texts = (" ".join(text.split()).casefold() for text in (row.text, row.text_b or ""))
+        return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest(), "big")
+
+    # Hashes, since the texts in lower case would be in memory once more.
+    hashes = np.fromiter(map(key, rows), np.uint64, len(rows))
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    texts = np.empty(len(rows), np.int32)
+    texts[order[:1]] = 0
+    texts[order[1:]] = np.cumsum(hashes[1:] != hashes[:-1], dtype=np.int32)
+    return texts
+
+
+def _take(rows: Sequence[Row], indexes: np.ndarray) -> list[Row]:
+    return [rows[int(index)] for index in indexes]
+
+
+def _strata(rows: Sequence[Row], kind: str) -> np.ndarray:
+    """Each row's class, by alphabet, or its tenth of the numbers' ranks: int32 [rows]."""
     if kind == "classification":
-        for row in rows:
-            groups[row.label].append(row)
-    else:
-        for rank, row in enumerate(sorted(rows, key=lambda row: float(row.label))):
-            groups[rank * REGRESSION_STRATA // len(rows)].append(row)
-    return groups
+        index = {label: number for number, label in enumerate(sorted({row.label for row in rows}))}
+        return np.fromiter((index[row.label] for row in rows), np.int32, len(rows))
+    ranks = np.argsort(np.fromiter((float(row.label) for row in rows), np.float64, len(rows)), kind="stable")
+    strata = np.empty(len(rows), np.int32)
+    strata[ranks] = np.arange(len(rows)) * REGRESSION_STRATA // max(len(rows), 1)
+    return strata
 
 
-def stratified_split(rows: Sequence[Row], fraction: float, kind: str, seed: int) -> tuple[list[Row], list[Row]]:
-    """(selected, remaining): `fraction` of the rows, rounded, in the same proportion from every class; both shuffled.
+def _fill(sizes: np.ndarray, target: int) -> list[int]:
+    """The indexes of texts that have `target` rows together, as nearly as can be; never of all texts.
 
-    At least one row of each class remains.
+    `sizes` (int64 [texts]) are their numbers of rows. They are taken in their order, the frequent ones last.
     """
-    selected: list[Row] = []
-    seen = 0
-    groups = _group_by_stratum(rows, kind)
-    for key in sorted(groups, key=str):
-        group = sorted(groups[key], key=lambda row: _shuffle_key(row, seed))
-        seen += len(group)
+    frequent = sizes > max(1, int(target * MAX_TEXT_SHARE))
+    chosen: list[int] = []
+    for index in np.argsort(frequent, kind="stable"):
+        if target <= 0 or len(chosen) == len(sizes) - 1:
+            return chosen
+        if sizes[index] <= target:
+            chosen.append(int(index))
+            target -= int(sizes[index])
+    others = np.setdiff1d(np.arange(len(sizes)), chosen)
+    if target > 0 and len(others) > 1:
+        smallest = int(others[np.argmin(sizes[others])])
+        if sizes[smallest] < 2 * target:  # Then too many is nearer than too few.
+            chosen.append(smallest)
+    return chosen
+
+
+def draw(rows: Sequence[Row], texts: np.ndarray, keys: np.ndarray, fraction: float, kind: str) -> np.ndarray:
+    """Which rows are drawn, bool [rows]: `fraction` of them, as nearly as whole texts allow.
+
+    They are drawn in the same proportion from every class, and at least one text of each remains. A text of several
+    classes counts for the rarest. `texts` (integers [rows]) are the numbers of the texts, `keys` (uint64 [rows]) what
+    shuffles them.
+    """
+    sizes = np.bincount(texts)
+    strata = _strata(rows, kind)
+    key_of_text = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(key_of_text, texts, keys)
+    by_rarity = np.argsort(np.bincount(strata), kind="stable")
+    rarest = np.full(len(sizes), len(by_rarity), np.int32)  # Which no stratum is: of numbers that are no text's.
+    np.minimum.at(rarest, texts, np.argsort(by_rarity).astype(np.int32)[strata])
+    drawn = np.zeros(len(sizes), bool)
+    seen = selected = 0
+    for rank in np.argsort(by_rarity):
+        members = np.flatnonzero(rarest == rank)
+        members = members[np.argsort(key_of_text[members])]
+        seen += int(sizes[members].sum())
         # Rounding the running total, not the count of each class, makes the overall fraction exact.
-        count = min(round(seen * fraction) - len(selected), len(group) - 1)
-        selected += group[: max(count, 0)]
-    ids = {row.id for row in selected}
-    remaining = [row for row in rows if row.id not in ids]
-    return (
-        sorted(selected, key=lambda row: _shuffle_key(row, seed)),
-        sorted(remaining, key=lambda row: _shuffle_key(row, seed)),
-    )
+        chosen = members[_fill(sizes[members], round(seen * fraction) - selected)]
+        drawn[chosen] = True
+        selected += int(sizes[chosen].sum())
+    return drawn[texts]
 
 
-def remove_texts_of(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
-    """The rows whose text or pair of texts is none of the others'. White space around a text is ignored."""
+def split_rows(rows: Sequence[Row], kind: str, seed: int) -> SplitRows:
+    """Rows whose split is "test" or "validation" are that split, if there are any; the others are divided.
 
-    def key(row: Row) -> tuple[str, str]:
-        return row.text.strip(), (row.text_b or "").strip()
-
-    texts = {key(row) for row in others}
-    return [row for row in rows if key(row) not in texts]
-
-
-def split_rows(rows: Sequence[Row], kind: str, seed: int) -> tuple[dict[str, list[Row]], int]:
-    """(rows of "train", "validation" and "test", the number of rows removed because their text is in test).
-
-    Rows whose split is "test" are the test split, if there are any. Raises UserError if a split would be empty.
+    Of the others, those whose text is in a given split are removed, and also those of a given validation split whose
+    text is in a given test split. Raises UserError if a split would be empty.
     """
-    test = [row for row in rows if row.split == "test"]
-    if test:
-        others = [row for row in rows if row.split != "test"]
-        fraction = VALIDATION_FRACTION_OF_TRAIN
-    else:
-        test, others = stratified_split(rows, TEST_FRACTION, kind, seed)
-        fraction = VALIDATION_FRACTION / (1 - TEST_FRACTION)
-    unique = remove_texts_of(others, test)
-    validation, train = stratified_split(unique, fraction, kind, seed)
-    splits = {"train": train, "validation": validation, "test": sorted(test, key=lambda row: _shuffle_key(row, seed))}
-    empty = [name for name, part in splits.items() if not part]
+    texts, keys = _number_texts(rows), _shuffle_keys(rows, seed)
+    different = int(texts.max(initial=-1)) + 1
+    given = np.fromiter(({"test": 2, "validation": 1}.get(row.split, 0) for row in rows), np.int8, len(rows))
+    train, validation, test = (np.flatnonzero(given == number) for number in range(3))
+    given_validation, given_test = len(validation) > 0, len(test) > 0
+
+    def without(part: np.ndarray, other: np.ndarray) -> np.ndarray:
+        present = np.zeros(different, bool)
+        present[texts[other]] = True
+        return part[~present[texts[part]]]
+
+    def divide(part: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+        drawn = draw(_take(rows, part), texts[part], keys[part], fraction, kind)
+        return part[drawn], part[~drawn]
+
+    total = len(train) + len(validation)
+    train, validation = without(train, test), without(validation, test)
+    removed = {"duplicates_of_test": total - len(train) - len(validation)}
+    if given_validation:
+        total, train = len(train), without(train, validation)
+        removed["duplicates_of_validation"] = total - len(train)
+    if not given_test:
+        test, train = divide(train, TEST_FRACTION)
+    if not given_validation:
+        fraction = VALIDATION_FRACTION_OF_TRAIN if given_test else VALIDATION_FRACTION / (1 - TEST_FRACTION)
+        validation, train = divide(train, fraction)
+    parts = {"train": train, "validation": validation, "test": test}
+    empty = [name for name, part in parts.items() if not len(part)]
     if empty:
-        required = "have enough rows for train, validation and test"
-        raise UserError(Problem("The source", required, f"{len(rows)} rows, too few for any row of {', '.join(empty)}"))
-    return splits, len(others) - len(unique)
+        required = "have enough different texts for train, validation and test"
+        received = f"{len(rows):,} rows with {different:,} different texts, too few for any row of {', '.join(empty)}"
+        raise UserError(Problem("The source", required, received))
+    by_split = {name: _take(rows, part[np.argsort(keys[part], kind="stable")]) for name, part in parts.items()}
+    contradicting, examples = _find_contradictions(rows, texts)
+    train_only = _find_train_only_classes(by_split) if kind == "classification" else ()
+    return SplitRows(by_split, removed, len(rows) - different, contradicting, examples, train_only)
+
+
+def _find_contradictions(rows: Sequence[Row], texts: np.ndarray) -> tuple[int, tuple[str, ...]]:
+    """(the number of texts with several labels, the first of them for a person to read)."""
+    numbers: dict[str, int] = {}
+    labels = np.fromiter((numbers.setdefault(row.label, len(numbers)) for row in rows), np.int32, len(rows))
+    first = np.empty(texts.max() + 1, np.int64)
+    first[texts[::-1]] = np.arange(len(rows))[::-1]  # The last that is written stays.
+    several = np.unique(texts[labels != labels[first][texts]])
+    examples = []
+    for text in several[np.argsort(first[several])][:MAX_SHOWN_TEXTS]:
+        found = sorted({row.label for row in _take(rows, np.flatnonzero(texts == text))})
+        start = " ".join(rows[int(first[text])].text.split())
+        start = start if len(start) <= MAX_SHOWN_CHARACTERS else start[:MAX_SHOWN_CHARACTERS] + "..."
+        examples.append(f"{start!r}: {', '.join(found[:5])}")
+    return len(several), tuple(examples)
+
+
+def _find_train_only_classes(splits: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
+    """Classes that validation or test lacks."""
+    known = {name: {row.label for row in part} for name, part in splits.items()}
+    return tuple(sorted(known["train"] - (known["validation"] & known["test"])))
 
 
 def find_label_problems(splits: Mapping[str, Sequence[Row]]) -> list[Problem]:
@@ -97,6 +198,6 @@ def find_label_problems(splits: Mapping[str, Sequence[Row]]) -> list[Problem]:
         unknown = sorted({row.label for row in rows} - known)
         if unknown:
             received = f"{', '.join(map(repr, unknown[:5]))} in {name} only"
-            advice = "Check that --label_column is right in both files."
+            advice = "Check --label_column and the labels of all files, and texts that have several labels."
             problems.append(Problem("Every label", "appear in train", received, advice))
     return problems

@@ -1,27 +1,83 @@
 """The rows of a task's source: downloaded if it is a URL, read, and checked. What prepare_data.py's flags mean."""
 
+import array
+import bisect
+import dataclasses
+import fnmatch
+import glob
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.data import downloads, sources, tasks
+from trainer.data import downloads, labels, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
+# How a delimiter that a shell cannot hold is written.
+_DELIMITER_NAMES = {"\\t": "\t", "tab": "\t"}
 
-def find_argument_problems(
-    task: str | None, source: str | None, output: str | None, downloads_folder: str
-) -> list[Problem]:
+
+@dataclasses.dataclass(frozen=True)
+class SourceOptions:
+    """What is read and how. The fields are the flags of scripts/prepare_data.py, by their names."""
+
+    task: str
+    source: str | None = None
+    test_source: str | None = None
+    validation_source: str | None = None
+    text_column: str = sources.DEFAULT_COLUMNS.text
+    text_pair_column: str | None = None
+    label_column: str = sources.DEFAULT_COLUMNS.label
+    label_type: str = "auto"  # One of labels.LABEL_TYPES.
+    missing_labels: Sequence[str] = labels.MISSING_LABELS
+    encoding: str | None = None
+    delimiter: str | None = None
+    escape: str | None = None
+    quotes: bool | None = None
+    allow_empty_pairs: bool = False
+    bad_rows: str = "fail"  # Or "skip".
+    sha256: str | None = None
+    downloads: str = "downloads"
+
+    @property
+    def columns(self) -> sources.ColumnNames:
+        return sources.ColumnNames(self.text_column, self.text_pair_column, self.label_column)
+
+    @property
+    def table_format(self) -> tables.TableFormat:
+        delimiter = _DELIMITER_NAMES.get(self.delimiter, self.delimiter) if self.delimiter else None
+        return tables.TableFormat(self.encoding, delimiter, self.escape, self.quotes)
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceRows:
+    """What is read of a task's source."""
+
+    rows: list[Row]
+    bad_rows: int  # The number of those that are left out.
+    label_type: str  # That of the options; folders are classes, unless it says otherwise.
+
+
+def find_argument_problems(options: SourceOptions, output: str | None) -> list[Problem]:
     """What is missing or wrong among the arguments of a preparation, before anything is read."""
     problems = [
         Problem(flag, "be given", "none", "See --help.")
-        for flag, value in (("--task", task), ("--output", output))
+        for flag, value in (("--task", options.task), ("--output", output))
         if not value
     ]
-    if fs.in_bucket(downloads_folder):
-        problems.append(Problem("--downloads", "be a folder of this machine", downloads_folder))
-    if task == "csv" and not source:
-        problems.append(Problem("--source", "name a .csv, .tsv or .jsonl file with --task=csv", "none"))
-    return problems
+    if fs.in_bucket(options.downloads):
+        problems.append(Problem("--downloads", "be a folder of this machine", options.downloads))
+    if options.task == "csv" and not options.source:
+        problems.append(Problem("--source", "name a table, or a folder with a folder for each class", "none"))
+    if options.task and options.task != "csv":
+        for flag, value in (
+            ("--test_source", options.test_source),
+            ("--validation_source", options.validation_source),
+        ):
+            if value:
+                problems.append(Problem(flag, "be left out unless --task=csv is given", value))
+    return problems + tables.find_format_problems(options.table_format)
 
 
 def local_source(task: str, source: str | None, sha256: str | None, downloads_folder: str) -> str:
@@ -41,38 +97,123 @@ def local_source(task: str, source: str | None, sha256: str | None, downloads_fo
     return path
 
 
-def read_rows(
-    task: str,
-    source: str | None,
-    *,
-    test_source: str | None = None,
-    columns: sources.ColumnNames = sources.DEFAULT_COLUMNS,
-    label_type: str = "auto",
-    quotes: bool = True,
-    skip_bad_rows: bool = False,
-    sha256: str | None = None,
-    downloads_folder: str = "downloads",
-) -> tuple[list[Row], int]:
-    """(the rows of a task's source, the number of bad rows, which are left out).
+def find_files(source: str) -> list[str]:
+    """The paths that a source means: itself, or those that its pattern names, sorted.
 
-    `columns`, `quotes` and `test_source`, whose rows are the split "test", are those of task csv. Raises UserError if
-    there are no rows, or bad rows and `skip_bad_rows` is false, and what the readers of sources raise.
+    A path that exists is no pattern; in a bucket, only the last part may be one. Raises UserError if there are none.
     """
+    url = source.startswith(("https://", "http://"))
+    if url or not glob.has_magic(source) or fs.exists(source):
+        return [source]
+    if fs.in_bucket(source):
+        folder, _, pattern = source.rpartition("/")
+        found = [fs.join(folder, name) for name in fs.list_names(folder) if fnmatch.fnmatchcase(name, pattern)]
+    else:
+        found = sorted(path for path in glob.glob(source, recursive=True) if os.path.isfile(path))
+    if not found:
+        raise UserError(Problem("The source", "exist, or be a pattern of files that do", source))
+    return found
+
+
+def read_rows(options: SourceOptions) -> SourceRows:
+    """The rows of a task's source, and of the files that --test_source and --validation_source name.
+
+    Raises UserError if there are no rows, or bad rows and `bad_rows` is "fail", and what the readers of sources raise.
+    """
+    task, label_type = options.task, options.label_type
     bad_rows: list[str] = []
     if task == "movie_snippets":
         rows = list(sources.read_movie_snippets(ratings=label_type == "number"))
+    elif task == "imdb":
+        path = local_source(task, options.source, options.sha256, options.downloads)
+        rows = list(sources.read_imdb(path, bad_rows))
     else:
-        path = local_source(task, source, sha256, downloads_folder)
-        if task == "imdb":
-            rows = list(sources.read_imdb(path, bad_rows))
-        else:
-            rows = list(sources.read_table(path, columns, "", bad_rows, quotes=quotes))
-            if test_source:
-                rows += sources.read_table(fs.local_copy(test_source), columns, "test", bad_rows, quotes=quotes)
-    if not skip_bad_rows:
-        problems = sources.find_bad_row_problems(source or task, bad_rows)
+        rows, label_type = _read_own_rows(options, bad_rows)
+    if options.bad_rows != "skip":
+        problems = sources.find_bad_row_problems(options.source or task, bad_rows)
         if problems:
             raise UserError(*problems)
     if not rows:
-        raise UserError(Problem(source or task, "hold rows", "none that can be used"))
-    return rows, len(bad_rows)
+        raise UserError(Problem(options.source or task, "hold rows", "none that can be used"))
+    return SourceRows(rows, len(bad_rows), label_type)
+
+
+def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str]:
+    """(the rows of all files, the type of their labels); the others are appended to `bad_rows` as "place: reason"."""
+    rows: list[Row] = []
+    numbers = array.array("I")  # Of each row, its line; a list of integers would be as large as the rows.
+    starts, prefixes = [], []  # Of each table, its first row's index and what is written before a line.
+    label_type = options.label_type
+    files = _list_files(options)
+    for split, paths in files.items():
+        records = 0
+        for path in paths:
+            local = local_source("csv", path, options.sha256 if split == "" else None, options.downloads)
+            if os.path.isdir(local):
+                label_type = "class" if label_type == "auto" else label_type
+                _collect_files(options, local, split, rows, bad_rows)
+                numbers.extend([0] * (len(rows) - len(numbers)))
+                continue
+            several = sum(map(len, files.values())) > 1
+            prefix = f"{os.path.basename(path)} {tables.record_unit(path)}" if several else tables.record_unit(path)
+            starts.append(len(rows))
+            prefixes.append(prefix)
+            for number, row in sources.read_table(
+                local,
+                options.columns,
+                split,
+                table_format=options.table_format,
+                missing_labels=options.missing_labels,
+                allow_empty_pairs=options.allow_empty_pairs,
+                first_id=records,
+            ):
+                records += 1
+                if isinstance(row, Row):
+                    rows.append(row)
+                    numbers.append(number)
+                else:
+                    bad_rows.append(f"{prefix} {number}: {row}")
+    strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
+    for index in sorted(strays):
+        place = f"{prefixes[bisect.bisect(starts, index) - 1]} {numbers[index]}"
+        advice = "--label_type=class makes every label a class"
+        bad_rows.append(f"{place}: the label {rows[index].label!r} in a column of numbers ({advice})")
+    if strays:
+        rows = [row for index, row in enumerate(rows) if index not in strays]
+    if labels.label_kind((row.label for row in rows), label_type) == "classification":
+        rows = _name_equal_numbers(rows)
+    return rows, label_type
+
+
+def _list_files(options: SourceOptions) -> dict[str, list[str]]:
+    """The paths of each split; "" is what is divided."""
+    assert options.source  # find_argument_problems requires it.
+    named = {"": options.source, "validation": options.validation_source, "test": options.test_source}
+    files = {split: find_files(source) for split, source in named.items() if source}
+    if options.sha256 and len(files[""]) > 1:
+        raise UserError(Problem("--sha256", "be given for one file", f"{len(files[''])} files, {options.source}"))
+    return files
+
+
+def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[Row], bad_rows: list[str]) -> None:
+    """The rows of a folder with a folder for each class."""
+    if options.text_pair_column:
+        received = f"{options.text_pair_column} for {folder}, a folder"
+        raise UserError(Problem("--text_pair_column", "be left out unless tables are read", received))
+    for path, row in sources.read_class_folders(folder, split, encoding=options.encoding):
+        if isinstance(row, str):
+            bad_rows.append(f"{path}: {row}")
+            continue
+        other = {"test": options.test_source, "validation": options.validation_source}.get(row.split)
+        if split == "" and other:
+            received = f"{other}, and {row.split}/ in {folder}"
+            raise UserError(Problem(f"--{row.split}_source", "be left out where the source has that split", received))
+        rows.append(row)
+
+
+def _name_equal_numbers(rows: list[Row]) -> list[Row]:
+    names = labels.name_equal_numbers(row.label for row in rows)
+    for index, row in enumerate(rows):
+        if names[row.label] != row.label:
+            rows[index] = dataclasses.replace(row, label=names[row.label])
+    return rows

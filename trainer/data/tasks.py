@@ -27,7 +27,7 @@ TASKS = {
         url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
         sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
     ),
-    "csv": TaskSpec(description="a CSV, TSV or JSONL file of your own", labels=None),
+    "csv": TaskSpec(description="tables of your own, or a folder with a folder for each class", labels=None),
 }
 
 KINDS = ("classification", "regression")
