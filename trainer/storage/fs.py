@@ -159,6 +159,24 @@ def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+@contextlib.contextmanager
+def new_file(path: str) -> Iterator[str]:
+    """A local path to write to, in parts of any size. Its file becomes `path` at the end, or goes if there is an error.
+
+    A file in a bucket is uploaded from memory.
+    """
+    folder, name = os.path.split(path)
+    partial = join(local_scratch(folder), f"{name}.partial")
+    try:
+        yield partial
+        if in_bucket(path):
+            write_bytes(path, read_bytes(partial))
+        else:
+            os.replace(partial, path)
+    finally:
+        remove(partial)
+
+
 def crc32c(data: bytes) -> int:
     return int(google_crc32c.value(data))
 
