@@ -1,0 +1,133 @@
+"""Records of a table whose columns a character separates: CSV and TSV as spreadsheets and databases write them."""
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TextIO
+
+from trainer.errors import Problem, UserError
+
+MAX_FIELD_BYTES = 1 << 30
+csv.field_size_limit(MAX_FIELD_BYTES)
+
+# What is looked for where a header has one column only.
+DELIMITERS = (",", ";", "\t", "|")
+# A first line of Excel's own, which names the delimiter.
+_DELIMITER_LINE = re.compile(r"sep=(.)\r?\n?")
+
+
+def read_separated(
+    stream: TextIO,
+    source: str,
+    *,
+    default_delimiter: str,
+    delimiter: str | None,
+    escape: str | None,
+    quotes: bool | None,
+    default_quotes: bool,
+    required: Sequence[str],
+) -> tuple[list[str], Iterator[tuple[int, dict[str, Any] | str]]]:
+    """(the columns, the records of a stream that was opened with newline="").
+
+    A record is the line that it begins in, and its values by column or why they cannot be used. With `delimiter` None,
+    the header's own is found; with `quotes` None, fields are in quotes as `default_quotes` says, and quotes that span
+    what looks like several rows are refused. Raises UserError for a header that does not parse.
+    """
+    first, lines_before = stream.readline(), 0
+    named = _DELIMITER_LINE.fullmatch(first)
+    if named and delimiter is None:
+        delimiter, first, lines_before = named[1], stream.readline(), 1
+    quoted = default_quotes if quotes is None else quotes
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    options: dict[str, Any] = dict(quoting=quoting, escapechar=escape)
+    delimiter = delimiter or _find_delimiter(first, default_delimiter, required, options)
+    options["delimiter"] = delimiter
+    lines: list[str] = []  # Those of the record that is read.
+    # Without `strict`, a quote that is never closed would make one text of all rows after it.
+    reader = csv.reader(_keep(itertools.chain([first], stream), lines), strict=True, **options)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise UserError(Problem(source, "begin with a header", f"a line that does not parse ({error})")) from None
+
+    def records() -> Iterator[tuple[int, dict[str, Any] | str]]:
+        while True:
+            lines.clear()
+            begin = lines_before + reader.line_num + 1
+            fields: list[str] = []
+            reason = None
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                reason = f"quotes that do not close or are followed by text ({error})"
+            if reason is None and quotes is None and _spans_rows(lines, header, required, options):
+                reason = "quotes around what looks like several rows (--quotes if it is one text)"
+            if reason is not None:
+                hint = _escape_hint(lines, escape) or " (--noquotes if a quote is a character of the text)"
+                if len(lines) > 1:
+                    reason = f"in lines {begin} to {begin + len(lines) - 1}, {reason}"
+                for number, line in enumerate(lines, begin):  # Each may be a row, and each is lost.
+                    if line.strip():
+                        yield number, reason + hint
+            elif not fields:
+                continue  # A blank line, such as the last.
+            elif len(fields) != len(header):
+                hint = _escape_hint(lines, escape)
+                if not hint and not quoted and any(field.startswith('"') for field in fields):
+                    hint = " (--quotes if fields are in quotes)"
+                yield begin, f"{len(fields)} columns, not {len(header)}{hint}"
+            else:
+                yield begin, dict(zip(header, fields, strict=True))
+
+    return header, records()
+
+
+def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
+    for line in lines:
+        kept.append(line)
+        yield line
+
+
+def _find_delimiter(header: str, default: str, required: Sequence[str], options: dict[str, Any]) -> str:
+    """The first that gives the required columns, or else the default; what divides a header that it leaves whole."""
+
+    def columns(delimiter: str) -> list[str]:
+        # The header may go on in the next line; this needs a part of it only.
+        return next(csv.reader([header], delimiter=delimiter, **options), [])
+
+    candidates = dict.fromkeys((default, *DELIMITERS))
+    for delimiter in candidates if required else ():
+        if set(required) <= set(columns(delimiter)):
+            return delimiter
+    if len(columns(default)) > 1:
+        return default
+    return max(candidates, key=lambda delimiter: len(columns(delimiter)))
+
+
+def _spans_rows(lines: Sequence[str], header: Sequence[str], required: Sequence[str], options: dict[str, Any]) -> bool:
+    """Whether a record over several lines holds rows, which a stray quote at the beginning of a field makes of it.
+
+    It does if one of the lines inside is a row by itself, or both of two lines are with their quotes as characters.
+    Prose with a comma is none: white space follows the comma, or nothing does.
+    """
+
+    def is_row(line: str, **changes: Any) -> bool:
+        fields = next(csv.reader([line], **(options | changes)), [])
+        if len(fields) != len(header):
+            return False
+        values = dict(zip(header, fields, strict=True))
+        return all(values.get(name, "x").strip() for name in required) and not any(f[:1].isspace() for f in fields[1:])
+
+    if len(lines) < 2 or len(header) < 2:
+        return False
+    if len(lines) == 2:
+        return all(is_row(line, quoting=csv.QUOTE_NONE) for line in lines)
+    return any(is_row(line) for line in lines[1:-1])
+
+
+def _escape_hint(lines: Sequence[str], escape: str | None) -> str:
+    escaped = escape is None and any('\\"' in line for line in lines)
+    return ' (--escape=\\ if \\" is a quote of the text)' if escaped else ""
