@@ -35,7 +35,7 @@ def load_export(folder: str) -> tuple[Any, Signature]:
                 f"{folder}, which has no saved_model.pb",
             )
         )
-    saved = tf.saved_model.load(fs.local_copy(folder))
+    saved = tf.saved_model.load(fs.tensorflow_path(folder))
     return saved, saved.signatures["serving_default"]
 
 
