@@ -27,7 +27,7 @@ FORMAT = flags.DEFINE_enum(
 
 def check_flags(texts: list[str]) -> None:
     """Raises UsageError with every problem of the flags and of the paths that they name."""
-    problems: list[Problem] = []
+    problems = app.normalize_path_flags("model", "input")
     if texts and INPUT.value:
         problems.append(
             Problem("--input", "be left out when texts are given as arguments", f"--input={INPUT.value} and a text")

@@ -12,7 +12,7 @@ import time
 from absl import flags
 
 from trainer.data import labels, sources, task_rows, tasks
-from trainer.errors import Problem, UsageError
+from trainer.errors import UsageError
 from trainer.runtime import app, versions
 from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
@@ -63,7 +63,8 @@ INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder 
 
 def check_flags() -> None:
     """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
-    problems: list[Problem] = []
+    local_or_bucket = ("test_source", "output", "downloads", "inspect")
+    problems = app.normalize_path_flags(*local_or_bucket, urls=("source", "encoder", "preprocess"))
     if not INSPECT.value:
         problems += task_rows.find_argument_problems(TASK.value, SOURCE.value, OUTPUT.value, DOWNLOADS.value)
     reads = [PathUse(f"--{flag.name}", flag.value) for flag in (SOURCE, TEST_SOURCE, ENCODER, PREPROCESS, INSPECT)]

@@ -88,6 +88,17 @@ def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
     assert contents(tmp_path) == {"old/new": b"new"}
 
 
+@pytest.mark.parametrize("name", ["exp [1]", "back\\slash", "star*", "why?"])
+def test_tensorflow_gets_a_path_without_the_characters_of_patterns(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    fs.make_folder(name)
+    fs.write_text(f"{name}/a", "text")
+    path = fs.tensorflow_path(name)
+    assert not set("[]*?\\") & set(path)
+    assert fs.read_text(f"{path}/a") == "text"
+    assert fs.tensorflow_path(f"{tmp_path}/plain name") == f"{tmp_path}/plain name"
+
+
 def test_the_checksum_is_crc32c():
     assert fs.crc32c(b"123456789") == 0xE3069283  # the check value of the polynomial's catalogue
     assert fs.crc32c(b"") == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from trainer.data import downloads, sources, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
-from trainer.storage import fs
+from trainer.storage import fs, gcs
 
 
 def find_argument_problems(
@@ -17,7 +17,7 @@ def find_argument_problems(
         for flag, value in (("--task", task), ("--output", output))
         if not value
     ]
-    if fs.in_bucket(downloads_folder):
+    if gcs.is_gcs_path(downloads_folder):
         problems.append(Problem("--downloads", "be a folder of this machine", downloads_folder))
     if task == "csv" and not source:
         problems.append(Problem("--source", "name a .csv, .tsv or .jsonl file with --task=csv", "none"))

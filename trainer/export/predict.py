@@ -46,7 +46,7 @@ def load_export(folder: str) -> tuple[Any, Signature]:
     required = "name an exported SavedModel, such as MODEL_DIR/export"
     if not fs.exists(fs.join(folder, "saved_model.pb")):
         raise UserError(Problem("--model", required, f"{folder}, which has no saved_model.pb"))
-    local = fs.local_copy(folder)
+    local = fs.tensorflow_path(folder)
     if missing := find_missing_operators(local):
         advice = "Load it where they are registered: docs/serving.md shows how for those of TensorFlow Text."
         received = f"one with {', '.join(missing)}"

@@ -9,13 +9,14 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from absl import app, flags
 
 from trainer import errors
 from trainer.errors import Problem
 from trainer.runtime import logs, signals
+from trainer.storage import paths
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,6 +56,19 @@ def reject_arguments(argv: list[str], texts: bool = False) -> None:
     """Raises UsageError with the problems of find_argument_problems."""
     if problems := find_argument_problems(argv, texts):
         raise errors.UsageError(*problems)
+
+
+def normalize_path_flags(*names: str, urls: Collection[str] = ()) -> list[Problem]:
+    """Put the paths that these flags name in the form of paths.normalize_path. Returns the problems of the others.
+
+    Those of `urls` may also name an http:// or https:// address.
+    """
+    problems: list[Problem] = []
+    for name in (*names, *urls):
+        flag = flags.FLAGS[name]
+        if flag.value:
+            flag.value = paths.normalize_path(f"--{name}", flag.value, problems, url=name in urls)
+    return problems
 
 
 def _output_is_closed() -> bool:

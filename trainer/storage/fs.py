@@ -129,13 +129,29 @@ def local_copy(path: str, only: Sequence[str] | None = None) -> str:
     return target
 
 
+def tensorflow_path(path: str) -> str:
+    """A local path to a file or folder that TensorFlow reads as it is: of what is in a bucket, a verified copy.
+
+    TensorFlow's readers of checkpoints, and so of SavedModels, take a prefix for a pattern: below `exp [1]` or a name
+    with a backslash they find nothing. Such a path is read through a link, which lives as long as the process.
+    """
+    path = local_copy(path)
+    if not any(character in path for character in "[]*?\\"):
+        return path
+    link = join(_make_scratch_folder(), "link")
+    os.symlink(os.path.abspath(path), link)
+    return link
+
+
 _SCRATCH_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # They are removed when the process ends.
 
 
 def local_scratch(path: str) -> str:
     """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
-    if not in_bucket(path):
-        return path
+    return _make_scratch_folder() if in_bucket(path) else path
+
+
+def _make_scratch_folder() -> str:
     folder = tempfile.TemporaryDirectory(prefix="hubtune-")
     _SCRATCH_FOLDERS.append(folder)
     return folder.name
