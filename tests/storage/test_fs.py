@@ -99,6 +99,21 @@ def test_tensorflow_gets_a_path_without_the_characters_of_patterns(tmp_path, mon
     assert fs.tensorflow_path(f"{tmp_path}/plain name") == f"{tmp_path}/plain name"
 
 
+def test_a_new_file_appears_when_it_is_complete(tmp_path):
+    with fs.new_file(f"{tmp_path}/a") as path, open(path, "w") as file:
+        file.write("new")
+        assert not (tmp_path / "a").exists()
+    assert contents(tmp_path) == {"a": b"new"}
+
+
+def test_a_new_file_that_fails_leaves_the_old_one(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt), fs.new_file(f"{tmp_path}/a") as path, open(path, "w") as file:
+        file.write("ne")
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == {"a": b"old"}
+
+
 def test_the_checksum_is_crc32c():
     assert fs.crc32c(b"123456789") == 0xE3069283  # the check value of the polynomial's catalogue
     assert fs.crc32c(b"") == 0

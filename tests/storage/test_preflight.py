@@ -24,7 +24,7 @@ COMMANDS = {
     "-m trainer.task": {"--config=": False, "--data_dir=": False, "--encoder=": False, "--model_dir=": True},
     "-m trainer.task --mode=evaluate": {"--model_dir=": False, "--predictions=": True},
     "-m trainer.task --mode=export": {"--model_dir=": True},
-    "scripts/predict.py": {"--model=": False, "--input=": False},
+    "scripts/predict.py": {"--model=": False, "--input=": False, "--output=": True},
 }
 MAX_SECONDS = 15
 READ = "storage.objects.get, storage.objects.list"

@@ -72,6 +72,11 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name.lower())[1]
 
 
+def find_marked_encoding(head: bytes) -> str | None:
+    """The encoding whose mark a file begins with; None if it begins with none. `head`: its first 4 bytes or more."""
+    return next((name for mark, name in _MARKS if head.startswith(mark)), None)
+
+
 def is_table(path: str) -> bool:
     """Whether a path is that of a table, by its name alone. A .zip is one."""
     return _suffix(path) == ".zip" or _suffix(path.lower().removesuffix(".gz")) in SUFFIXES
@@ -196,7 +201,7 @@ def _read_text(
     file: Any, suffix: str, source: str, table_format: TableFormat, required: Sequence[str]
 ) -> tuple[list[str], Iterator[NumberedRecord]]:
     head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
-    encoding = next((name for mark, name in _MARKS if head.startswith(mark)), table_format.encoding)
+    encoding = find_marked_encoding(head) or table_format.encoding
     if encoding is None and b"\0" in head:
         required_bytes = "begin with the mark of its encoding, unless that is UTF-8"
         raise UserError(Problem(source, required_bytes, "zeros between the letters", "Set --encoding=utf-16-le."))

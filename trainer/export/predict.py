@@ -7,6 +7,7 @@ two, and prints a JSON list of their scores. The export's parity check runs it i
 import dataclasses
 import itertools
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from trainer.errors import Problem, UserError
 from trainer.export import prediction_inputs
-from trainer.export.prediction_inputs import InputSource
+from trainer.export.prediction_inputs import MAX_REPORTED, InputSource
 from trainer.storage import fs
 
 BATCH_SIZE = 32
@@ -23,6 +24,7 @@ BATCH_SIZE = 32
 INPUT_NAMES = (["text"], ["text", "text_pair"])
 
 Signature = Callable[..., dict[str, Any]]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +99,11 @@ def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.nd
 def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
     """Yield a prediction for each input of the source, in order, BATCH_SIZE at a time.
 
-    An input whose texts are blank has no scores: the model would give some for no text, too. Raises UserError for an
-    input that cannot be read.
+    An input of blank texts has no scores, since the model would make some up for no text; a warning counts them. Raises
+    UserError for an input that cannot be read, and if there are none.
     """
-    records = source.read()
+    records, rows, blanks = source.read(), 0, 0
+    first_blanks: list[int] = []
     while batch := list(itertools.islice(records, BATCH_SIZE)):
         inputs = []
         for number, record in batch:
@@ -110,6 +113,15 @@ def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
         scores = score_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
         for number, record, texts in inputs:
             yield Prediction(number, record, texts, None if is_blank(texts) else next(scores))
+        rows += len(inputs)
+        blank = [number for number, _, texts in inputs if is_blank(texts)]
+        blanks += len(blank)
+        first_blanks = (first_blanks + blank)[:MAX_REPORTED]
+    if not rows:
+        raise prediction_inputs.no_input_error(source)
+    if blanks:
+        first = ", ".join(map(str, first_blanks)) + (", ..." if blanks > len(first_blanks) else "")
+        _LOG.warning("%d of %d texts are blank and have no prediction: %s %s.", blanks, rows, source.unit, first)
 
 
 def is_blank(texts: Sequence[str]) -> bool:

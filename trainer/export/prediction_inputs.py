@@ -1,4 +1,4 @@
-"""The texts that predict.py scores: arguments, lines, or the records of a table. Each is numbered, and none is left out.
+"""The texts that predict.py scores: arguments, lines, or the records of a table. They are numbered, none is left out.
 
 A file is read twice: once to count its texts and to find those that cannot be scored, once to score them.
 """
@@ -35,7 +35,7 @@ class InputSource:
 class InputSummary:
     """What `inspect_source` finds."""
 
-    rows: int
+    rows: int | None  # None if the source cannot be read twice.
     # bool, int, float or str for each column's values, None aside. The columns are in the order in which they occur.
     types: dict[str, frozenset[type]]
 
@@ -149,8 +149,18 @@ def unreadable_error(source: InputSource, first: Sequence[tuple[int, str]], coun
     return UserError(Problem(f"Every {source.unit} of {source.name}", "be one that can be read", received, advice))
 
 
+def no_input_error(source: InputSource) -> UserError:
+    """The error for a source without any input."""
+    return UserError(Problem(source.name, "hold at least one text", "none"))
+
+
 def inspect_source(source: InputSource) -> InputSummary:
-    """Read the source once. Raises UserError with the inputs that cannot be read, or what read_records raises."""
+    """Read the source once, or what is known of one that cannot be read twice.
+
+    Raises UserError with the inputs that cannot be read, or if there are none, and what tables.read_records raises.
+    """
+    if not source.rereadable:
+        return InputSummary(None, dict.fromkeys(source.text_columns, frozenset({str})))
     rows, unreadable = 0, 0
     first: list[tuple[int, str]] = []
     types: dict[str, set[type]] = {}
@@ -167,4 +177,6 @@ def inspect_source(source: InputSource) -> InputSummary:
                 found.add(_kind(value))
     if unreadable:
         raise unreadable_error(source, first, unreadable)
+    if not rows:
+        raise no_input_error(source)
     return InputSummary(rows, {column: frozenset(found) for column, found in types.items()})

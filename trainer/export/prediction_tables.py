@@ -1,11 +1,13 @@
-"""The tables that predict.py writes: the input's columns and those of the predictions, as .csv, .tsv, .jsonl or .parquet."""
+"""The tables that predict.py writes: .csv, .tsv, .jsonl or .parquet, with the input's columns and the predictions."""
 
 import csv
 import itertools
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import types
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,14 @@ import numpy as np
 from trainer.errors import Problem, UserError
 from trainer.export import prediction_outputs
 from trainer.export.predict import Prediction
-from trainer.export.prediction_inputs import InputSource, InputSummary
+from trainer.export.prediction_inputs import MAX_REPORTED, InputSource, InputSummary
 from trainer.export.prediction_outputs import Shown
 from trainer.storage import fs
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # Rows of a .parquet file that are in memory together.
 ROW_GROUP_ROWS = 8192
-# What a .tsv file has no place for: its fields are in no quotes, as preparation reads them.
+_LOG = logging.getLogger(__name__)
 _SEPARATORS = re.compile(r"[\t\r\n]")
 
 
@@ -28,24 +30,13 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path.lower())[1]
 
 
-def find_output_problem(path: str) -> Problem | None:
-    """The problem of a path whose suffix names no format that can be written; None if it does."""
-    return None if suffix_of(path) in SUFFIXES else Problem("--output", f"end in {', '.join(SUFFIXES)}", path)
-
-
-def check_separable(source: InputSource, columns: Sequence[str]) -> None:
-    """Raises UserError if the records hold tabs or line ends, which a .tsv file has no place for."""
-    advice = "Write a .csv file."
-    for name in columns:
-        if _SEPARATORS.search(name):
-            raise UserError(
-                Problem("A column of a .tsv file", "have no tab or line end in its name", repr(name), advice)
-            )
-    for number, record in source.read():
-        for name, value in record.items() if isinstance(record, dict) else ():
-            if isinstance(value, str) and _SEPARATORS.search(value):
-                received = f"one in {name!r} of {source.unit} {number}"
-                raise UserError(Problem("A value in a .tsv file", "have no tab or line end", received, advice))
+def find_output_problems(path: str, line_format: str | None) -> list[Problem]:
+    """What is wrong with --output; `line_format` is --format if it is given."""
+    if suffix_of(path) not in SUFFIXES:
+        return [Problem("--output", f"end in {', '.join(SUFFIXES)}", path)]
+    if line_format == "jsonl" and suffix_of(path) != ".jsonl":
+        return [Problem("--format", "be left out with --output, whose suffix decides", f"{line_format} and {path}")]
+    return []
 
 
 def write_predictions(
@@ -57,8 +48,10 @@ def write_predictions(
     """
     columns, suffix = list(summary.types), suffix_of(path)
     added = prediction_outputs.added_columns(shown, columns, source.name)
-    if suffix == ".tsv":
-        check_separable(source, [*columns, *added])
+    if suffix == ".tsv" and source.rereadable:  # Before anything is computed.
+        for _, record in source.read():
+            if isinstance(record, dict):
+                _check_separable(record.values())
     rows = ((p.record, prediction_outputs.added_values(p, shown, len(added))) for p in predictions)
     with fs.new_file(path) as local:
         if suffix == ".jsonl":
@@ -66,7 +59,9 @@ def write_predictions(
         elif suffix == ".parquet":
             _write_parquet(local, source, summary, added, rows)
         else:
-            _write_separated(local, columns, added, rows, "\t" if suffix == ".tsv" else ",")
+            _write_separated(local, [*columns, *added], rows, tabs=suffix == ".tsv")
+    shown_columns = ", ".join(itertools.islice(added, MAX_REPORTED)) + ", ..." * (len(added) > MAX_REPORTED)
+    _LOG.info("%s has the columns of %s and %s.", path, source.name, shown_columns)
 
 
 # The record of an input, and the values of the columns that are added.
@@ -80,15 +75,30 @@ def _write_json_lines(path: str, added: Iterable[str], rows: Iterable[_Row]) -> 
             file.write(prediction_outputs.dump_json(record | dict(zip(added, numbers, strict=True))) + "\n")
 
 
-def _write_separated(
-    path: str, columns: Sequence[str], added: Iterable[str], rows: Iterable[_Row], delimiter: str
-) -> None:
-    quoting, quotechar = (csv.QUOTE_NONE, None) if delimiter == "\t" else (csv.QUOTE_MINIMAL, '"')
+def _write_separated(path: str, columns: Sequence[str], rows: Iterable[_Row], *, tabs: bool) -> None:
+    """A .tsv file, whose fields are in no quotes, as preparation reads it, or a .csv file."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, quoting=quoting, quotechar=quotechar, lineterminator="\n")
-        writer.writerow([*columns, *added])
+        if tabs:
+            writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+            _check_separable(columns)
+        else:
+            # Only with this end of a row a field with a lone \r is put in quotes, before Python 3.13.
+            unix_rows = types.SimpleNamespace(write=lambda row: file.write(row.removesuffix("\r\n") + "\n"))
+            writer = csv.writer(unix_rows, lineterminator="\r\n")
+        writer.writerow(columns)
         for record, values in rows:
-            writer.writerow([*(_cell(record.get(name)) for name in columns), *map(_cell, values)])
+            if tabs:
+                _check_separable(record.values())
+            of_input = columns[: len(columns) - len(values)]
+            writer.writerow([_cell(value) for value in (*map(record.get, of_input), *values)])
+
+
+def _check_separable(values: Iterable[Any]) -> None:
+    """Raises UserError for a value with a tab or a line end, which a .tsv file has no place for."""
+    for value in values:
+        if isinstance(value, str) and _SEPARATORS.search(value):
+            required = "have no tab or line end to be written to a .tsv file"
+            raise UserError(Problem("Every value", required, repr(value[:60]), "Write a .csv file."))
 
 
 def _cell(value: Any) -> str:
@@ -134,6 +144,7 @@ def _write_parquet(
             for name, values in zip(added, zip(*(values for _, values in group), strict=True), strict=True):
                 base = base.append_column(complete.field(name), pyarrow.array(values, complete.field(name).type))
             writer.write_table(base)
+    next(rows, None)  # The predictions end with a warning of blank texts.
 
 
 def _common_type(types: frozenset[type]) -> type:
