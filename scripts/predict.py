@@ -16,7 +16,7 @@ import tqdm
 from absl import flags
 
 from trainer.data import tables
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem, UsageError, UserError
 from trainer.export import prediction_inputs, prediction_outputs, prediction_tables
 from trainer.export.prediction_inputs import InputSource
 from trainer.export.prediction_outputs import Shown
@@ -86,6 +86,17 @@ def table_format() -> tables.TableFormat:
     return tables.TableFormat(ENCODING.value, DELIMITER.value, ESCAPE.value, QUOTES.value)
 
 
+def local_input() -> str:
+    """A local path to the input, or "-" for standard input. Raises UserError if it is no file."""
+    path = INPUT.value or "-"
+    if path == "-":
+        return path
+    if not fs.exists(path) or fs.is_folder(path):
+        received = f"{path}, which {'is a folder' if fs.exists(path) else 'does not exist'}"
+        raise UserError(Problem("--input", "name a file", received))
+    return fs.local_copy(path)
+
+
 def check_model(source: InputSource, inputs: Sequence[str], names: Sequence[str]) -> None:
     """Raises UsageError if the flags do not suit the model with these inputs and class names."""
     problems = []
@@ -106,7 +117,7 @@ def main(argv: list[str]) -> None:
     check_flags(texts)
     from trainer.export import predict
 
-    local = fs.local_copy(INPUT.value) if INPUT.value and INPUT.value != "-" else "-"
+    local = local_input()
     if is_table():  # What is wrong with it is known before TensorFlow is loaded.
         columns = (TEXT.value, TEXT_PAIR.value) if TEXT_PAIR.value else (TEXT.value,)
         source = prediction_inputs.table_source(local, columns, table_format())

@@ -107,10 +107,14 @@ def test_a_new_file_appears_when_it_is_complete(tmp_path):
 
 
 def test_a_new_file_that_fails_leaves_the_old_one(tmp_path):
+    def write_a_part():
+        with fs.new_file(f"{tmp_path}/a") as path, open(path, "w") as file:
+            file.write("ne")
+            raise KeyboardInterrupt
+
     (tmp_path / "a").write_text("old")
-    with pytest.raises(KeyboardInterrupt), fs.new_file(f"{tmp_path}/a") as path, open(path, "w") as file:
-        file.write("ne")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_a_part()
     assert contents(tmp_path) == {"a": b"old"}
 
 
