@@ -17,7 +17,7 @@ from absl import flags
 
 from trainer.data import tables
 from trainer.errors import Problem, UsageError, UserError
-from trainer.export import prediction_inputs, prediction_outputs, prediction_tables
+from trainer.export import predict, prediction_inputs, prediction_outputs, prediction_tables
 from trainer.export.prediction_inputs import InputSource
 from trainer.export.prediction_outputs import Shown
 from trainer.runtime import app, versions
@@ -115,8 +115,6 @@ def main(argv: list[str]) -> None:
     versions.check_installation()
     texts = app.text_arguments(argv)
     check_flags(texts)
-    from trainer.export import predict
-
     local = local_input()
     if is_table():  # What is wrong with it is known before TensorFlow is loaded.
         columns = (TEXT.value, TEXT_PAIR.value) if TEXT_PAIR.value else (TEXT.value,)

@@ -73,6 +73,12 @@ def test_lines_of_other_bytes_are_named_with_the_flag(tmp_path):
     )
 
 
+def test_utf_16_without_a_mark_is_not_taken_for_utf_8(tmp_path):
+    path = write(tmp_path / "a.txt", "one\ntwo".encode("utf-16-le"))
+    with pytest.raises(UserError, match=r"a\.txt .*--encoding=utf-16-le"):
+        read_lines(path)
+
+
 def test_half_a_character_of_utf_16_is_named(tmp_path):
     path = write(tmp_path / "a.txt", b"\xff\xfe" + "one\ntwo".encode("utf-16-le") + b"\n")
     with pytest.raises(UserError, match=r"utf-16.*--encoding"):

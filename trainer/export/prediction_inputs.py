@@ -60,7 +60,7 @@ def line_source(path: str, text_columns: tuple[str, ...], encoding: str | None) 
         number = 0
         try:
             with _open_binary(path) as binary:
-                codec = tables.find_marked_encoding(binary.peek(4)) or encoding or "utf-8"
+                codec = tables.choose_encoding(binary.peek(tables.HEAD_BYTES)[: tables.HEAD_BYTES], encoding, name)
                 # With the default `newline`, a lone \r would end a line. Bytes that do not decode become surrogates.
                 lines = io.TextIOWrapper(binary, codec, errors="surrogateescape", newline="\n")
                 for number, line in enumerate(lines, 1):
