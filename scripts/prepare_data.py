@@ -14,7 +14,7 @@ import time
 from absl import flags
 
 from trainer.data import labels, task_rows, tasks
-from trainer.errors import Problem, UsageError
+from trainer.errors import UsageError
 from trainer.runtime import app, versions
 from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
@@ -103,7 +103,8 @@ def source_options() -> task_rows.SourceOptions:
 
 def check_flags() -> None:
     """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
-    problems: list[Problem] = []
+    local_or_bucket = ("test_source", "validation_source", "output", "downloads", "inspect")
+    problems = app.normalize_path_flags(*local_or_bucket, urls=("source", "encoder", "preprocess"))
     if not INSPECT.value:
         problems += task_rows.find_argument_problems(source_options(), OUTPUT.value)
     paths = (SOURCE, TEST_SOURCE, VALIDATION_SOURCE, ENCODER, PREPROCESS, INSPECT)

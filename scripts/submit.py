@@ -115,7 +115,7 @@ def serve(options: JobOptions) -> int:
     base = options.base_output_directory
     if not base and options.bucket and options.name:
         base = f"gs://{options.bucket.removeprefix('gs://').rstrip('/')}/runs/{options.name}"
-    model = (MODEL.value or (f"{base.rstrip('/')}/model" if base else "")).rstrip("/")
+    model = MODEL.value or (f"{base}/model" if base else "")
     machine, replicas = machine_types.resolve_machine(
         options.machine or DEFAULT_SERVING_MACHINE, options.accelerator, replicas=options.replicas
     )
@@ -135,7 +135,11 @@ def serve(options: JobOptions) -> int:
 
 
 def main(argv: list[str]) -> int:
-    app.reject_arguments(argv)
+    problems = app.find_argument_problems(argv)
+    local_or_bucket = ("config", "tune", "data_dir", "base_output_directory", "model")
+    problems += app.normalize_path_flags(*local_or_bucket, urls=("encoder", "preprocess"))
+    if problems:
+        raise UsageError(*problems)
     versions.check_installation()
     if FOLLOW_JOB.value:
         name = vertex_client.parse_job_name(FOLLOW_JOB.value)

@@ -17,7 +17,7 @@ STARTED = time.monotonic()
 from absl import flags  # noqa: E402
 
 from trainer.config import flags as config_flags  # noqa: E402
-from trainer.config.schema import Config  # noqa: E402
+from trainer.config.schema import PATH_KEYS, URL_KEYS, Config  # noqa: E402
 from trainer.distributed import tpu_probe  # noqa: E402
 from trainer.errors import EXIT_DONE, Problem, UsageError  # noqa: E402
 from trainer.runtime import app, versions, vertex_env  # noqa: E402
@@ -56,13 +56,12 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
     outside = vertex_env.folders_outside(model_dir, os.environ) if writes else {}
     preset = vertex_env.mount_to_gcs(config_flags.CONFIG.value or "")
     source = PathUse("--model_dir", model_dir, writes) if of_run else PathUse("--config", preset)
-    given = {key: config_flags.KEYS[key].value or "" for key in config_flags.PATH_KEYS}
+    given = {key: config_flags.KEYS[key].value or "" for key in PATH_KEYS}
     paths: dict[str, Any] = {key: vertex_env.mount_to_gcs(path) for key, path in given.items()}
-    unreadable = preflight.find_path_problems([source], compute_engine.find_region)
-    problems = [*problems, *unreadable]
+    problems = [*problems, *preflight.find_path_problems([source], compute_engine.find_region)]
     if not model_dir and MODE.value != "inspect_batches":
         problems.append(Problem("--model_dir", "name the run's folder", "none"))
-    if not unreadable and (model_dir or not of_run):
+    if source.flag not in {problem.setting for problem in problems} and (source.path or not of_run):
         try:
             config = config_flags.load_run_config(model_dir or "") if of_run else config_flags.load_config(preset)
             paths = {key: vertex_env.mount_to_gcs(getattr(config, key)) for key in paths}
@@ -72,7 +71,7 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
     others = [
         *([] if of_run else [PathUse("--model_dir", model_dir, writes)]),
         *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
-        PathUse("--predictions", predictions, writes=True),
+        PathUse("--predictions", predictions, writes=True, is_file=True),
         *(PathUse(f"--{key}", path) for key, path in paths.items()),
     ]
     problems += preflight.find_path_problems(others, compute_engine.find_region)
@@ -83,12 +82,14 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
 
 def main(argv: list[str]) -> int:
     versions.check_installation()
+    problems = app.find_argument_problems(argv)
+    problems += app.normalize_path_flags("model_dir", "predictions", "config", "data_dir", urls=URL_KEYS)
     model_dir = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
     predictions = vertex_env.mount_to_gcs(PREDICTIONS.value or "")
     tpu = tpu_probe.requested_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         tpu_probe.set_tpu_environment(tpu)  # Before TensorFlow is imported.
-    config = read_config(model_dir, predictions, app.find_argument_problems(argv))
+    config = read_config(model_dir, predictions, problems)
 
     from trainer.distributed import strategies
     from trainer.train import modes, report, run_files

@@ -1,11 +1,14 @@
 """scripts/predict.py as a user calls it, and the functions that it calls."""
 
+import csv
 import json
+import shutil
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
-from helpers import python
+from helpers import python, start, write_reviews
 
 from trainer.encoders import classifier, native, registry
 from trainer.errors import UserError
@@ -57,16 +60,116 @@ def test_arguments_are_printed_as_a_table(folder, scores):
     assert done.stdout.splitlines() == expected
 
 
-def test_lines_of_a_file_are_printed_as_json(folder, scores, tmp_path):
+def test_every_line_has_an_output(folder, scores, tmp_path):
     file = tmp_path / "texts.txt"
-    file.write_text("\n\n".join(TEXTS) + "\n", encoding="utf-8")  # The blank line is no text.
-    done = run_predict(f"--model={folder}", f"--input={file}", "--format=jsonl")
+    file.write_text(f"{TEXTS[0]}\n\n{TEXTS[1]}\n\u2028\x0c two\x85 ends\n", encoding="utf-8")
+    done = run_predict(f"--model={folder}", f"--input={file}", "--format=jsonl", "--line_numbers")
+    assert done.returncode == 0
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["text"] for row in rows] == TEXTS
-    for row, expected in zip(rows, scores, strict=True):
-        assert set(row) == {"text", "label", "scores"}
+    assert [row["text"] for row in rows] == [TEXTS[0], "", TEXTS[1], "\u2028\x0c two\x85 ends"]
+    assert [row["line"] for row in rows] == [1, 2, 3, 4]
+    for row, expected in zip((rows[0], rows[2]), scores, strict=True):
+        assert set(row) == {"line", "text", "label", "scores"}
         assert row["label"] == ["negative", "positive"][expected.argmax()]
         assert row["scores"] == pytest.approx(dict(negative=expected[0], positive=expected[1]), abs=1e-5)
+    assert (rows[1]["label"], rows[1]["scores"]) == (None, None)
+    assert done.stderr == "warning: 1 of 4 texts are blank and have no prediction: line 2.\n"
+
+
+def test_a_table_is_read_as_one_and_written_back(folder, tmp_path):
+    source = write_reviews(tmp_path / "reviews.csv", 70)  # More than two batches.
+    printed = run_predict(f"--model={folder}", f"--input={source}", "--format=jsonl")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    rows = [json.loads(line) for line in printed.stdout.splitlines()]
+    with source.open(newline="") as file:
+        original = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [row["text"] for row in original]
+    done = run_predict(f"--model={folder}", f"--input={source}", f"--output={tmp_path}/scored.csv")
+    assert (done.returncode, done.stdout) == (0, "")
+    with open(tmp_path / "scored.csv", newline="") as file:
+        scored = list(csv.DictReader(file))
+    for before, row, after in zip(original, rows, scored, strict=True):
+        added = {f"predicted_score_{name}": pytest.approx(score, abs=1e-6) for name, score in row["scores"].items()}
+        numbers = {name: float(value) if "score" in name else value for name, value in after.items()}
+        assert numbers == before | {"predicted_label": row["label"]} | added
+
+
+def test_a_table_of_pairs_is_scored(pairs, tmp_path):
+    rows = [{"title": "one", "body": "two"}, {"title": "two", "body": "one"}, {"title": "two", "body": None}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    columns = ["--text_column=title", "--text_pair_column=body"]
+    output = tmp_path / "out.parquet"
+    done = run_predict(f"--model={pairs}", f"--input={tmp_path}/in.jsonl", f"--output={output}", *columns)
+    assert done.returncode == 0
+    written = pyarrow.parquet.read_table(output).to_pylist()
+    _, signature = predict.load_export(pairs)
+    expected = list(predict.score_texts(signature, [["one", "two"], ["two", "one"], ["two", ""]]))
+    assert [row.pop("score") for row in written] == pytest.approx([float(s[0]) for s in expected], abs=1e-6)
+    assert written == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "code", "words"),
+    [
+        ("id,title\n1,a\n", [], 1, ["'text'", "--text_column"]),
+        ("text\na\n", ["--text_pair_column=text"], 2, ["--text_pair_column", "one text"]),
+        ("text\na\n", ["--delimiter=ab", "--encoding=klingon"], 2, ["--delimiter", "--encoding", "klingon"]),
+        ("text\n", [], 1, ["at least one text"]),
+    ],
+)
+def test_a_table_that_does_not_suit_is_refused(folder, tmp_path, text, arguments, code, words):
+    (tmp_path / "in.csv").write_text(text)
+    output = tmp_path / "out.csv"
+    done = run_predict(f"--model={folder}", f"--input={tmp_path}/in.csv", f"--output={output}", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert [word for word in words if word not in done.stderr] == []
+    assert "Traceback" not in done.stderr
+    assert not output.exists()
+
+
+def test_flags_that_do_not_suit_the_model_are_refused_at_once(pairs, tmp_path):
+    (tmp_path / "in.csv").write_text("text\na\n")
+    done = run_predict(f"--model={pairs}", f"--input={tmp_path}/in.csv", "--top_k=2")
+    assert done.returncode == 2
+    assert "--text_pair_column" in done.stderr
+    assert "--top_k" in done.stderr
+
+
+def test_the_likeliest_classes_are_shown(folder, scores):
+    done = run_predict("--top_k=9", "--format=jsonl", f"--model={folder}", TEXTS[0])
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(row["scores"].values()) == pytest.approx(sorted(map(float, scores[0]), reverse=True), abs=1e-5)
+    assert next(iter(row["scores"])) == row["label"]
+
+
+def test_a_text_may_begin_with_a_dash(folder):
+    done = run_predict(f"--model={folder}", "--", "- dull, -5 stars", "--format=jsonl")
+    assert [line.split("  ", 2)[2] for line in done.stdout.splitlines()] == ["- dull, -5 stars", "--format=jsonl"]
+    refused = run_predict(f"--model={folder}", "- dull, -5 stars")
+    assert refused.returncode == 2
+    assert "write -- before it" in refused.stderr
+
+
+def test_head_ends_it_quietly(folder, tmp_path):
+    (tmp_path / "in.txt").write_text("some text\n" * 3000)
+    code = "import os, sys; sys.argv[:] = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = start(code, "scripts/predict.py", f"--model={folder}", f"--input={tmp_path / 'in.txt'}")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=100) == 0
+
+
+def test_lines_of_standard_input_may_have_any_encoding(folder, tmp_path):
+    (tmp_path / "in").write_bytes("één café\n".encode("latin-1"))
+    with open(tmp_path / "in") as file:
+        refused = run_predict(f"--model={folder}", "--format=jsonl", stdin=file)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "line 1" in refused.stderr
+    assert "--encoding" in refused.stderr
+    with open(tmp_path / "in") as file:
+        done = run_predict(f"--model={folder}", "--format=jsonl", "--encoding=latin-1", stdin=file)
+    assert json.loads(done.stdout)["text"] == "één café"
 
 
 def test_pairs_are_read_from_standard_input(pairs):
@@ -86,17 +189,15 @@ def test_a_model_of_pairs_rejects_a_single_text(pairs):
     done = run_predict(f"--model={pairs}", "one\ttwo", "one alone")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.strip() == (
-        "error: Every line or argument must be two texts separated by a tab for this model of pairs. "
-        "Received: 'one alone'."
-    )
+    assert "argument 2: 'one alone', which is not two texts separated by a tab" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "At least one text must be given as an argument, in --input or on standard input. Received: none."),
         (["a text", "--input=file"], "--input must be left out when texts are given as arguments. Received: "),
+        (["--text_column=a", "a text"], "--text_column must come with a table as --input, .csv, .tsv"),
+        (["--output=a.xml", "a text"], "--output must end in .csv, .tsv, .jsonl, .parquet. Received: a.xml."),
         (["--format=xml", "a text"], "flag --format=xml: value should be one of <table|jsonl>"),
     ],
 )
@@ -114,16 +215,40 @@ def test_all_wrong_flags_are_named_at_once():
     assert "--model" in done.stderr
 
 
-def test_a_missing_input_file_is_named():
-    done = run_predict("--model=folder", "--input=nowhere.txt")
+@pytest.mark.parametrize("name", ["nowhere.txt", "nowhere.csv", "docs"])
+def test_an_input_that_is_no_file_is_named(name):
+    done = run_predict("--model=folder", f"--input={name}")
     assert done.returncode == 1
-    assert "nowhere.txt" in done.stderr
+    assert f"--input must name a file. Received: {name}, which " in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_folder_without_a_saved_model_is_rejected(tmp_path):
     with pytest.raises(UserError, match=r"--model must name an exported SavedModel.*no saved_model\.pb"):
         predict.load_export(str(tmp_path))
+
+
+def test_no_text_at_all_is_refused(folder):
+    done = run_predict(f"--model={folder}", input="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: standard input must hold at least one text. Received: none.\n"
+
+
+def test_a_saved_model_that_takes_no_text_is_rejected(tiny):
+    with pytest.raises(UserError, match=r"--model must name an exported SavedModel.*takes no text"):
+        predict.load_export(str(tiny / "encoder"))
+
+
+def test_operators_that_are_not_registered_are_named(folder, tmp_path):
+    """As those of TensorFlow Text are for whoever does not import it."""
+    shutil.copytree(folder, tmp_path / "export")
+    content = (folder / "saved_model.pb").read_bytes()
+    assert b"CaseFoldUTF8" in content
+    (tmp_path / "export/saved_model.pb").write_bytes(content.replace(b"CaseFoldUTF8", b"CaseFoldUTF9"))
+    with pytest.raises(
+        UserError, match=r"operators of TensorFlow and TensorFlow Text\. Received: one with CaseFoldUTF9"
+    ):
+        predict.load_export(str(tmp_path / "export"))
 
 
 def test_more_texts_than_a_batch_keep_their_order(loaded, scores):

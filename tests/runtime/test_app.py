@@ -3,11 +3,12 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, outcome
+from helpers import ROOT, outcome, start
 
 from trainer import errors
 
 COMMAND = """
+import os
 from absl import flags
 from trainer import errors
 from trainer.runtime import app
@@ -23,6 +24,12 @@ def main(argv):
         raise errors.UsageError(errors.Problem("--data_dir", "be given", "none"))
     if how == "os":
         open("no such file")
+    if how == "pipe":
+        print("line\\n" * 100_000)
+    if how == "other pipe":
+        read, write = os.pipe()
+        os.close(read)
+        os.write(write, b"a")
     if how == "defect":
         raise RuntimeError("a defect of ours")
     return errors.EXIT_STOPPED if how == "stopped" else None
@@ -89,3 +96,50 @@ def test_a_script_without_its_required_flag_is_bad_usage():
     done = subprocess.run([sys.executable, "scripts/import_encoder.py"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == errors.EXIT_BAD_USAGE
     assert "--source" in done.stderr
+
+
+TEXTS_COMMAND = """
+from trainer.runtime import app
+
+def main(argv):
+    app.reject_arguments(argv, texts=True)
+    print(app.text_arguments(argv))
+
+app.run(main, "Counts sheep.")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["a text", "--verbosity=-1", "another"], ["a text", "another"]),
+        (["--", "- a dash", "--nothing=1", "--"], ["- a dash", "--nothing=1", "--"]),
+        (["a text", "--", "-5 stars"], ["a text", "-5 stars"]),
+        (["--"], []),
+    ],
+)
+def test_flags_may_follow_texts_and_what_follows_two_dashes_is_text(arguments, texts):
+    assert outcome(TEXTS_COMMAND, *arguments) == (errors.EXIT_DONE, f"{texts}\n", "")
+
+
+def test_a_text_that_begins_with_a_dash_is_told_where_to_stand():
+    code, out, error = outcome(TEXTS_COMMAND, "- a dash")
+    assert (code, out) == (errors.EXIT_BAD_USAGE, "")
+    assert error == (
+        "error: -- a dash must be a flag of this command. Received: - a dash. Try --help. "
+        "If it is a text, write -- before it.\n"
+    )
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly():
+    process = start(COMMAND, "--end=pipe")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == errors.EXIT_DONE
+
+
+def test_a_pipe_that_is_not_the_output_is_a_failure():
+    code, _, error = outcome(COMMAND, "--end=other pipe")
+    assert code == errors.EXIT_FAILED
+    assert "Broken pipe" in error

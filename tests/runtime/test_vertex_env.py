@@ -37,9 +37,20 @@ def test_a_given_model_dir_is_used_unless_trials_would_share_it():
     }
     assert vertex_env.folders_outside("gs://bucket/base", BASE) == {}
     trial = {**BASE, "CLOUD_ML_TRIAL_ID": "7"}
-    assert vertex_env.resolve_model_dir("gs://bucket/base/", trial) == "gs://bucket/base/"
+    assert vertex_env.resolve_model_dir("gs://bucket/base", trial) == "gs://bucket/base"
     with pytest.raises(UsageError, match=r"^--model_dir .* gs://bucket/base, .* Received: gs://b/x"):
         vertex_env.resolve_model_dir("gs://b/x", trial)
+
+
+def test_a_service_s_folders_are_put_in_one_form(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    named = {"AIP_MODEL_DIR": "gs://bucket//base///model/", "AIP_CHECKPOINT_DIR": "~/checkpoints/"}
+    assert vertex_env.service_folders(named) == {
+        "export": "gs://bucket/base/model",
+        "checkpoints": "/home/me/checkpoints",
+    }
+    with pytest.raises(UsageError, match=r"AIP_CHECKPOINT_DIR must .*gs:/b/x"):
+        vertex_env.service_folders({"AIP_CHECKPOINT_DIR": "gs:/b/x"})
 
 
 def test_the_root_of_a_bucket_may_be_the_base():

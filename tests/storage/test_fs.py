@@ -88,6 +88,36 @@ def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
     assert contents(tmp_path) == {"old/new": b"new"}
 
 
+@pytest.mark.parametrize("name", ["exp [1]", "back\\slash", "star*", "why?"])
+def test_tensorflow_gets_a_path_without_the_characters_of_patterns(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    fs.make_folder(name)
+    fs.write_text(f"{name}/a", "text")
+    path = fs.tensorflow_path(name)
+    assert not set("[]*?\\") & set(path)
+    assert fs.read_text(f"{path}/a") == "text"
+    assert fs.tensorflow_path(f"{tmp_path}/plain name") == f"{tmp_path}/plain name"
+
+
+def test_a_new_file_appears_when_it_is_complete(tmp_path):
+    with fs.new_file(f"{tmp_path}/a") as path, open(path, "w") as file:
+        file.write("new")
+        assert not (tmp_path / "a").exists()
+    assert contents(tmp_path) == {"a": b"new"}
+
+
+def test_a_new_file_that_fails_leaves_the_old_one(tmp_path):
+    def write_a_part():
+        with fs.new_file(f"{tmp_path}/a") as path, open(path, "w") as file:
+            file.write("ne")
+            raise KeyboardInterrupt
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_a_part()
+    assert contents(tmp_path) == {"a": b"old"}
+
+
 def test_the_checksum_is_crc32c():
     assert fs.crc32c(b"123456789") == 0xE3069283  # the check value of the polynomial's catalogue
     assert fs.crc32c(b"") == 0

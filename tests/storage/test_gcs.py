@@ -28,6 +28,10 @@ print(sorted(gcs.list_files("gs://bucket")))
 local = fs.local_copy(folder)
 fs.copy_folder(local, "gs://bucket/back")
 print(open(f"{local}/a").read(), fs.read_text("gs://bucket/back/a"), fs.local_copy(local) == local)
+with fs.new_file(f"{folder}/new") as path:
+    open(path, "w").write("Größe")
+    print(fs.exists(f"{folder}/new"))
+print(fs.read_text(f"{folder}/new"))
 """
     assert simulator.storage_python(code)[0].splitlines() == [
         "Größe 9000000 9000000",
@@ -36,6 +40,8 @@ print(open(f"{local}/a").read(), fs.read_text("gs://bucket/back/a"), fs.local_co
         "['run/a', 'run/x/a', 'run/x/x/y/b']",
         "['run/a']",
         "Größe Größe True",
+        "False",
+        "Größe",
     ]
 
 

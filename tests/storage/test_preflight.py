@@ -25,7 +25,7 @@ COMMANDS = {
     "-m trainer.task": {"--config=": False, "--data_dir=": False, "--encoder=": False, "--model_dir=": True},
     "-m trainer.task --mode=evaluate": {"--model_dir=": False, "--predictions=": True},
     "-m trainer.task --mode=export": {"--model_dir=": True},
-    "scripts/predict.py": {"--model=": False, "--input=": False},
+    "scripts/predict.py": {"--model=": False, "--input=": False, "--output=": True},
 }
 MAX_SECONDS = 15
 READ = "storage.objects.get, storage.objects.list"
@@ -181,3 +181,49 @@ def test_a_bucket_name_that_cannot_exist_is_named_with_its_flag(simulator):
     error, _ = command(simulator, "-m", "trainer.task", "--model_dir=gs://$BUCKET/run", "--data_dir=gs://_x/data")
     for words in ("--model_dir must", "$BUCKET", "--data_dir must", "_x"):
         assert words in error
+
+
+# --- Local paths that are written -------------------------------------------------------------------
+
+
+def find(path, **use) -> str:
+    return "\n".join(map(str, preflight.find_path_problems([preflight.PathUse("--flag", str(path), True, **use)])))
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file.txt").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    for name in ("file.txt", "file.txt/x", "file.txt/x/y", "link"):
+        assert f"{tmp_path}/{name}" in find(tmp_path / name)
+    for name in ("", "new", "new/x/y"):
+        assert find(tmp_path / name) == ""
+
+
+def test_a_file_in_a_missing_folder_is_refused(tmp_path):
+    for name in ("missing/x.jsonl", ""):
+        assert "--flag must" in find(tmp_path / name, is_file=True)
+    assert find(tmp_path / "x.jsonl", is_file=True) == ""
+    assert find("x.jsonl", is_file=True) == ""
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: str(path) != str(tmp_path))  # Root may write everywhere.
+    assert f"no permission to write in {tmp_path}" in find(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("line", "flag", "path"),
+    [
+        ("-m trainer.task --data_dir=data", "--model_dir", "file/run"),
+        ("-m trainer.task --mode=evaluate --model_dir=runs/x", "--predictions", "missing/x.jsonl"),
+        ("scripts/prepare_data.py --task=csv --source=x.csv", "--output", "file/data"),
+        ("scripts/import_encoder.py --source=minilm", "--output", "file"),
+    ],
+)
+def test_a_local_path_that_cannot_be_written_is_named_at_once(tmp_path, line, flag, path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, *line.split(), f"{flag}={tmp_path}/{path}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert f"{flag} must" in done.stderr

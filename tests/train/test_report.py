@@ -69,3 +69,11 @@ def test_the_summary_has_the_results_and_the_next_command():
     for expected in ("1,200 steps in 1 min 15 s", "best at step 30", "0.7500", "0.6250", "runs/mine/result.json"):
         assert expected in summary
     assert "scripts/predict.py --model=runs/mine/export" in summary
+
+
+def test_the_summary_s_paths_can_be_copied_to_a_shell():
+    metrics = {"examples": 4, "loss": 0.5}
+    result = {"steps": 1, "seconds": 1, "best_step": 1, "validation": metrics, "test": metrics}
+    summary = report.format_summary(result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard")
+    assert "predict.py --model='my runs/a/export' " in summary
+    assert "results    'my runs/a/result.json', " in summary

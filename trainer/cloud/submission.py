@@ -85,7 +85,8 @@ def check_buckets(request: JobRequest, study: Study | None) -> None:
         raise UsageError(Problem("--data_dir", "hold a data set of scripts/prepare_data.py", received))
     if config.encoder.startswith(gcs.GCS_PREFIX) and not fs.is_folder(config.encoder):
         folder, name = os.path.split(config.encoder)
-        advice = f"Copy it, such as: gcloud storage cp --recursive encoders/{name} {folder}/"
+        copied = shlex.join([f"encoders/{name}", f"{folder}/"])
+        advice = f"Copy it, such as: gcloud storage cp --recursive {copied}"
         raise UsageError(Problem("--encoder", "exist", f"{config.encoder}, which does not. {advice}"))
     examples, kind = _read_manifest(manifest)
     loading.check_replicas(config, request.devices, examples)

@@ -16,7 +16,6 @@ SET = flags.DEFINE_multi_string(
     "section.key=value, the same as --section.key, which wins over it. May be given more than once.",
 )
 
-PATH_KEYS = ("data_dir", "encoder", "preprocess")
 KEYS = {
     key: flags.DEFINE_string(
         key, None, f"{schema.DESCRIPTIONS[key]} Default: {'none' if default in ('', None) else default}."
@@ -41,7 +40,7 @@ def load_run_config(model_dir: str) -> schema.Config:
     Raises UsageError for any other flag of the configuration, and if there is no run.
     """
     path = fs.join(model_dir, schema.CONFIG_FILE)
-    paths = {key: value for key, value in explicit_values().items() if key in (*PATH_KEYS, "task")}
+    paths = {key: value for key, value in explicit_values().items() if key in (*schema.PATH_KEYS, "task")}
     others = {key: value for key, value in explicit_values().items() if key not in paths}
     others |= {flag.name: flag.value for flag in (CONFIG, SET) if flag.value}
     required = "be left out with this --mode, which takes the configuration of --model_dir"

@@ -10,6 +10,7 @@ import yaml
 
 from trainer.config import schema, yaml_file
 from trainer.errors import Problem, UsageError
+from trainer.storage import paths
 
 _ADAPTER = pydantic.TypeAdapter(schema.Config)
 
@@ -113,9 +114,13 @@ def load_config(
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         raise UsageError(*problems_of(invalid), *problems) from None
+    found = {
+        key: paths.normalize_path(f"--{key}", getattr(config, key), problems, url=key in schema.URL_KEYS)
+        for key in schema.PATH_KEYS
+    }
     if problems:
         raise UsageError(*problems)
-    return config
+    return dataclasses.replace(config, **found)
 
 
 def dump_config(config: schema.Config) -> str:

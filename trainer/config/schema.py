@@ -142,6 +142,10 @@ class Config:
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
 
 
+# The keys that name a path. Those of URL_KEYS may also name an http:// or https:// address.
+PATH_KEYS = ("data_dir", "encoder", "preprocess")
+URL_KEYS = ("encoder", "preprocess")
+
 # What may differ between a run and its resumption. The encoder and the data are compared by their content.
 NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "logging.")
 

@@ -74,6 +74,18 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name.lower())[1]
 
 
+def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
+    """The encoding of a file that begins with `head`: that of its mark, or else `encoding`, or else UTF-8.
+
+    Raises UserError if it has zeros as UTF-16 has them, and neither a mark nor an encoding that was given.
+    """
+    encoding = next((name for mark, name in _MARKS if head.startswith(mark)), encoding)
+    if encoding is None and b"\0" in head:
+        required_bytes = "begin with the mark of its encoding, unless that is UTF-8"
+        raise UserError(Problem(source, required_bytes, "zeros between the letters", "Set --encoding=utf-16-le."))
+    return encoding or "utf-8"
+
+
 def is_table(path: str) -> bool:
     """Whether a path is that of a table, by its name alone. A .zip is one."""
     return _suffix(path) == ".zip" or _suffix(path.lower().removesuffix(".gz")) in SUFFIXES
@@ -206,14 +218,10 @@ def _check_columns(columns: Sequence[str], source: str, required: Sequence[str])
 def _read_text(
     file: Any, suffix: str, source: str, table_format: TableFormat, required: Sequence[str]
 ) -> tuple[list[str], Iterator[NumberedRecord]]:
-    head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
-    encoding = _marked_encoding(head) or table_format.encoding
-    if encoding is None and b"\0" in head:
-        required_bytes = "begin with the mark of its encoding, unless that is UTF-8"
-        raise UserError(Problem(source, required_bytes, "zeros between the letters", "Set --encoding=utf-16-le."))
+    encoding = choose_encoding(file.peek(HEAD_BYTES)[:HEAD_BYTES], table_format.encoding, source)
     # Bytes that are not of the encoding become lone surrogates, which the check of each record refuses.
     json_lines = "json" in suffix
-    stream = io.TextIOWrapper(file, encoding or "utf-8", errors="surrogateescape", newline="\n" if json_lines else "")
+    stream = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="\n" if json_lines else "")
     if json_lines:
         return json_tables.read_json(stream, source)
     return separated.read_separated(

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.data import downloads, labels, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
-from trainer.storage import fs
+from trainer.storage import fs, gcs
 
 # How a delimiter that a shell cannot hold is written.
 _DELIMITER_NAMES = {"\\t": "\t", "tab": "\t"}
@@ -66,7 +66,7 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         for flag, value in (("--task", options.task), ("--output", output))
         if not value
     ]
-    if fs.in_bucket(options.downloads):
+    if gcs.is_gcs_path(options.downloads):
         problems.append(Problem("--downloads", "be a folder of this machine", options.downloads))
     if options.task == "csv" and not options.source:
         problems.append(Problem("--source", "name a table, or a folder with a folder for each class", "none"))

@@ -44,7 +44,7 @@ def load_tokenizer(folder: str) -> Tokenizer:
     """Load preprocess/, a Hub preprocessing SavedModel. Raises UserError if the folder holds none."""
     if not fs.exists(fs.join(folder, "saved_model.pb")):
         raise UserError(Problem("A preprocessor's folder", "hold saved_model.pb", folder))
-    saved = hub.load(fs.local_copy(folder))
+    saved = hub.load(fs.tensorflow_path(folder))
 
     def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
         tokens = saved.tokenize(texts)

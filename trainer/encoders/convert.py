@@ -201,9 +201,10 @@ def read_checkpoint(folder: Path) -> ImportedEncoder:
         )
     encoder = _build_bert(folder / "bert_config.json")
     prefix = str(indexes[0].with_suffix(""))
-    reader = tf.train.load_checkpoint(prefix)
+    readable_prefix = os.path.join(fs.tensorflow_path(str(folder)), indexes[0].stem)
+    reader = tf.train.load_checkpoint(readable_prefix)
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in reader.get_variable_to_shape_map():
-        status = tf.train.Checkpoint(encoder=encoder, model=encoder).restore(prefix)
+        status = tf.train.Checkpoint(encoder=encoder, model=encoder).restore(readable_prefix)
         try:
             status.assert_existing_objects_matched().expect_partial()
         except AssertionError as error:
@@ -262,7 +263,7 @@ def write_encoder(imported: ImportedEncoder, output: str) -> None:
         export_tfhub_lib.export_model(
             f"{complete}/encoder",
             encoder_config=config,
-            model_checkpoint_path=checkpoint.save(os.path.join(temporary, "values")),
+            model_checkpoint_path=checkpoint.save(os.path.join(fs.tensorflow_path(temporary), "values")),
             with_mlm=False,
             **tokenizer_options,
         )

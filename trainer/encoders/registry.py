@@ -191,7 +191,7 @@ def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool
         elif not is_saved_model(preprocess_folder):
             raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb", preprocess_folder))
     # TensorFlow loads verified local copies: reading from a bucket, it does not notice a corrupted byte.
-    return EncoderFolders(encoder, fs.local_copy(encoder_folder), fs.local_copy(preprocess_folder))
+    return EncoderFolders(encoder, fs.tensorflow_path(encoder_folder), fs.tensorflow_path(preprocess_folder))
 
 
 def saved_model_sha256(folder: str) -> str:

@@ -4,7 +4,10 @@
 two, and prints a JSON list of their scores. The export's parity check runs it in a fresh process.
 """
 
+import dataclasses
+import itertools
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,31 +15,63 @@ from typing import Any
 import numpy as np
 
 from trainer.errors import Problem, UserError
+from trainer.export import prediction_inputs
+from trainer.export.prediction_inputs import MAX_REPORTED, InputSource
 from trainer.storage import fs
 
 BATCH_SIZE = 32
+# The inputs of an export's signature: of one text, or of a pair.
+INPUT_NAMES = (["text"], ["text", "text_pair"])
 
 Signature = Callable[..., dict[str, Any]]
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The scores of one input."""
+
+    number: int  # The input's, from 1.
+    record: dict[str, Any]  # The input's columns.
+    texts: list[str]  # One, or the two of a pair.
+    scores: np.ndarray | None  # float32 [classes], [1] for regression; None if the texts are blank.
 
 
 def load_export(folder: str) -> tuple[Any, Signature]:
     """Load an export and return (the SavedModel, its serving signature). The signature needs the SavedModel alive.
 
-    Raises UserError if the folder holds no SavedModel.
+    Raises UserError if the folder holds no SavedModel, or one that cannot be loaded here or takes no text.
     """
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  Registers the tokenizers' operators.
 
+    required = "name an exported SavedModel, such as MODEL_DIR/export"
     if not fs.exists(fs.join(folder, "saved_model.pb")):
-        raise UserError(
-            Problem(
-                "--model",
-                "name an exported SavedModel, such as MODEL_DIR/export",
-                f"{folder}, which has no saved_model.pb",
-            )
-        )
-    saved = tf.saved_model.load(fs.local_copy(folder))
-    return saved, saved.signatures["serving_default"]
+        raise UserError(Problem("--model", required, f"{folder}, which has no saved_model.pb"))
+    local = fs.tensorflow_path(folder)
+    if missing := find_missing_operators(local):
+        advice = "Load it where they are registered: docs/serving.md shows how for those of TensorFlow Text."
+        received = f"one with {', '.join(missing)}"
+        raise UserError(Problem(folder, "hold only operators of TensorFlow and TensorFlow Text", received, advice))
+    saved = tf.saved_model.load(local)
+    signature = saved.signatures.get("serving_default")
+    if signature is None or input_names(signature) not in INPUT_NAMES or "scores" not in signature.structured_outputs:
+        raise UserError(Problem("--model", required, f"{folder}, a SavedModel that takes no text or returns no scores"))
+    return saved, signature
+
+
+def find_missing_operators(folder: str) -> list[str]:
+    """The operators in a SavedModel, a local folder, that are not registered in this process, sorted."""
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.framework import op_def_registry
+
+    with open(fs.join(folder, "saved_model.pb"), "rb") as file:
+        saved = saved_model_pb2.SavedModel.FromString(file.read())
+    graphs = [meta.graph_def for meta in saved.meta_graphs]
+    bodies = [body for graph in graphs for body in (graph.node, *(f.node_def for f in graph.library.function))]
+    functions = {function.signature.name for graph in graphs for function in graph.library.function}
+    names = {node.op for body in bodies for node in body} - functions
+    return sorted(name for name in names if op_def_registry.get(name) is None)
 
 
 def input_names(signature: Any) -> list[str]:
@@ -50,32 +85,6 @@ def class_names(saved: Any) -> list[str]:
     return [] if names is None else [name.decode() for name in names.numpy()]
 
 
-def read_texts(path: str) -> list[str]:
-    """Return the lines of a UTF-8 file, or of standard input for "-", without the blank ones."""
-    if path == "-":
-        lines = sys.stdin.read().splitlines()
-    else:
-        with open(fs.local_copy(path), encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    return [line for line in lines if line.strip()]
-
-
-def split_texts(signature: Any, texts: Sequence[str]) -> list[list[str]]:
-    """Return a row of the model's inputs for each text; for a model of pairs, the text split at its tab.
-
-    Raises UserError for the first text that is not a pair if the model needs pairs.
-    """
-    if len(input_names(signature)) == 1:
-        return [[text] for text in texts]
-    rows = [text.split("\t") for text in texts]
-    for text, row in zip(texts, rows, strict=True):
-        if len(row) != 2:
-            raise UserError(
-                Problem("Every line or argument", "be two texts separated by a tab for this model of pairs", repr(text))
-            )
-    return rows
-
-
 def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
     """Yield the scores of each row, float32 [classes], in order. A row holds one text, or two for a model of pairs."""
     import tensorflow as tf
@@ -87,20 +96,37 @@ def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.nd
         yield from signature(**inputs)["scores"].numpy()
 
 
-def format_prediction(text: str, scores: np.ndarray, names: Sequence[str], *, as_json: bool) -> str:
-    """Return one line for a text: a JSON object, or the best class, its probability and the text.
+def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
+    """Yield a prediction for each input of the source, in order, BATCH_SIZE at a time.
 
-    `names` are the classes of `scores`, float32 [classes]. Without names, `scores` is the number of a regression.
+    An input of blank texts has no scores, since the model would make some up for no text; a warning counts them. Raises
+    UserError for an input that cannot be read, and if there are none.
     """
-    best = int(scores.argmax())
-    if as_json and names:
-        probabilities = dict(zip(names, map(float, scores), strict=True))
-        return json.dumps({"text": text, "label": names[best], "scores": probabilities}, ensure_ascii=False)
-    if as_json:
-        return json.dumps({"text": text, "score": float(scores[0])}, ensure_ascii=False)
-    if names:
-        return f"{names[best]:<{max(map(len, names))}}  {scores[best]:.4f}  {text}"
-    return f"{scores[0]:>9.4f}  {text}"
+    records, rows, blanks = source.read(), 0, 0
+    first_blanks: list[int] = []
+    while batch := list(itertools.islice(records, BATCH_SIZE)):
+        inputs = []
+        for number, record in batch:
+            if isinstance(record, str):
+                raise prediction_inputs.unreadable_error(source, [(number, record)], 1)
+            inputs.append((number, record, prediction_inputs.texts_of(record, source.text_columns)))
+        scores = score_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
+        for number, record, texts in inputs:
+            yield Prediction(number, record, texts, None if is_blank(texts) else next(scores))
+        rows += len(inputs)
+        blank = [number for number, _, texts in inputs if is_blank(texts)]
+        blanks += len(blank)
+        first_blanks = (first_blanks + blank)[:MAX_REPORTED]
+    if not rows:
+        raise prediction_inputs.no_input_error(source)
+    if blanks:
+        first = ", ".join(map(str, first_blanks)) + (", ..." if blanks > len(first_blanks) else "")
+        _LOG.warning("%d of %d texts are blank and have no prediction: %s %s.", blanks, rows, source.unit, first)
+
+
+def is_blank(texts: Sequence[str]) -> bool:
+    """Whether there is nothing but white space in any of an input's texts."""
+    return not any(text.strip() for text in texts)
 
 
 def main() -> None:

@@ -6,25 +6,34 @@ Imports nothing heavy, so that --help answers at once.
 import difflib
 import faulthandler
 import logging
+import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from absl import app, flags
 
 from trainer import errors
 from trainer.errors import Problem
 from trainer.runtime import logs, signals
+from trainer.storage import paths
 
 _LOG = logging.getLogger(__name__)
 
 
 def find_argument_problems(argv: list[str], texts: bool = False) -> list[Problem]:
-    """A problem for each argument that names no flag, and, unless a command takes `texts`, for each other argument."""
+    """A problem for each argument that names no flag, and, unless a command takes `texts`, for each other argument.
+
+    What follows -- is no flag.
+    """
     problems = []
-    for argument in argv[1:]:
-        if argument.startswith("-") and argument != "--":
+    flags_end = argv.index("--") if "--" in argv else len(argv)
+    for position, argument in enumerate(argv[1:], 1):
+        if argument.startswith("-") and position < flags_end:
             name = argument.lstrip("-").partition("=")[0]
             advice = f"The nearest is --{nearest}." if (nearest := _nearest_flag(name)) else "Try --help."
+            if texts:
+                advice += " If it is a text, write -- before it."
             problems.append(Problem(f"--{name}", "be a flag of this command", argument, advice))
         elif not texts:
             problems.append(Problem("Every argument", "be a flag, --name=value", argument))
@@ -37,10 +46,36 @@ def _nearest_flag(name: str) -> str | None:
     return next(iter(same_name or difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)), None)
 
 
+def text_arguments(argv: list[str]) -> list[str]:
+    """The arguments that are texts: all but the command and the -- that ends the flags."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[1:end] + argv[end + 1 :]
+
+
 def reject_arguments(argv: list[str], texts: bool = False) -> None:
     """Raises UsageError with the problems of find_argument_problems."""
     if problems := find_argument_problems(argv, texts):
         raise errors.UsageError(*problems)
+
+
+def normalize_path_flags(*names: str, urls: Collection[str] = ()) -> list[Problem]:
+    """Put the paths that these flags name in the form of paths.normalize_path. Returns the problems of the others.
+
+    Those of `urls` may also name an http:// or https:// address.
+    """
+    problems: list[Problem] = []
+    for name in (*names, *urls):
+        flag = flags.FLAGS[name]
+        if flag.value:
+            flag.value = paths.normalize_path(f"--{name}", flag.value, problems, url=name in urls)
+    return problems
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads this process's standard output, a pipe, any more."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
@@ -52,11 +87,17 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
         verbosity = flags.FLAGS["verbosity"]
         logs.configure(verbosity.value if verbosity.present else None)
         try:
-            return main(argv) or errors.EXIT_DONE
+            code = main(argv) or errors.EXIT_DONE
+            sys.stdout.flush()
+            return code
         except signals.Stopped as stopped:
             _LOG.info("%s", stopped)
             return errors.EXIT_STOPPED
         except (ValueError, OSError) as error:
+            if isinstance(error, BrokenPipeError) and _output_is_closed():
+                # Its reader, such as head, has enough. What is still in the buffer is dropped when Python ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return errors.EXIT_DONE
             _LOG.error("%s", error)
             return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
         except Exception as error:
@@ -68,6 +109,7 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
 
     def parse(argv: list[str]) -> list[str]:
         try:
+            flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
             return flags.FLAGS(argv, known_only=True)  # `main` reports the others.
         except SystemExit:
             raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --help.

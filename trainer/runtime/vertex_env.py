@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 
 from trainer.errors import Problem, UsageError
+from trainer.storage import paths
 
 # A field of run_files.RunFiles -> the variable that names its folder. The first one that is set decides the model_dir.
 FOLDER_VARIABLES = {
@@ -34,9 +35,18 @@ def mount_to_gcs(path: str) -> str:
 
 
 def service_folders(environment: Mapping[str, str]) -> dict[str, str]:
-    """The folders that the service names, by the fields of run_files.RunFiles."""
-    folders = {field: environment.get(variable, "").strip() for field, variable in FOLDER_VARIABLES.items()}
-    return {field: mount_to_gcs(folder).rstrip("/") for field, folder in folders.items() if folder}
+    """The folders that the service names, by the fields of run_files.RunFiles. Raises UsageError for what is no path.
+
+    They are in the form of paths.normalize_path.
+    """
+    problems: list[Problem] = []
+    folders = {
+        field: mount_to_gcs(paths.normalize_path(variable, environment.get(variable, "").strip(), problems))
+        for field, variable in FOLDER_VARIABLES.items()
+    }
+    if problems:
+        raise UsageError(*problems)
+    return {field: folder for field, folder in folders.items() if folder}
 
 
 def resolve_model_dir(given: str | None, environment: Mapping[str, str]) -> str | None:
@@ -47,7 +57,7 @@ def resolve_model_dir(given: str | None, environment: Mapping[str, str]) -> str 
     """
     folders = service_folders(environment)
     parent = next((folder.rpartition("/")[0] or "." for folder in folders.values()), None)
-    root = mount_to_gcs(given).rstrip("/") if given else parent
+    root = mount_to_gcs(given) if given else parent
     others = {FOLDER_VARIABLES[field]: folder for field, folder in folders.items() if field != "export"}
     for setting, path in {"--model_dir": root, **others}.items():
         if "export" in folders and f"{path}/".startswith(f"{folders['export']}/"):
@@ -61,7 +71,7 @@ def resolve_model_dir(given: str | None, environment: Mapping[str, str]) -> str 
     if parent and trial_number(environment) and root != parent:
         required = f"be the trial's own, {parent}, which is also the default"
         raise UsageError(Problem("--model_dir", required, f"{given}, the same for every trial", f"{LEAVE_OUT}."))
-    return mount_to_gcs(given)
+    return root
 
 
 def folders_outside(model_dir: str | None, environment: Mapping[str, str]) -> dict[str, str]:

@@ -129,13 +129,29 @@ def local_copy(path: str, only: Sequence[str] | None = None) -> str:
     return target
 
 
+def tensorflow_path(path: str) -> str:
+    """A local path to a file or folder that TensorFlow reads as it is: of what is in a bucket, a verified copy.
+
+    TensorFlow's readers of checkpoints, and so of SavedModels, take a prefix for a pattern: below `exp [1]` or a name
+    with a backslash they find nothing. Such a path is read through a link, which lives as long as the process.
+    """
+    path = local_copy(path)
+    if not any(character in path for character in "[]*?\\"):
+        return path
+    link = join(_make_scratch_folder(), "link")
+    os.symlink(os.path.abspath(path), link)
+    return link
+
+
 _SCRATCH_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # They are removed when the process ends.
 
 
 def local_scratch(path: str) -> str:
     """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
-    if not in_bucket(path):
-        return path
+    return _make_scratch_folder() if in_bucket(path) else path
+
+
+def _make_scratch_folder() -> str:
     folder = tempfile.TemporaryDirectory(prefix="hubtune-")
     _SCRATCH_FOLDERS.append(folder)
     return folder.name
@@ -157,6 +173,24 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def new_file(path: str) -> Iterator[str]:
+    """A local path to write to, in parts of any size. Its file becomes `path` at the end, or goes if there is an error.
+
+    A file in a bucket is uploaded from memory.
+    """
+    folder, name = os.path.split(path)
+    partial = join(local_scratch(folder), f"{name}.partial")
+    try:
+        yield partial
+        if in_bucket(path):
+            write_bytes(path, read_bytes(partial))
+        else:
+            os.replace(partial, path)
+    finally:
+        remove(partial)
 
 
 def crc32c(data: bytes) -> int:

@@ -1,9 +1,13 @@
-"""Checks every bucket that a command is about to use, before anything is computed: does it exist, are we allowed?"""
+"""Checks every path that a command is about to use, before anything is computed.
+
+Of a bucket: does it exist, are we allowed? Of a local path that is written: can it be made?
+"""
 
 import concurrent.futures
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +30,7 @@ class PathUse:
     flag: str  # As the user writes it: --data_dir, or a variable such as AIP_MODEL_DIR.
     path: str | None
     writes: bool = False
+    is_file: bool = False  # A file that is written, in a folder that exists. Otherwise a folder, made if it is missing.
 
 
 def in_buckets(uses: Sequence[PathUse]) -> list[PathUse]:
@@ -41,15 +46,17 @@ def check_paths(uses: Sequence[PathUse], region: str | None = None) -> None:
 
 
 def find_path_problems(uses: Sequence[PathUse], find_region: Callable[[], str | None] = lambda: None) -> list[Problem]:
-    """Check that the buckets exist and allow what the command needs. A problem's `setting` is the use's flag.
+    """Check that the paths allow what the command needs. A problem's `setting` is the use's flag.
 
-    Local paths have none. `find_region` returns the accelerator's region, such as us-central1, or None. If there is a
-    bucket it is called once, and a bucket elsewhere gets a warning: it works, but slowly and at a cost. Raises
-    UsageError at once if there are no credentials: to search for them takes seconds, and every bucket needs them.
+    Local paths that are only read have none: their readers say what is missing. `find_region` returns the
+    accelerator's region, such as us-central1, or None. If there is a bucket it is called once, and a bucket elsewhere
+    gets a warning: it works, but slowly and at a cost. Raises UsageError at once if there are no credentials: to search
+    for them takes seconds, and every bucket needs them.
     """
+    local = [problem for problem in map(_find_local_problem, uses) if problem]
     uses = in_buckets(uses)
     if not uses:
-        return []
+        return local
     try:
         with gcs.translate_errors(uses[0].path or "", "checking its bucket"):
             gcs.client()
@@ -57,7 +64,26 @@ def find_path_problems(uses: Sequence[PathUse], find_region: Callable[[], str | 
         raise UsageError(_name_flag(error.problem, uses[0])) from None
     region = find_region()
     with concurrent.futures.ThreadPoolExecutor(len(uses)) as executor:  # Several take no longer than one.
-        return [problem for problem in executor.map(lambda use: _find_problem(use, region), uses) if problem]
+        remote = [problem for problem in executor.map(lambda use: _find_problem(use, region), uses) if problem]
+    return local + remote
+
+
+def _find_local_problem(use: PathUse) -> Problem | None:
+    """Why nothing can be written to a local path, which a run would find out at its end."""
+    if not use.path or not use.writes or gcs.is_gcs_path(use.path):
+        return None
+    if use.is_file and os.path.isdir(use.path):
+        return Problem(use.flag, "name a file", f"{use.path}, a folder")
+    folder = (os.path.dirname(use.path) or ".") if use.is_file else use.path
+    if use.is_file and not os.path.isdir(folder):
+        return Problem(use.flag, "be in a folder that exists", use.path, f"Make {folder}, or name another.")
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder) or "."
+    if not os.path.isdir(folder):
+        return Problem(use.flag, "be a folder, or the path of a new one", f"{use.path} ({folder} is no folder)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Problem(use.flag, "allow writing", f"{use.path} (no permission to write in {folder})")
+    return None
 
 
 def _name_flag(problem: Problem, use: PathUse) -> Problem:

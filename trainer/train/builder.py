@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import math
+import shlex
 from typing import Any
 
 import tensorflow as tf
@@ -105,7 +106,7 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
         required = f"be prepared with the encoder's own vocabulary ({vocabulary[:12]})"
         prepared = f"{config.data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
-        advice = f"Prepare it again with --encoder={config.encoder}, or change --encoder."
+        advice = f"Prepare it again with --encoder={shlex.quote(config.encoder)}, or change --encoder."
         raise UserError(Problem("--data_dir", required, prepared, advice))
     saved = registry.load_saved_model(folders.encoder)
     digest = registry.saved_model_sha256(folders.encoder)

@@ -165,9 +165,9 @@ def download_checkpoint(prefix: str) -> str:
 
     If it was read from the bucket, a byte flipped in transit would look like a corrupt checkpoint, and delete it.
     """
-    if not fs.in_bucket(prefix):
-        return prefix
     folder, _, name = prefix.rpartition("/")
+    if not fs.in_bucket(prefix):
+        return fs.join(fs.tensorflow_path(folder), name)
     files = [file for file in fs.list_names(folder) if file.startswith((f"{name}.index", f"{name}.data-"))]
     return fs.join(fs.local_copy(folder, files), name)
 

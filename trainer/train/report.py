@@ -1,6 +1,7 @@
 """What a run shows at its end: history.png, tables and the closing summary."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,8 +89,8 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
         f"finished: {result['steps']:,} steps in {format_duration(result['seconds'])}; "
         f"best at step {result['best_step']:,} by validation",
         format_table([(split, result[split]) for split in ("validation", "test")]),
-        f"results    {model_dir}/result.json, metrics.jsonl, history.png, {events}",
-        f"model      {export}",
-        f'try it     python scripts/predict.py --model={export} "this is such an amazing movie!"',
+        f"results    {shlex.quote(f'{model_dir}/result.json')}, metrics.jsonl, history.png, {events}",
+        f"model      {shlex.quote(export)}",
+        f'try it     python scripts/predict.py --model={shlex.quote(export)} "this is such an amazing movie!"',
     ]
     return "\n".join(lines)

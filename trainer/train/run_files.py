@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +85,7 @@ def _check_checkpoint_folder(files: RunFiles) -> None:
     if folder != files.checkpoints and checkpoints.list_checkpoints(folder if started else files.checkpoints):
         other = f"but they are in {folder}" if started else "which has those of another run"
         required = f"hold the checkpoints of the run in --model_dir {files.root}"
-        advice = f"Set AIP_CHECKPOINT_DIR={folder}, or use another --model_dir."
+        advice = f"Set AIP_CHECKPOINT_DIR={shlex.quote(folder)}, or use another --model_dir."
         raise UserError(Problem("AIP_CHECKPOINT_DIR", required, f"{files.checkpoints}, {other}", advice))
 
 

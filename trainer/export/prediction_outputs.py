@@ -1,0 +1,111 @@
+"""What is shown of a prediction: a line for people, a JSON line, or columns of a table."""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import Problem, UserError
+from trainer.export.predict import Prediction
+
+LINE_COLUMN = "line"
+# What the columns of predictions are called where the table has columns of their names already.
+PREFIX = "predicted_"
+# JSON escapes the control characters. These end a line too, for Python's str.splitlines and for JavaScript.
+_LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What of a prediction is shown."""
+
+    names: Sequence[str]  # The class of each score; none for regression.
+    top_k: int | None  # The number of likeliest classes that are shown with their scores; None is all.
+    line_numbers: bool  # Whether the input's number is shown.
+
+
+def rank(scores: np.ndarray, shown: Shown) -> list[tuple[str, np.float32]]:
+    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes."""
+    order = np.argsort(-scores, kind="stable")[: shown.top_k]
+    return [(shown.names[i], scores[i]) for i in order]
+
+
+def format_row(prediction: Prediction, shown: Shown) -> str:
+    """A line for people: the likeliest classes with their probabilities, or the number, and the text.
+
+    A blank text has dashes in their place.
+    """
+    scores, count = prediction.scores, shown.top_k or 1
+    if not shown.names:
+        cells = [f"{'-' if scores is None else f'{scores[0]:.4f}':>9}"]
+    else:
+        best = (
+            [("-", "-")] if scores is None else [(name, f"{score:.4f}") for name, score in rank(scores, shown)][:count]
+        )
+        width = max(map(len, shown.names))
+        cells = [f"{name:<{width}}  {score:<6}" for name, score in best]
+    numbers = [f"{prediction.number:>7}"] if shown.line_numbers else []
+    text = " ".join("\t".join(prediction.texts).splitlines())  # One line, whatever the text has.
+    return "  ".join([*numbers, *cells, text])
+
+
+def format_json(prediction: Prediction, shown: Shown) -> str:
+    """{"text", "label", "scores": {name: probability}}, or {"text", "score"} for regression; null for a blank text."""
+    scores = prediction.scores
+    row: dict[str, Any] = {LINE_COLUMN: prediction.number} if shown.line_numbers else {}
+    row["text"] = "\t".join(prediction.texts)
+    if not shown.names:
+        row["score"] = None if scores is None else float(scores[0])
+    elif scores is None:
+        row |= {"label": None, "scores": None}
+    else:
+        ranked = rank(scores, shown)
+        probabilities = ranked if shown.top_k else zip(shown.names, scores, strict=True)
+        row |= {"label": ranked[0][0], "scores": {name: float(score) for name, score in probabilities}}
+    return dump_json(row)
+
+
+def dump_json(row: dict[str, Any]) -> str:
+    """JSON in one line for every reader of lines. NaN and infinity are null; what else JSON lacks is a string."""
+    finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+    return json.dumps(finite, ensure_ascii=False, default=str).translate(_LINE_ENDS)
+
+
+def added_columns(shown: Shown, columns: Sequence[str], source: str) -> dict[str, type]:
+    """The names and types of the columns of a prediction, next to the `columns` of the input.
+
+    `added_values` has their values. Raises UserError if the input has columns of these names, with PREFIX and without.
+    """
+    added: dict[str, type] = {LINE_COLUMN: int} if shown.line_numbers else {}
+    if not shown.names:
+        added["score"] = np.float32
+    elif shown.top_k is None:
+        added["label"] = str
+        added |= {f"score_{name}": np.float32 for name in shown.names}
+    else:
+        for place in range(1, min(shown.top_k, len(shown.names)) + 1):
+            number = "" if place == 1 else f"_{place}"
+            added |= {f"label{number}": str, f"score{number}": np.float32}
+    if not set(added) & set(columns):
+        return added
+    added = {PREFIX + name: kind for name, kind in added.items()}
+    if taken := sorted(set(added) & set(columns)):
+        required = "have no columns of an earlier prediction"
+        raise UserError(Problem(source, required, ", ".join(taken), "Rename them, or leave them out."))
+    return added
+
+
+def added_values(prediction: Prediction, shown: Shown, count: int) -> list[Any]:
+    """The values of the `count` columns of added_columns; None in all but the number for a blank text."""
+    scores = prediction.scores
+    numbers = [prediction.number] if shown.line_numbers else []
+    if scores is None:
+        return numbers + [None] * (count - len(numbers))
+    if not shown.names:
+        return [*numbers, scores[0]]
+    ranked = rank(scores, shown)
+    return [*numbers, *itertools.chain.from_iterable(ranked)] if shown.top_k else [*numbers, ranked[0][0], *scores]
