@@ -106,8 +106,8 @@ def main(argv: list[str]) -> int:
         if result := modes.train(session, CLUSTER_TIMEOUT.value):
             print(report.format_summary(result, files.root, files.export, files.tensorboard))
     elif MODE.value == "evaluate":
-        rows = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
-        print(f"{SPLIT.value} of {config.data_dir}\n{report.format_table(rows)}")
+        evaluation = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
+        print(f"{SPLIT.value} of {config.data_dir}\n{report.format_evaluation(evaluation.rows, evaluation.classes)}")
     else:
         print(f"{files.export} written; its scores are within {modes.export(session):.1e} of the job's")
     return EXIT_DONE
