@@ -12,7 +12,7 @@ import tf_keras
 
 from trainer.config import loading, schema
 from trainer.config.schema import Config
-from trainer.data import batching, manifests, model_inputs, records, tokenization
+from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
 from trainer.distributed import strategies
 from trainer.encoders import classifier, native, registry
 from trainer.errors import Problem, UsageError, UserError
@@ -69,13 +69,18 @@ class Job:
     @property
     def metric(self) -> str:
         """The validation metric that selects the best step."""
-        return label_use.best_metric(self.config, self.manifest.kind)
+        return best_metric(self.config, self.manifest)
 
     @property
     def positive(self) -> int | None:
         """The index of the class that precision, recall and F1 are of. None: they are means over the classes."""
         name = self.label_use.positive_class
         return None if name is None else self.manifest.labels.index(name)
+
+
+def best_metric(config: Config, manifest: manifests.Manifest) -> str:
+    """The validation metric that selects the best step."""
+    return config.training.best_metric or tasks.MAIN_METRIC[manifest.kind]
 
 
 def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> str:
@@ -207,7 +212,8 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     written.
     """
     manifest = read_job_manifest(config)
-    if problems := label_use.find_label_problems(config, manifest):
+    metric = best_metric(config, manifest)
+    if problems := label_use.find_label_problems(manifest, config.data.positive_class, metric):
         raise UsageError(*problems)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
     check_shards(config, manifest, *strategies.worker_index_and_count(strategy))
@@ -231,7 +237,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         model=trained,
         eval_model=eval_model,
         optimizer=optimizer,
-        label_use=started or label_use.choose_label_use(config, manifest),
+        label_use=started or label_use.choose_label_use(config.data_dir, manifest, config.data.positive_class),
     )
 
 

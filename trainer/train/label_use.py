@@ -5,7 +5,6 @@ It is decided when a run starts and kept with it: an evaluation on other data ma
 
 import dataclasses
 
-from trainer.config.schema import Config
 from trainer.data import label_scale, tasks
 from trainer.data.label_scale import LabelScale
 from trainer.data.manifests import Manifest
@@ -22,16 +21,14 @@ class LabelUse:
     positive_class: str | None  # What precision, recall and F1 are of. None: they are means over the classes.
 
 
-def best_metric(config: Config, kind: str) -> str:
-    """The validation metric that selects the best step."""
-    return config.training.best_metric or tasks.MAIN_METRIC[kind]
+def choose_label_use(folder: str, manifest: Manifest, positive_class: str) -> LabelUse:
+    """The label use of a run that starts now on the data set in `folder`. `positive_class` is the setting, "" if unset.
 
-
-def choose_label_use(config: Config, manifest: Manifest) -> LabelUse:
-    """The label use of a run that starts now. Reads the train shards of a regression. Raises what reading them does."""
+    Reads the train shards of numbers. Raises what reading them does.
+    """
     if manifest.kind == "regression":
-        return LabelUse(label_scale.read_train_scale(config.data_dir, manifest), None)
-    return LabelUse(None, config.data.positive_class or _rarer_class(manifest))
+        return LabelUse(label_scale.read_train_scale(folder, manifest), None)
+    return LabelUse(None, positive_class or _rarer_class(manifest))
 
 
 def _rarer_class(manifest: Manifest) -> str | None:
@@ -43,21 +40,20 @@ def _rarer_class(manifest: Manifest) -> str | None:
     return first if counts[first] < counts[last] else last
 
 
-def find_label_problems(config: Config, manifest: Manifest) -> list[Problem]:
-    """What of data.positive_class and training.best_metric does not suit the data set."""
+def find_label_problems(manifest: Manifest, positive_class: str, metric: str) -> list[Problem]:
+    """What of data.positive_class ("" if unset) and training.best_metric does not suit the data set."""
     problems = []
-    metric, positive = best_metric(config, manifest.kind), config.data.positive_class
-    if positive and positive not in manifest.labels:
+    if positive_class and positive_class not in manifest.labels:
         names = f"be a class of the data set: {format_names(manifest.labels)}"
         required = names if manifest.labels else "be left out for labels that are numbers"
-        problems.append(Problem("data.positive_class", required, positive))
+        problems.append(Problem("data.positive_class", required, positive_class))
     known = tasks.METRICS[manifest.kind]
     if metric not in known:
         required = f"be one of {', '.join(known)} for a {manifest.kind}"
         problems.append(Problem("training.best_metric", required, metric))
     if metric in _NEEDS_EXAMPLES and not problems:
         validation = manifest.splits["validation"]
-        of_class = positive or _rarer_class(manifest)
+        of_class = positive_class or _rarer_class(manifest)
         counts = {name: validation.label_counts[name] for name in ([of_class] if of_class else manifest.labels)}
         one_sided = [name for name, count in counts.items() if count in (0, validation.examples)]
         if one_sided:

@@ -4,10 +4,8 @@ import dataclasses
 import hashlib
 import logging
 
-from trainer.config import loading
 from trainer.data import manifests, records
 from trainer.errors import Problem, UserError
-from trainer.storage import fs
 from trainer.train import label_use, run_files
 
 _LOG = logging.getLogger(__name__)
@@ -23,7 +21,7 @@ class OwnData:
 
 def find_own_data(files: run_files.RunFiles) -> OwnData:
     """The run's own data, where its config.yaml says that it is."""
-    folder = loading.load_config(files.config).data_dir if fs.exists(files.config) else ""
+    folder = run_files.read_data_dir(files)
     try:
         manifest = manifests.read_manifest(folder)
     except (OSError, UserError):

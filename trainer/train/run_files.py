@@ -56,6 +56,11 @@ def read_identity(files: RunFiles) -> dict[str, Any]:
     return identity
 
 
+def read_data_dir(files: RunFiles) -> str:
+    """Where the run's own data set was when the run was started; "" if there is no run."""
+    return loading.load_config(files.config).data_dir if fs.exists(files.config) else ""
+
+
 def read_label_use(files: RunFiles, manifest: manifests.Manifest) -> LabelUse | None:
     """What the run made of its labels when it started. None if it has no weights yet, and would start now.
 
