@@ -2,6 +2,7 @@ import math
 
 import matplotlib.image
 import pytest
+from matplotlib import pyplot
 
 from trainer.train import metrics_log, report
 
@@ -26,6 +27,22 @@ def test_the_picture_shows_curves_around_an_infinite_loss(tmp_path, metric):
     assert height >= 400
     colors = {tuple(color) for color in (pixels[..., :3] * 255).round().astype(int).reshape(-1, 3).tolist()}
     assert {(255, 127, 14), (44, 160, 44)} <= colors  # validation's orange and test's green
+
+
+def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
+    history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
+    history.add(line(1, "train"))
+    history.add(line(1, "validation", pearson=0.5))
+    history.add(line(1, "test", pearson=0.75))
+    figures = []
+    monkeypatch.setattr(pyplot, "close", figures.append)  # The figure stays to be read.
+    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), "a title", squared_unit=25.0)
+    monkeypatch.undo()
+    left, right = figures[0].axes
+    assert (left.get_title(), right.get_title()) == ("mean squared error", "pearson")
+    assert [curve.get_ydata()[0] for curve in left.lines[:3]] == [25.0, 25.0, 25.0]
+    assert [curve.get_ydata()[0] for curve in right.lines[:2]] == [0.5, 0.75]
+    pyplot.close(figures[0])
 
 
 @pytest.mark.parametrize(

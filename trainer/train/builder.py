@@ -212,9 +212,10 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     written.
     """
     manifest = read_job_manifest(config)
-    metric = best_metric(config, manifest)
-    if problems := label_use.find_label_problems(manifest, config.data.positive_class, metric):
-        raise UsageError(*problems)
+    if not started:  # Other data of an evaluation need not suit the metric that selected the best.
+        problems = label_use.find_label_problems(manifest, config.data.positive_class, best_metric(config, manifest))
+        if problems:
+            raise UsageError(*problems)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
     check_shards(config, manifest, *strategies.worker_index_and_count(strategy))
     encoder = load_encoder(config, manifest)

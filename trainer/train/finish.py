@@ -39,16 +39,24 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
     for note in unlearned:
         _LOG.warning("%s", note)
-    # The loss has a chart of its own.
-    shown = tasks.MAIN_METRIC[job.manifest.kind] if job.metric == "loss" else job.metric
-    title = f"{job.manifest.task}, {job.config.encoder}: test {shown} {test.get(shown, math.nan):.4f}"
-    report.draw_history(run.history, shown, best["step"], run.files.picture, title)
+    draw_picture(run, best, test)
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
     looks = [line["step"] for line in run.history.of("validation")]
     notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
     result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, difference)
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
+    """Draw history.png: the loss, in the label's own units, and the metric that selects the best."""
+    job, scale = run.job, run.job.label_use.scale
+    kind = job.manifest.kind
+    # The loss, and what is one in other units, has a chart of its own.
+    metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
+    title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {test.get(metric, math.nan):.4f}"
+    squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None
+    report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
 
 def test_line(run: Run, predictions: metrics.Predictions) -> LogLine:

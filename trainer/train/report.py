@@ -12,8 +12,19 @@ MAX_SHOWN_CLASSES = 10
 MAX_NAME_CHARACTERS = 24
 
 
-def draw_history(history: metrics_log.MetricsHistory, metric: str, best_step: int, path: str, title: str) -> None:
-    """Draw loss and metric over the steps, for training and validation, with the best step and the test marked."""
+def draw_history(
+    history: metrics_log.MetricsHistory,
+    metric: str,
+    best_step: int,
+    path: str,
+    title: str,
+    squared_unit: float | None = None,
+) -> None:
+    """Draw loss and metric over the steps, for training and validation, with the best step and the test marked.
+
+    For numbers, whose loss is that of standardized ones, `squared_unit` is the square of their deviation: the mean
+    squared error in their own units is drawn instead.
+    """
     import io
 
     import matplotlib
@@ -23,28 +34,32 @@ def draw_history(history: metrics_log.MetricsHistory, metric: str, best_step: in
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), dpi=110)
     for axes, name in ((left, "loss"), (right, metric)):
+        unit = squared_unit if squared_unit is not None and name == "loss" else 1.0
         for split, style in (
             ("train", dict(color="tab:blue", linewidth=1.2, alpha=0.8)),
             ("validation", dict(color="tab:orange", marker="o")),
         ):
             points = [
-                (line["step"], line[name]) for line in history.of(split) if name in line and math.isfinite(line[name])
+                (line["step"], line[name] * unit)
+                for line in history.of(split)
+                if name in line and math.isfinite(line[name])
             ]
             if points:
                 axes.plot(*zip(*points, strict=True), label=split, **style)
         for line in (line for line in history.of("test") if name in line):
             axes.plot(
                 line["step"],
-                line[name],
+                line[name] * unit,
                 marker="*",
                 markersize=12,
                 linestyle="none",
                 color="tab:green",
-                label=f"test: {line[name]:.4f}",
+                label=f"test: {line[name] * unit:.4f}",
             )
         axes.axvline(best_step, color="grey", linestyle=":", linewidth=1, label=f"best step: {best_step}")
         axes.set_xlabel("step")
-        axes.set_title(name.replace("_", " "))
+        drawn = "mean squared error" if name == "loss" and squared_unit is not None else name.replace("_", " ")
+        axes.set_title(drawn)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
