@@ -45,7 +45,7 @@ STEPS = flags.DEFINE_integer("steps", 1, "inspect_batches: the number of batches
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: the split.")
 BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: adds a bag-of-words model on the same split.")
 PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "evaluate: a JSONL file to write every example's id, label and scores to."
+    "predictions", None, "evaluate: a JSONL file to write every example's id, label, class names and scores to."
 )
 flags.adopt_module_key_flags(config_flags)
 
