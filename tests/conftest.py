@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import gcs
 from filelock import FileLock
-from helpers import python, write_reviews
+from helpers import python, write_points, write_reviews
 
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
 
@@ -108,6 +108,22 @@ def job(finished_run):
 
     loaded = loading.load_config(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
     return builder.build_job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"))
+
+
+@pytest.fixture(scope="session")
+def points_run(tiny, made_once) -> Path:
+    """The model_dir of a finished job on numbers of 79 to 101; its data set is in the folder beside it, "data"."""
+
+    def run(folder: Path) -> None:
+        source = write_points(folder / "points.csv", 300)
+        arguments = ["--task=csv", f"--source={source}", f"--encoder={tiny}", f"--output={folder / 'data'}"]
+        python("scripts/prepare_data.py", *arguments, check=True)
+        keys = ("training.steps=120", "training.save_every=40", "training.eval_every=40", "data.batch_size=16")
+        settings = [f"--set={key}" for key in (*keys, "data.seq_length=24", "optimizer.learning_rate=1e-3")]
+        where = [f"--encoder={tiny}", f"--data_dir={folder / 'data'}", f"--model_dir={folder / 'run'}"]
+        python("-m", "trainer.task", *where, *settings, check=True)
+
+    return made_once("points", run) / "run"
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,23 @@ def write_reviews(path: Path, rows: int, seed: int = 0) -> Path:
     return path
 
 
+POINTS = {"awful": 80, "dull": 85, "decent": 90, "brilliant": 95, "superb": 100}
+
+
+def write_points(path: Path, rows: int, seed: int = 0) -> Path:
+    """A CSV of numbered texts and points of 79 to 101, which one of their words tells."""
+    rng = random.Random(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(rows):
+            word = rng.choice(list(POINTS))
+            words = [*rng.choices(PLAIN, k=rng.randint(3, 12)), word]
+            rng.shuffle(words)
+            writer.writerow([f"{number}: {' '.join(words)}.", f"{POINTS[word] + rng.uniform(-1, 1):.2f}"])
+    return path
+
+
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     """Run Python with these arguments in a process of its own, in the project's root."""
     command, check = [sys.executable, *map(str, arguments)], options.pop("check", False)

@@ -183,18 +183,17 @@ def test_a_second_run_on_the_same_model_dir_is_refused(flags, tmp_path):
 
 def test_evaluate_prints_the_encoder_and_the_baseline_beside_each_other(evaluated, prepared, tiny, finished_run):
     printed, _ = evaluated
-    where, header, encoder, bag = printed.splitlines()
+    where, header, encoder, bag, *by_class = printed.splitlines()
     assert where == f"test of {prepared}"
-    assert header.split() == ["examples", "loss", "accuracy", "precision", "recall", "f1", "roc", "auc"]
+    shown = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1", "roc_auc", "average_precision")
+    assert header.split() == ["examples", *" ".join(shown).replace("_", " ").split()]
     assert encoder.startswith(str(tiny))
     assert bag.startswith(baseline.BASELINE_NAME)
     result = json.loads((finished_run / "result.json").read_text())["test"]
-    assert encoder.split()[-7:] == [
-        "30",
-        *(f"{result[k]:.4f}" for k in ("loss", "accuracy", "precision", "recall", "f1", "roc_auc")),
-    ]
-    assert bag.split()[-7] == "30"
-    assert float(bag.split()[-5]) >= 0.8
+    assert encoder.split()[-9:] == ["30", *(f"{result[name]:.4f}" for name in shown)]
+    assert bag.split()[-9] == "30"
+    assert float(bag.split()[-7]) >= 0.8
+    assert [line.split(" ")[0] for line in by_class].count("negative") == 2  # Its scores and its confusion.
 
 
 def test_the_predictions_give_the_results_metrics(evaluated, finished_run):
@@ -202,16 +201,20 @@ def test_the_predictions_give_the_results_metrics(evaluated, finished_run):
     result = json.loads((finished_run / "result.json").read_text())["test"]
     labels, scores = np.array([row["label"] for row in rows]), np.array([row["scores"] for row in rows])
     guesses = scores.argmax(axis=1)
+    positive = json.loads((finished_run / "identity.json").read_text())["positive_class"]
+    index = ["negative", "positive"].index(positive)
     assert len({row["id"] for row in rows}) == result["examples"] == 30
     assert result == pytest.approx(
         {
             "examples": 30,
             "loss": np.mean([row["loss"] for row in rows]),
             "accuracy": sklearn.metrics.accuracy_score(labels, guesses),
-            "precision": sklearn.metrics.precision_score(labels, guesses),
-            "recall": sklearn.metrics.recall_score(labels, guesses),
-            "f1": sklearn.metrics.f1_score(labels, guesses),
+            "precision": sklearn.metrics.precision_score(labels, guesses, pos_label=index),
+            "recall": sklearn.metrics.recall_score(labels, guesses, pos_label=index),
+            "f1": sklearn.metrics.f1_score(labels, guesses, pos_label=index),
+            "macro_f1": sklearn.metrics.f1_score(labels, guesses, average="macro"),
             "roc_auc": sklearn.metrics.roc_auc_score(labels, scores[:, 1]),
+            "average_precision": sklearn.metrics.average_precision_score(labels == index, scores[:, index]),
         },
         abs=1e-6,
     )

@@ -45,7 +45,7 @@ STEPS = flags.DEFINE_integer("steps", 1, "inspect_batches: the number of batches
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: the split.")
 BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: adds a bag-of-words model on the same split.")
 PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "evaluate: a JSONL file to write every example's id, label and scores to."
+    "predictions", None, "evaluate: a JSONL file to write every example's id, label, class names and scores to."
 )
 flags.adopt_module_key_flags(config_flags)
 
@@ -107,8 +107,8 @@ def main(argv: list[str]) -> int:
         if result := modes.train(session, CLUSTER_TIMEOUT.value):
             print(report.format_summary(result, files.root, files.export, files.tensorboard))
     elif MODE.value == "evaluate":
-        rows = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
-        print(f"{SPLIT.value} of {config.data_dir}\n{report.format_table(rows)}")
+        evaluation = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
+        print(f"{SPLIT.value} of {config.data_dir}\n{report.format_evaluation(evaluation.rows, evaluation.classes)}")
     else:
         print(f"{files.export} written; its scores are within {modes.export(session):.1e} of the job's")
     return EXIT_DONE

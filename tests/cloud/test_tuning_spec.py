@@ -147,6 +147,43 @@ def test_the_metric_is_the_one_of_the_data_set_s_kind(study):
         tuning_spec.check_metric(study(RATE), "regression")
 
 
+def test_the_metric_is_the_one_that_selects_the_best_step(study):
+    by_loss = study(RATE, metric="validation/loss", goal="minimize")
+    tuning_spec.check_metric(by_loss, "regression", "loss")
+    with pytest.raises(UsageError, match=r"training\.best_metric must be one of pearson, .*: macro_f1\."):
+        tuning_spec.check_metric(study(RATE, metric="validation/macro_f1"), "regression", "macro_f1")
+    with pytest.raises(UsageError, match="metric in --tune must be validation/f1 for a classification"):
+        tuning_spec.check_metric(study(RATE), "classification", "f1")
+
+
+@pytest.mark.parametrize(
+    ("best_metric", "metric", "goal", "setting"),
+    [
+        ("loss", "validation/loss", "minimize", None),
+        ("macro_f1", "validation/macro_f1", "maximize", None),
+        ("loss", "validation/loss", "maximize", "goal in --tune"),
+        ("macro_f1", "validation/accuracy", "maximize", "metric in --tune"),
+        ("none", "validation/pearson", "minimize", "goal in --tune"),
+    ],
+)
+def test_metric_and_goal_are_those_of_the_configuration(study, build_request, best_metric, metric, goal, setting):
+    request = build_request(set=[f"training.best_metric={best_metric}"])
+    trials = study(RATE, metric=metric, goal=goal)
+    if setting is None:
+        job = tuning_spec.build_tuning_job(trials, request)
+        assert job["studySpec"]["metrics"] == [{"metricId": metric, "goal": goal.upper()}]
+        return
+    with pytest.raises(UsageError) as raised:
+        tuning_spec.build_tuning_job(trials, request)
+    assert [problem.setting for problem in raised.value.problems] == [setting]
+
+
+def test_trials_are_not_compared_by_different_metrics(study, build_request):
+    parameters = {"training.best_metric": {"type": "categorical", "values": ["accuracy", "f1"]}}
+    with pytest.raises(UsageError, match=r"training\.best_metric in --tune must be no parameter"):
+        tuning_spec.build_tuning_job(study(parameters), build_request())
+
+
 def test_every_error_of_a_study_is_reported_at_once(study):
     parameters = {
         "optimizer.learning_rate": {"type": "double", "min": "low", "max": 1, "scale": "cubic"},
@@ -155,7 +192,7 @@ def test_every_error_of_a_study_is_reported_at_once(study):
         "data.truncation": {"type": "categorical", "values": ["head", False], "scale": "log"},
     }
     with pytest.raises(UsageError) as raised:
-        study(parameters, goal="minimize", max_trials=0, trials=3)
+        study(parameters, goal="least", max_trials=0, trials=3)
     received = {problem.setting.partition(" in --tune=")[0]: problem.received for problem in raised.value.problems}
     assert received.keys() == {
         "parameters.optimizer.learning_rate.min",

@@ -1,7 +1,9 @@
 import re
+import typing
 
 import pytest
 
+from trainer.config import schema
 from trainer.data import tasks
 
 
@@ -19,4 +21,8 @@ def test_class_names_are_in_the_order_of_the_tutorial():
 
 
 def test_every_kind_has_a_metric_that_selects_the_best_checkpoint():
-    assert tuple(tasks.MAIN_METRIC) == tasks.KINDS
+    assert tuple(tasks.MAIN_METRIC) == tuple(tasks.METRICS) == tasks.KINDS
+    assert all(tasks.MAIN_METRIC[kind] in tasks.METRICS[kind] for kind in tasks.KINDS)
+    of_some_kind = {name for names in tasks.METRICS.values() for name in names}
+    assert set(typing.get_args(schema.Metric)) == of_some_kind
+    assert set(tasks.LOWER_IS_BETTER) <= of_some_kind

@@ -7,6 +7,7 @@ import pytest
 from helpers import review
 
 from trainer.data import manifests, records
+from trainer.data.label_scale import LabelScale
 from trainer.evals import baseline, metrics
 
 
@@ -45,6 +46,9 @@ def test_the_baseline_learns_numbers():
     predictions = baseline.predict_baseline(train, test, manifest("regression"))
     assert metrics.compute_metrics(predictions, "regression")["pearson"] > 0.9
     assert predictions.losses == pytest.approx((predictions.logits[:, 0] - test.labels) ** 2, abs=1e-5)
+    standardized = baseline.predict_baseline(train, test, manifest("regression"), LabelScale(1.0, 2.0))
+    assert (standardized.logits == predictions.logits).all()  # In the label's own units.
+    assert standardized.losses == pytest.approx(predictions.losses / 4, abs=1e-5)
 
 
 @pytest.mark.filterwarnings("error")

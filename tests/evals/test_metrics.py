@@ -17,8 +17,8 @@ def predictions(labels, logits) -> Predictions:
     return Predictions(list(range(len(labels))), labels, logits, RNG.random(len(labels), np.float32))
 
 
-def classify(labels, logits):
-    return metrics.compute_metrics(predictions(labels, logits), "classification")
+def classify(labels, logits, positive=None):
+    return metrics.compute_metrics(predictions(labels, logits), "classification", positive)
 
 
 def regress(labels, values):
@@ -57,22 +57,32 @@ def ranks(values):
     return np.array([(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values])
 
 
-def test_metrics_of_two_classes_are_those_of_class_1():
-    labels = RNG.integers(0, 2, 60)
-    logits = np.round(RNG.normal(size=(60, 2)), 1)  # Rounded, so that some scores tie.
-    logits[:, 1] += labels
-    measured = classify(labels, logits)
-    precision, recall, f1 = expected_precision_recall_f1(labels, logits.argmax(1), 1)
-    auc = expected_auc(labels == 1, predictions(labels, logits).scores[:, 1])
-    expected = dict(
-        accuracy=np.mean(logits.argmax(1) == labels), precision=precision, recall=recall, f1=f1, roc_auc=auc
-    )
+def expected_average_precision(positive, scores) -> float:
+    """The mean of the precision at each example of the class, in the order of the scores, which differ."""
+    found = np.cumsum(positive[np.argsort(-scores)])
+    ranked = positive[np.argsort(-scores)]
+    return float(np.mean((found / np.arange(1, len(scores) + 1))[ranked]))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("positive", [0, 1])
+def test_the_metrics_are_those_of_the_positive_class(classes, positive):
+    labels = RNG.integers(0, classes, 60)
+    logits = RNG.normal(size=(60, classes)) + 0.5 * np.eye(classes)[labels]
+    logits = np.round(logits, 1)  # So that some scores tie.
+    measured = classify(labels, logits, positive)
+    predicted = logits.argmax(1)
+    precision, recall, f1 = expected_precision_recall_f1(labels, predicted, positive)
+    auc = expected_auc(labels == positive, predictions(labels, logits).scores[:, positive])
+    macro_f1 = np.mean([expected_precision_recall_f1(labels, predicted, c)[2] for c in range(classes)])
+    expected = dict(accuracy=np.mean(predicted == labels), precision=precision, recall=recall, f1=f1, macro_f1=macro_f1)
     assert list(measured)[:2] == ["examples", "loss"]
     assert measured["examples"] == 60
     assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert measured["roc_auc"] == pytest.approx(auc, abs=1e-9)
 
 
-def test_metrics_of_many_classes_are_the_mean_over_the_classes():
+def test_without_a_positive_class_metrics_are_means_over_the_classes():
     labels = np.arange(80) % 4
     logits = RNG.normal(size=(80, 4)) + 1.5 * np.eye(4)[labels]
     logits[:, 3] = -9  # Never predicted, but ranked.
@@ -80,11 +90,37 @@ def test_metrics_of_many_classes_are_the_mean_over_the_classes():
     each = [expected_precision_recall_f1(labels, logits.argmax(1), c) for c in range(4)]
     scores = predictions(labels, logits).scores
     auc = np.mean([expected_auc(labels == c, scores[:, c]) for c in range(4)])
+    average_precision = np.mean([expected_average_precision(labels == c, scores[:, c]) for c in range(4)])
     precision, recall, f1 = np.mean(each, axis=0)
-    expected = dict(
-        accuracy=np.mean(logits.argmax(1) == labels), precision=precision, recall=recall, f1=f1, roc_auc=auc
-    )
+    expected = dict(accuracy=np.mean(logits.argmax(1) == labels), precision=precision, recall=recall, f1=f1)
+    expected |= dict(macro_f1=f1, roc_auc=auc, average_precision=average_precision)
     assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_model_that_never_finds_the_rare_class_does_not_shine():
+    measured = classify([0] * 19 + [1], [[2.0, 0.0]] * 20, positive=1)
+    assert measured["accuracy"] == 0.95
+    assert (measured["precision"], measured["recall"], measured["f1"]) == (0, 0, 0)
+    assert measured["macro_f1"] == pytest.approx((2 * 0.95 / 1.95) / 2)
+    assert (measured["roc_auc"], measured["average_precision"]) == pytest.approx((0.5, 0.05))
+
+
+def test_classes_are_described_by_name():
+    labels, logits = [0, 0, 0, 1], [[1, 0], [1, 0], [0, 1], [0, 1]]
+    described = metrics.describe_classes(predictions(labels, logits), ("ok", "fraud"))
+    assert described == {
+        "by_class": {
+            "ok": {"precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "support": 3},
+            "fraud": {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "support": 1},
+        },
+        "confusion": {"ok": {"ok": 2, "fraud": 1}, "fraud": {"fraud": 1}},
+    }
+
+
+def test_a_class_without_an_example_is_described_too():
+    described = metrics.describe_classes(predictions([0, 1], [[1, 0, 0], [1, 0, 0]]), ("a", "b", "c"))
+    assert described["by_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert described["confusion"] == {"a": {"a": 1}, "b": {"a": 1}, "c": {}}
 
 
 def test_scores_are_probabilities_or_values():
@@ -127,14 +163,14 @@ def test_the_loss_is_the_mean_over_all_examples():
 )
 def test_an_undefined_metric_is_left_out_without_a_warning(labels, logits):
     measured = classify(labels, logits)
-    assert "roc_auc" not in measured
+    assert not {"roc_auc", "average_precision"} & measured.keys()
     assert measured["accuracy"] == pytest.approx(np.mean(np.argmax(logits, 1) == labels))
     assert all(math.isfinite(value) for value in measured.values())
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_class_that_is_never_predicted_has_precision_0():
-    measured = classify([0, 1], [[1, 0], [1, 0]])
+    measured = classify([0, 1], [[1, 0], [1, 0]], positive=1)
     assert (measured["precision"], measured["recall"], measured["f1"]) == (0, 0, 0)
 
 
@@ -149,7 +185,9 @@ def test_prediction_rows_are_json_values_in_order():
     predicted = Predictions(
         ["a.txt", 7], np.array([1, 0], np.int32), np.zeros((2, 2), np.float32), np.array([0.5, 0.25], np.float32)
     )
-    assert list(metrics.prediction_rows(predicted)) == [
-        {"id": "a.txt", "label": 1, "scores": [0.5, 0.5], "loss": 0.5},
-        {"id": 7, "label": 0, "scores": [0.5, 0.5], "loss": 0.25},
+    assert list(metrics.prediction_rows(predicted, ("bad", "good"))) == [
+        {"id": "a.txt", "label": 1, "label_name": "good", "predicted": "bad", "scores": [0.5, 0.5], "loss": 0.5},
+        {"id": 7, "label": 0, "label_name": "bad", "predicted": "bad", "scores": [0.5, 0.5], "loss": 0.25},
     ]
+    number = Predictions([0], np.array([90.5], np.float32), np.array([[90.0]], np.float32), np.array([0.25]))
+    assert list(metrics.prediction_rows(number, ())) == [{"id": 0, "label": 90.5, "scores": [90.0], "loss": 0.25}]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from trainer.data import records
+from trainer.data import manifests, records
 from trainer.errors import UserError
 from trainer.export import predict, saved_model
 from trainer.train import builder
@@ -94,6 +94,38 @@ def serving_module(job):
         seq_length=24,
         truncation="head",
     )
+
+
+def test_the_export_of_numbers_scores_in_their_own_units(points_run, tiny):
+    result = json.loads((points_run / "result.json").read_text())
+    manifest = manifests.read_manifest(str(points_run.parent / "data"))
+    test = records.read_shards(
+        str(points_run.parent / "data"), manifest.splits["test"].shards, manifest, with_text=True
+    )
+    _, signature = loaded = predict.load_export(str(points_run / "export"))
+    scores = np.array(list(predict.score_texts(signature, [[text] for text in test.texts])))
+    error = np.mean((scores[:, 0].astype(np.float64) - test.labels) ** 2)
+    assert error == pytest.approx(result["test"]["mean_squared_error"], rel=1e-3)
+    assert 75 < scores.min() < scores.max() < 105
+    outputs = signature(text=tf.constant(test.texts[:3]))
+    assert (outputs["logits"].numpy() == outputs["scores"].numpy()).all()
+    assert predict.class_names(loaded[0]) == []
+
+
+@pytest.mark.parametrize(("unit", "accepted"), [(1.0, False), (10.0, True)])
+def test_scores_of_numbers_are_compared_in_units_of_their_deviation(
+    serving_module, test_split, tmp_path, unit, accepted
+):
+    module, signature = serving_module
+    texts = test_split.texts[:4]
+    scores = signature(tf.constant(texts))["scores"].numpy() + np.float32(5e-4)
+    arguments = (module, signature, str(tmp_path / "export"), [(text,) for text in texts], scores, unit)
+    if accepted:
+        assert saved_model.write_saved_model(*arguments) == pytest.approx(5e-4, abs=1e-5)
+    else:
+        with pytest.raises(UserError, match="The export's scores must be within"):
+            saved_model.write_saved_model(*arguments)
+    assert (tmp_path / "export/saved_model.pb").exists() == accepted
 
 
 @pytest.mark.parametrize("error", [2e-4, np.nan])

@@ -43,6 +43,12 @@ def test_a_regression_reports_its_correlation(path):
     assert json.loads(path.read_text())["validation/pearson"] == "-0.25"
 
 
+def test_the_lowest_value_is_the_best_of_a_metric_like_the_loss(path):
+    lines = [{"step": step, "loss": loss} for step, loss in ((10, 0.5), (20, 0.25), (30, 0.75))]
+    trial.report_best(lines, "loss", lower_is_better=True)
+    assert json.loads(path.read_text())["validation/loss"] == "0.25"
+
+
 def test_a_step_that_has_been_reported_is_not_reported_again(path):
     report_each(LINES[:2])
     before = path.read_text()

@@ -19,3 +19,19 @@ def restored_job(job):
     yield job
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
+
+
+@pytest.fixture(scope="session")
+def points_job(points_run):
+    """The job of the finished run on numbers, to be trained."""
+    import tensorflow as tf
+
+    from trainer.config import loading
+    from trainer.data import manifests
+    from trainer.train import builder, run_files
+
+    settings = ["logging.progress=off", "logging.tensorboard=off"]
+    loaded = loading.load_config(str(points_run / "config.yaml"), settings)
+    files = run_files.resolve_run_files(str(points_run))
+    started = run_files.read_label_use(files, manifests.read_manifest(loaded.data_dir))
+    return builder.build_job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"), started)

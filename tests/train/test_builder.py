@@ -11,6 +11,7 @@ from trainer.distributed import strategies
 from trainer.encoders import native, registry
 from trainer.errors import UsageError
 from trainer.train import builder
+from trainer.train.label_use import LabelUse
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,20 @@ def test_a_job_follows_its_configuration(job, tiny):
     built = native.variables_by_name(job.model.trainable_variables)
     assert set(built) == {*saved, "classifier/kernel", "classifier/bias"}
     assert all((built[name].numpy() == value.numpy()).all() for name, value in saved.items())
+
+
+def test_a_job_has_the_label_use_of_a_run_that_has_started(load, prepared):
+    kept = LabelUse(None, "negative")
+    job = builder.build_job(load(), tf.distribute.OneDeviceStrategy("/cpu:0"), kept)
+    assert (job.label_use, job.positive) == (kept, 0)
+    assert dataclasses.replace(job, label_use=LabelUse(None, None)).positive is None
+
+
+def test_what_does_not_suit_the_labels_is_refused_before_the_encoder_is_loaded(load):
+    config = dataclasses.replace(load("data.positive_class=good", "training.best_metric=pearson"), encoder="missing")
+    with pytest.raises(UsageError) as raised:
+        builder.build_job(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    assert [p.setting for p in raised.value.problems] == ["data.positive_class", "training.best_metric"]
 
 
 def test_a_bfloat16_job_evaluates_with_a_float32_model(load):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer.data import batching
 from trainer.runtime.signals import Stopped, StopRequest
 from trainer.train import builder, checkpoints, loop, run_files, runs
 from trainer.train.run_files import resolve_run_files
@@ -95,6 +96,33 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(resumed, finished
         assert np.array_equal(a.get_tensor(name), b.get_tensor(name)), name
 
 
+def test_a_resumed_run_on_numbers_equals_an_uninterrupted_one(points_job, points_run, tmp_path):
+    files = resolve_run_files(str(tmp_path))
+    run_files.write_run_identity(points_job, files)
+    with pytest.raises(Stopped):
+        loop.train_and_evaluate(runs.open_run(points_job, files, time.monotonic()), StopRequest("SIGTERM"))
+    assert run_files.read_label_use(files, points_job.manifest) == points_job.label_use
+    loop.train_and_evaluate(runs.open_run(points_job, files, time.monotonic()), StopRequest())
+    assert lines(tmp_path) == lines(points_run)
+    a, b = (tf.train.load_checkpoint(str(f / "checkpoints/ckpt-120")) for f in (points_run, tmp_path))
+    names = {name for name in a.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
+    assert [name for name in names if not np.array_equal(a.get_tensor(name), b.get_tensor(name))] == []
+    assert len(names) > 100
+
+
+def test_a_metric_that_is_no_number_ends_the_run(own_job, tmp_path):
+    run = runs.open_run(own_job, resolve_run_files(str(tmp_path)), time.monotonic())
+    one_class = dataclasses.replace(own_job.config.training, best_metric="roc_auc")
+    run = dataclasses.replace(
+        run, job=dataclasses.replace(own_job, config=dataclasses.replace(own_job.config, training=one_class))
+    )
+    validation = runs.read_split(run, "validation")
+    alike = batching.select_rows(validation, np.flatnonzero(validation.labels == 0))
+    with pytest.raises(ValueError, match="roc_auc must be a number on validation"):
+        loop.evaluate_at(run, 50, alike, StopRequest())
+    assert not (tmp_path / "best").exists()
+
+
 def test_a_run_learns(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     assert result["validation"]["accuracy"] >= 0.8
@@ -104,7 +132,7 @@ def test_a_run_learns(finished_run):
 def test_the_best_step_has_the_highest_validation_metric(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     evaluations = [line for line in lines(finished_run) if line["split"] == "validation"]
-    best = max(evaluations, key=lambda line: line["accuracy"])
+    best = max(evaluations, key=lambda line: (line["accuracy"], -line["loss"]))
     assert result["best_step"] == best["step"]
     assert result["validation"] == {k: v for k, v in best.items() if k not in ("step", "split")}
 

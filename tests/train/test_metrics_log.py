@@ -7,7 +7,8 @@ from trainer.train import metrics_log
 
 
 def line(step, split, **values):
-    return {"step": step, "split": split, "examples": 8, "loss": 1.0 / step, "seconds": float(step), **values}
+    common = {"step": step, "split": split, "examples": 8, "loss": 1.0 / step, "seconds": float(step)}
+    return common | values
 
 
 @pytest.fixture
@@ -41,12 +42,27 @@ def test_lines_after_the_restored_step_are_deleted(history):
     ]
 
 
-def test_the_best_is_the_earliest_of_equal_steps(history):
+def test_of_equal_steps_the_one_of_lower_loss_is_the_best(history):
+    assert history.best("accuracy")["step"] == 30  # The loss is 1 / step.
+
+
+def test_of_steps_of_equal_loss_too_the_earliest_is_the_best(history):
+    history.lines = [line | {"loss": 0.5} for line in history.lines]
     assert history.best("accuracy")["step"] == 20
     history.drop_after(15)
     assert history.best("accuracy")["step"] == 10
     history.drop_after(0)
     assert history.best("accuracy") is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("loss", 10), ("mean_squared_error", 10), ("accuracy", 20), ("pearson", 20), ("macro_f1", 20)]
+)
+def test_a_metric_s_direction_is_known(tmp_path, metric, best):
+    history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
+    for step, value in ((10, 0.25), (20, 0.75)):
+        history.add(line(step, "validation", loss=value) | {metric: value})
+    assert history.best(metric)["step"] == best
 
 
 def test_lines_are_found_by_split_and_step(history):

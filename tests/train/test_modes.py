@@ -31,9 +31,14 @@ def test_a_run_without_a_best_checkpoint_cannot_be_evaluated(session, tmp_path):
 
 
 def test_an_evaluation_gives_the_run_s_and_the_baseline_s_metrics(session, finished_run, model_dir, evaluated):
-    (name, metrics), (baseline, _) = modes.evaluate(session(model_dir), "test", with_baseline=True)
+    evaluation = modes.evaluate(session(model_dir), "test", with_baseline=True)
+    (name, metrics), (baseline, _) = evaluation.rows
     printed, predictions = evaluated
     assert name in printed
     assert baseline in printed
     right = sum(row["label"] == row["scores"].index(max(row["scores"])) for row in predictions)
     assert metrics["accuracy"] == pytest.approx(right / len(predictions))
+    assert [row["predicted"] == row["label_name"] for row in predictions].count(True) == right
+    supports = {name: scores["support"] for name, scores in evaluation.classes["by_class"].items()}
+    names = [row["label_name"] for row in predictions]
+    assert supports == {name: names.count(name) for name in ("negative", "positive")}

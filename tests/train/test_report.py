@@ -2,6 +2,7 @@ import math
 
 import matplotlib.image
 import pytest
+from matplotlib import pyplot
 
 from trainer.train import metrics_log, report
 
@@ -18,7 +19,7 @@ def test_the_picture_shows_curves_around_an_infinite_loss(tmp_path, metric):
         history.add(line(step, "validation", **{metric: step / 5}))
     history.add(line(5, "test", **{metric: 0.9}))
     path = tmp_path / "history.png"
-    report.draw_history(history, metric, str(path), "a title")
+    report.draw_history(history, metric, 4, str(path), "a title")
     assert path.read_bytes().startswith(b"\x89PNG\r\n")
     pixels = matplotlib.image.imread(path)
     height, width, _ = pixels.shape
@@ -26,6 +27,22 @@ def test_the_picture_shows_curves_around_an_infinite_loss(tmp_path, metric):
     assert height >= 400
     colors = {tuple(color) for color in (pixels[..., :3] * 255).round().astype(int).reshape(-1, 3).tolist()}
     assert {(255, 127, 14), (44, 160, 44)} <= colors  # validation's orange and test's green
+
+
+def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
+    history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
+    history.add(line(1, "train"))
+    history.add(line(1, "validation", pearson=0.5))
+    history.add(line(1, "test", pearson=0.75))
+    figures = []
+    monkeypatch.setattr(pyplot, "close", figures.append)  # The figure stays to be read.
+    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), "a title", squared_unit=25.0)
+    monkeypatch.undo()
+    left, right = figures[0].axes
+    assert (left.get_title(), right.get_title()) == ("mean squared error", "pearson")
+    assert [curve.get_ydata()[0] for curve in left.lines[:3]] == [25.0, 25.0, 25.0]
+    assert [curve.get_ydata()[0] for curve in right.lines[:2]] == [0.5, 0.75]
+    pyplot.close(figures[0])
 
 
 @pytest.mark.parametrize(
@@ -77,3 +94,65 @@ def test_the_summary_s_paths_can_be_copied_to_a_shell():
     summary = report.format_summary(result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard")
     assert "predict.py --model='my runs/a/export' " in summary
     assert "results    'my runs/a/result.json', " in summary
+
+
+CLASSES = {
+    "positive_class": "fraud",
+    "by_class": {
+        "fraud": {"precision": 0.5, "recall": 1.0, "f1": 0.6667, "support": 1},
+        "not_ok": {"precision": 1.0, "recall": 0.6667, "f1": 0.8, "support": 1234},
+    },
+    "confusion": {"fraud": {"fraud": 1}, "not_ok": {"not_ok": 1230, "fraud": 4}},
+}
+
+
+def test_the_classes_are_shown_with_what_the_metrics_are_of():
+    of, title, *table = report.format_classes(CLASSES, "test")
+    assert of.startswith("precision, recall, F1, ROC AUC and average precision are those of the class 'fraud';")
+    assert title == "test by class"
+    assert "\n".join(table).splitlines() == [
+        "        precision  recall      f1  support",
+        "fraud      0.5000  1.0000  0.6667        1",
+        "not_ok     1.0000  0.6667  0.8000    1,234",
+        "test by class (rows) and predicted class (columns)",
+        "        fraud  not_ok",
+        "fraud       1       0",
+        "not_ok      4   1,230",
+    ]
+
+
+def test_of_many_classes_those_of_lowest_f1_are_shown():
+    scores = {f"class {n}": {"precision": 1.0, "recall": 1.0, "f1": n / 77, "support": 8} for n in range(77)}
+    classes = {"positive_class": None, "by_class": dict(reversed(scores.items())), "confusion": {}}
+    of, title, table = report.format_classes(classes, "test")
+    assert "are means over the classes" in of
+    assert title == "test by class, the 10 of 77 classes with the lowest F1"
+    assert [row.split("  ")[0] for row in table.splitlines()[1:]] == [f"class {n}" for n in range(10)]
+
+
+def test_a_long_class_name_is_shortened():
+    name = "a very long name of a class that fills the line"
+    scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 8}
+    classes = {"positive_class": None, "by_class": {name: scores, "b": scores}, "confusion": {name: {name: 8}, "b": {}}}
+    lines = "\n".join(report.format_classes(classes, "test")).splitlines()
+    assert [line for line in lines if line.startswith("a very long name of a...")] == lines[3:4] + lines[7:8]
+    assert max(map(len, lines[1:])) < 80
+
+
+def test_numbers_have_no_classes_and_a_scale():
+    assert report.format_classes({}, "test") == []
+    metrics = {"examples": 8, "loss": 0.5, "pearson": 0.75, "mean_squared_error": 12.5}
+    result = {"steps": 9, "seconds": 1, "best_step": 9, "best_metric": "mean_squared_error", "test_classes": {}}
+    result |= {"validation": metrics, "test": metrics, "label_scale": {"mean": 90.0, "deviation": 5.0}, "notes": ["N."]}
+    summary = report.format_summary(result, "m", "m/export", "m/tensorboard")
+    assert "best at step 9 by validation mean squared error" in summary
+    assert "the loss is that of (label - 90) / 5;" in summary
+    assert "\nnote: N.\n" in summary
+
+
+def test_an_evaluation_has_the_classes_of_its_first_row():
+    rows = [("encoder", {"accuracy": 0.5}), ("baseline", {"accuracy": 0.25})]
+    first, *others = report.format_evaluation(rows, CLASSES).split("\n")
+    assert first.split() == ["accuracy"]
+    assert "encoder by class" in others
+    assert report.format_evaluation(rows, {}) == report.format_table(rows)

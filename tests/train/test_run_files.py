@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from trainer.config import loading
+from trainer.data.label_scale import LabelScale
 from trainer.train import checkpoints, run_files
+from trainer.train.label_use import LabelUse
 from trainer.train.run_files import resolve_run_files
 
 
@@ -89,7 +91,56 @@ def test_a_new_model_dir_gets_the_runs_identity(job, tmp_path):
     run_files.write_run_identity(job, resolve_run_files(str(tmp_path / "new")))
     assert loading.load_config(str(tmp_path / "new/config.yaml")) == job.config
     identity = json.loads((tmp_path / "new/identity.json").read_text())
-    assert identity == {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
+    assert identity == {
+        "data_fingerprint": job.manifest.fingerprint,
+        "encoder_sha256": job.encoder.sha256,
+        "labels": ["negative", "positive"],
+        "texts": 1,
+        "label_scale": None,
+        "positive_class": job.label_use.positive_class,
+    }
+
+
+def edit_identity(model_dir, remove=(), **changes):
+    path = model_dir / "identity.json"
+    identity = {key: value for key, value in json.loads(path.read_text()).items() if key not in remove}
+    path.write_text(json.dumps(identity | changes))
+
+
+def test_a_started_run_keeps_what_it_made_of_its_labels(job, model_dir, tmp_path):
+    files = resolve_run_files(str(model_dir))
+    assert run_files.read_label_use(files, job.manifest) == job.label_use
+    edit_identity(model_dir, positive_class="negative", label_scale={"mean": 90.5, "deviation": 5.25})
+    kept = run_files.read_label_use(files, job.manifest)
+    assert kept == LabelUse(LabelScale(90.5, 5.25), "negative")
+    run_files.write_run_identity(dataclasses.replace(job, label_use=kept), files)
+    assert run_files.read_label_use(files, job.manifest) == kept
+    assert run_files.read_label_use(resolve_run_files(str(tmp_path / "new")), job.manifest) is None
+
+
+def test_a_run_without_weights_makes_of_its_labels_what_a_new_one_does(job, model_dir):
+    shutil.rmtree(model_dir / "checkpoints")
+    assert run_files.read_label_use(resolve_run_files(str(model_dir)), job.manifest) is not None  # best/ has weights.
+    shutil.rmtree(model_dir / "best")
+    assert run_files.read_label_use(resolve_run_files(str(model_dir)), job.manifest) is None
+
+
+def test_a_run_from_before_labels_were_kept_goes_on_as_it_began(job, model_dir):
+    """It learned numbers as they are, and its F1 was of the second of two classes."""
+    edit_identity(model_dir, remove=("labels", "texts", "label_scale", "positive_class"))
+    files = resolve_run_files(str(model_dir))
+    assert run_files.read_label_use(files, job.manifest) == LabelUse(None, "positive")
+    numbers = dataclasses.replace(job.manifest, kind="regression", labels=())
+    assert run_files.read_label_use(files, numbers) == LabelUse(None, None)
+
+
+def test_the_scale_of_numbers_is_not_guessed(job, model_dir):
+    (model_dir / "identity.json").unlink()
+    files = resolve_run_files(str(model_dir))
+    assert run_files.read_label_use(files, job.manifest) == LabelUse(None, "positive")
+    numbers = dataclasses.replace(job.manifest, kind="regression", labels=())
+    with pytest.raises(ValueError, match=rf"--model_dir must hold the run's identity\.json.*{model_dir}, without it"):
+        run_files.read_label_use(files, numbers)
 
 
 @pytest.fixture

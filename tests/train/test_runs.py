@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import time
 
 import numpy as np
@@ -41,6 +42,30 @@ def test_the_best_weights_give_the_reported_result(job, model_dir):
     result = json.loads((model_dir / "result.json").read_text())["validation"]
     assert np.mean(predictions.losses) == pytest.approx(result["loss"], abs=1e-5)
     assert np.mean(predictions.logits.argmax(axis=1) == predictions.labels) == pytest.approx(result["accuracy"])
+
+
+def test_numbers_are_predicted_in_their_own_units(points_job, points_run, tmp_path):
+    shutil.copytree(points_run / "best", tmp_path / "best")
+    run = runs.open_run(points_job, resolve_run_files(str(tmp_path)), time.monotonic())
+    checkpoints.restore_newest(run.best)
+    columns = runs.read_split(run, "test")
+    predictions = runs.predict_split(run, columns, "test", signals.StopRequest())
+    assert (predictions.labels == columns.labels).all()
+    assert predictions.labels.min() < 82 < 98 < predictions.labels.max()
+    values, deviation = predictions.logits[:, 0], points_job.label_use.scale.deviation
+    assert 75 < values.min() < values.max() < 105
+    assert predictions.losses == pytest.approx(((values - columns.labels) / deviation) ** 2, abs=1e-4)
+
+
+def test_the_best_step_is_that_of_the_weights(run, model_dir):
+    kept = checkpoints.list_steps(str(model_dir / "best"))[-1]
+    assert runs.best_line(run)["step"] == kept
+    run.history.lines = [line | {"accuracy": 0.5, "loss": 1 / line["step"]} for line in run.history.of("validation")]
+    assert runs.best_line(run)["step"] == kept
+    run.history.lines = [line for line in run.history.lines if line["step"] != kept]
+    assert runs.best_line(run) == run.history.best("accuracy")  # The run resumes before the step of best/.
+    run.history.lines = []
+    assert runs.best_line(run) is None
 
 
 @pytest.fixture

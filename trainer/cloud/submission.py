@@ -91,7 +91,7 @@ def check_buckets(request: JobRequest, study: Study | None) -> None:
     examples, kind = _read_manifest(manifest)
     loading.check_replicas(config, request.devices, examples)
     if study:
-        tuning_spec.check_metric(study, kind)
+        tuning_spec.check_metric(study, kind, config.training.best_metric)
         if fs.is_folder(fs.join(base, "1")):
             received = f"{base}, which has the trials of another study"
             raise UsageError(Problem("--name or --base_output_directory", "be new with --tune", received))

@@ -72,11 +72,13 @@ Parameter = DoubleRange | IntegerRange | Discrete | Categorical
 @dataclasses.dataclass(frozen=True)
 class Study:
     __pydantic_config__ = _STRICT
-    metric: str  # What the trainer reports: validation/accuracy or validation/pearson.
+    metric: (
+        str  # What the trainer reports: training.best_metric, or by default validation/accuracy, validation/pearson.
+    )
     max_trials: PositiveInteger
     # By key of the configuration.
     parameters: Annotated[dict[str, Annotated[Parameter, Field(discriminator="type")]], Field(min_length=1)]
-    goal: Literal["maximize"] = "maximize"  # Higher is better for every metric that the trainer reports.
+    goal: Literal["maximize", "minimize"] = "maximize"
     parallel_trials: PositiveInteger = 1
     max_failed_trials: Annotated[Integer, Field(ge=0)] = 0  # So many end the job. With 0 the service decides.
     algorithm: Literal["bayesian", "grid", "random"] = "bayesian"
@@ -104,9 +106,15 @@ def read_study(path: str) -> Study:
         raise UsageError(*problems) from None
 
 
-def check_metric(study: Study, kind: str) -> None:
-    """Raises UsageError if a trial on data of this kind would report another metric than the study's."""
-    reported = trial.metric_tag(tasks.MAIN_METRIC[kind])
+def check_metric(study: Study, kind: str, best_metric: str | None = None) -> None:
+    """Raises UsageError if a trial on data of this kind would report another metric than the study's.
+
+    `best_metric` is the configuration's training.best_metric.
+    """
+    if best_metric and best_metric not in tasks.METRICS[kind]:
+        required = f"be one of {', '.join(tasks.METRICS[kind])} for a {kind}"
+        raise UsageError(Problem("training.best_metric", required, best_metric))
+    reported = trial.metric_tag(best_metric or tasks.MAIN_METRIC[kind])
     if study.metric != reported:
         raise UsageError(Problem("metric in --tune", f"be {reported} for a {kind}", study.metric))
 
@@ -117,7 +125,7 @@ def build_tuning_job(study: Study, request: JobRequest) -> dict[str, Any]:
     Raises UsageError with every value of a parameter that the trainer would refuse, and everything else that the
     service would.
     """
-    problems = list(_find_study_problems(study))
+    problems = list(_find_study_problems(study, request.config.training.best_metric))
     for key, parameter in study.parameters.items():
         problems += _find_parameter_problems(f"parameters.{key} in --tune", parameter)
         problems += _find_value_problems(key, parameter, request)
@@ -150,10 +158,20 @@ def _build_parameter_spec(key: str, parameter: Parameter) -> dict[str, Any]:
     return {"parameterId": key, f"{parameter.type}ValueSpec": values, **scale}
 
 
-def _find_study_problems(study: Study) -> Iterator[Problem]:
-    reported = [trial.metric_tag(metric) for metric in tasks.MAIN_METRIC.values()]
+def _find_study_problems(study: Study, best_metric: str | None) -> Iterator[Problem]:
+    """What no trial would report, and what the service would refuse. `best_metric` is the configuration's."""
+    if best_metric:
+        reported, reason = [trial.metric_tag(best_metric)], "training.best_metric"
+    else:
+        reported, reason = [trial.metric_tag(metric) for metric in tasks.MAIN_METRIC.values()], "the labels are"
     if study.metric not in reported:
-        yield Problem("metric in --tune", f"be {' or '.join(reported)}, as the labels are", study.metric)
+        yield Problem("metric in --tune", f"be {' or '.join(reported)}, as {reason}", study.metric)
+    goal = "minimize" if best_metric in tasks.LOWER_IS_BETTER else "maximize"
+    if study.goal != goal:
+        yield Problem("goal in --tune", f"be {goal} for {' and '.join(reported)}", study.goal)
+    if "training.best_metric" in study.parameters:
+        required = "be no parameter: trials are compared by it"
+        yield Problem("training.best_metric in --tune", required, "a parameter", "Set it in the configuration.")
     if study.parallel_trials > study.max_trials:
         required = f"be at most max_trials, {study.max_trials}"
         yield Problem("parallel_trials in --tune", required, str(study.parallel_trials))

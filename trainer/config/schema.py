@@ -41,6 +41,20 @@ Number = Annotated[float, _refuse_boolean("float_type"), Field(allow_inf_nan=Fal
 PositiveInteger = Annotated[Integer, Field(gt=0)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
+# Those of tasks.METRICS, of both kinds of labels.
+Metric = Literal[
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "macro_f1",
+    "roc_auc",
+    "average_precision",
+    "pearson",
+    "spearman",
+    "mean_squared_error",
+    "loss",
+]
 
 
 def _doc(description: str) -> FieldInfo:
@@ -66,6 +80,10 @@ class DataConfig:
     shuffle_examples: Annotated[
         PositiveInteger, _doc("Examples that are shuffled together. They are held in memory.")
     ] = 1 << 18
+    positive_class: Annotated[
+        str,
+        _doc("The class that precision, recall, F1 and average precision are of. Of two classes: train's rarer one."),
+    ] = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +101,10 @@ class TrainingConfig:
     save_every: Annotated[PositiveInteger, _doc("Steps between two checkpoints.")] = 500
     eval_every: Annotated[
         PositiveInteger | None, _doc("Steps between two evaluations on validation. An epoch if unset.")
+    ] = None
+    best_metric: Annotated[
+        Metric | None,
+        _doc("The validation metric that selects the best step. If unset: accuracy for classes, pearson for numbers."),
     ] = None
     keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
     background_saves: Annotated[
@@ -147,6 +169,7 @@ PATH_KEYS = ("data_dir", "encoder", "preprocess")
 URL_KEYS = ("encoder", "preprocess")
 
 # What may differ between a run and its resumption. The encoder and the data are compared by their content.
+# data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
 NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "logging.")
 
 

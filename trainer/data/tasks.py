@@ -32,5 +32,11 @@ TASKS = {
 
 KINDS = ("classification", "regression")
 
-# The metric that selects the best checkpoint and that a summary shows first. Higher is better.
+# The metric that selects the best checkpoint unless training.best_metric names another, and that a summary shows first.
 MAIN_METRIC = {"classification": "accuracy", "regression": "pearson"}
+# What training.best_metric can be. config.schema has the names of both kinds.
+METRICS = {
+    "classification": ("accuracy", "precision", "recall", "f1", "macro_f1", "roc_auc", "average_precision", "loss"),
+    "regression": ("pearson", "spearman", "mean_squared_error", "loss"),
+}
+LOWER_IS_BETTER = ("loss", "mean_squared_error")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from trainer.data.label_scale import LabelScale
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
 from trainer.evals.metrics import Predictions
@@ -17,8 +18,10 @@ def join_pairs(columns: Columns) -> list[str]:
     return [f"{text} {text_b}" for text, text_b in zip(columns.texts, columns.texts_b, strict=True)]
 
 
-def predict_baseline(train: Columns, test: Columns, manifest: Manifest) -> Predictions:
+def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: LabelScale | None = None) -> Predictions:
     """Fit the baseline to `train` and return its predictions of `test`. Both need their texts.
+
+    With a `scale`, the losses of regression are those of the standardized label, as the encoder's are.
 
     Features are the words and word pairs of a text, weighted by (1 + ln(count)) * (ln((1 + n) / (1 + df)) + 1) and
     scaled to length 1, where df of the n documents hold the word
@@ -33,7 +36,8 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest) -> Predi
     test_features = vectorizer.transform(join_pairs(test))
     if manifest.kind == "regression":
         values = Ridge().fit(train_features, train.labels).predict(test_features).astype(np.float32)
-        return Predictions(test.ids, test.labels, values[:, np.newaxis], (values - test.labels) ** 2)
+        losses = ((values - test.labels) / (scale.deviation if scale else 1.0)) ** 2
+        return Predictions(test.ids, test.labels, values[:, np.newaxis], losses)
     model = LogisticRegression(max_iter=1000).fit(train_features, train.labels)
     # The columns of predict_log_proba are the classes that occur in train, not all classes of the manifest.
     logits = np.full((len(test), manifest.classes), -np.inf, np.float32)

@@ -1,19 +1,18 @@
 """Metrics of a split, computed from all its predictions at once, so that they do not depend on the batch size.
 
-scikit-learn and SciPy compute them. Definitions of accuracy, precision, recall, F1, ROC AUC and the mean squared error:
+scikit-learn and SciPy compute them. Definitions of the metrics of classes, and of the mean squared error:
 https://scikit-learn.org/stable/modules/model_evaluation.html
 """
 
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.special
 import scipy.stats
-import sklearn.exceptions
 import sklearn.metrics
 
 
@@ -33,21 +32,30 @@ class Predictions:
         return scores
 
 
-def prediction_rows(predictions: Predictions) -> Iterator[dict[str, Any]]:
-    """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold."""
+def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold.
+
+    `names` are the classes of the scores, none for regression. With them, "label_name" is the label's class and
+    "predicted" the likeliest one.
+    """
     for example_id, label, scores, loss in zip(
         predictions.ids, predictions.labels, predictions.scores, predictions.losses, strict=True
     ):
-        yield {"id": example_id, "label": label.item(), "scores": scores.tolist(), "loss": loss.item()}
+        classes = {"label_name": names[label], "predicted": names[scores.argmax()]} if names else {}
+        yield {"id": example_id, "label": label.item(), **classes, "scores": scores.tolist(), "loss": loss.item()}
 
 
-def compute_metrics(predictions: Predictions, kind: str) -> dict[str, float | int]:
+def compute_metrics(predictions: Predictions, kind: str, positive: int | None = None) -> dict[str, float | int]:
     """Return "examples" (their number), "loss" (their mean loss) and the metrics of `kind`, the main metric first.
 
-    `kind` is "classification" or "regression". An undefined metric is left out, such as ROC AUC without examples of a
-    class.
+    `kind` is "classification" or "regression". Precision, recall, F1, ROC AUC and average precision are those of the
+    class `positive` against the others; without it, the unweighted mean over the classes (macro). An undefined metric
+    is left out, such as ROC AUC without examples of a class.
     """
-    metrics = _classification_metrics(predictions) if kind == "classification" else _regression_metrics(predictions)
+    if kind == "classification":
+        metrics = _classification_metrics(predictions, positive)
+    else:
+        metrics = _regression_metrics(predictions)
     return {
         "examples": len(predictions.ids),
         "loss": float(np.mean(predictions.losses, dtype=np.float64)),
@@ -55,36 +63,50 @@ def compute_metrics(predictions: Predictions, kind: str) -> dict[str, float | in
     }
 
 
-def _classification_metrics(p: Predictions) -> dict[str, float]:
-    """Precision, recall, F1 and ROC AUC are those of class 1 if there are two classes.
+def describe_classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
+    """{"by_class": name -> precision, recall, f1, support; "confusion": true name -> predicted name -> examples}.
 
-    With more classes, each is the unweighted mean over the classes (macro), ROC AUC of one class against the rest
-    (Provost and Domingos, 2000, "Well-trained PETs"). A class that is never predicted has precision 0.
+    Support is the number of examples. Pairs of names without an example are left out of the confusion.
     """
-    classes = p.logits.shape[1]
-    predicted = p.logits.argmax(axis=1)
-    average = "binary" if classes == 2 else "macro"
-    labels = None if classes == 2 else range(classes)
-    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
-        p.labels, predicted, average=average, labels=labels, zero_division=0
+    predicted = predictions.logits.argmax(axis=1)
+    by_class = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(names, *_score_each_class(predictions), strict=True)
+    }
+    confusion: dict[str, dict[str, int]] = {name: {} for name in names}
+    pairs, counts = np.unique(np.stack([predictions.labels, predicted]), axis=1, return_counts=True)
+    for (label, guess), count in zip(pairs.T, counts, strict=True):
+        confusion[names[label]][names[guess]] = int(count)
+    return {"by_class": by_class, "confusion": confusion}
+
+
+def _score_each_class(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(precision, recall, F1, examples), each [C]. A class that is never predicted has precision 0."""
+    scores: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = sklearn.metrics.precision_recall_fscore_support(
+        p.labels, p.logits.argmax(axis=1), labels=range(p.logits.shape[1]), zero_division=0
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sklearn.exceptions.UndefinedMetricWarning)
-        try:
-            scores = (
-                p.scores[:, 1]
-                if classes == 2
-                else p.scores.astype(np.float64) / p.scores.sum(axis=1, keepdims=True, dtype=np.float64)
-            )
-            auc = sklearn.metrics.roc_auc_score(p.labels, scores, multi_class="ovr", average="macro", labels=labels)
-        except ValueError:  # scikit-learn's error for a class without examples.
-            auc = math.nan
+    return scores
+
+
+def _classification_metrics(p: Predictions, positive: int | None) -> dict[str, float]:
+    """ROC AUC and average precision are of a class against the others (Provost and Domingos, "Well-trained PETs")."""
+    precision, recall, f1, examples = _score_each_class(p)
+    scores = p.scores
+    classes = list(range(len(examples))) if positive is None else [positive]
+    defined = np.isfinite(scores).all() and all(0 < examples[c] < len(p.labels) for c in classes)
+
+    def mean(score: Callable[[np.ndarray, np.ndarray], float]) -> float:
+        """The mean over `classes` of a score of (whether an example is of the class, the class's probability)."""
+        return float(np.mean([score(p.labels == c, scores[:, c]) for c in classes])) if defined else math.nan
+
     return {
-        "accuracy": float(np.mean(predicted == p.labels)),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "roc_auc": float(auc),
+        "accuracy": float(np.mean(p.logits.argmax(axis=1) == p.labels)),
+        "precision": float(np.mean(precision[classes])),
+        "recall": float(np.mean(recall[classes])),
+        "f1": float(np.mean(f1[classes])),
+        "macro_f1": float(np.mean(f1)),
+        "roc_auc": mean(sklearn.metrics.roc_auc_score),
+        "average_precision": mean(sklearn.metrics.average_precision_score),
     }
 
 

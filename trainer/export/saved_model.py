@@ -15,11 +15,12 @@ import tensorflow as tf
 import tf_keras
 
 from trainer import child_process
-from trainer.data import tokenization
+from trainer.data import label_scale, tokenization
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
-# The parity check accepts this absolute difference between a score of the job and one of the export.
+# The parity check accepts this absolute difference between a score of the job and one of the export, of numbers in
+# units of their standard deviation.
 SCORE_TOLERANCE = 1e-4
 # The fresh process imports TensorFlow, loads the model and scores 100 texts.
 SCORING_TIMEOUT_S = 600
@@ -35,13 +36,15 @@ def build_serving_module(
     labels: Sequence[str],
     seq_length: int,
     truncation: str,
+    scale: label_scale.LabelScale | None = None,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
     """Return the module to save and its serving signature.
 
     `texts` is the number of inputs, 1 or 2; `labels` are the class names, none for regression. The signature takes
     text: string [batch] (and text_pair: string [batch]) and returns scores: float32 [batch, classes], logits: float32
     [batch, classes], and for classification labels: string [batch], the name of the likeliest class. For regression,
-    scores and logits are the value, float32 [batch, 1].
+    scores and logits are the value, float32 [batch, 1], in the label's own units: with a `scale`, the model's outputs
+    are standardized ones.
     """
     # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
     names = tf.Variable(list(labels), trainable=False) if labels else None
@@ -52,6 +55,8 @@ def build_serving_module(
             tokens[0], tokens[1] if texts == 2 else None, tokenizer.special, seq_length, truncation
         )
         logits = model(inputs, training=False)
+        if scale:
+            logits = logits * scale.deviation + scale.mean
         if names is None:
             return {"scores": tf.identity(logits), "logits": logits}
         return {"scores": tf.nn.softmax(logits), "logits": logits, "labels": tf.gather(names, tf.argmax(logits, 1))}
@@ -100,12 +105,15 @@ def write_saved_model(
     output: str,
     rows: Sequence[tuple[str, ...]],
     scores: np.ndarray,
+    unit: float = 1.0,
 ) -> float:
     """Save to the folder `output` if a moved copy computes `scores`, float32 [rows, classes], for `rows` of texts.
 
-    Returns the largest absolute difference. Raises UserError if it exceeds SCORE_TOLERANCE, and leaves an older export
-    in `output` as it was.
+    Returns the largest absolute difference. Raises UserError if it exceeds SCORE_TOLERANCE times `unit`, the deviation
+    of labels that are numbers, and leaves an older export in `output` as it was.
     """
+    # Far from 0, neighboring float32 values are further apart than that.
+    tolerance = max(SCORE_TOLERANCE * unit, 2 * float(np.spacing(np.abs(scores).max())))
     with tempfile.TemporaryDirectory() as temporary:
         # An export to a bucket is written to this disk first: TensorFlow uploads without comparing checksums.
         target = os.path.join(temporary, "written") if fs.in_bucket(output) else output.rstrip("/")
@@ -115,12 +123,12 @@ def write_saved_model(
         moved = os.path.join(temporary, "moved")
         fs.copy_folder(partial, moved)
         difference = float(np.max(np.abs(score_in_fresh_process(moved, rows) - scores)))
-        if not difference <= SCORE_TOLERANCE:
+        if not difference <= tolerance:
             fs.remove(partial)
             raise UserError(
                 Problem(
                     "The export's scores",
-                    f"be within {SCORE_TOLERANCE} of the job's",
+                    f"be within {tolerance:.2g} of the job's",
                     f"a difference of {difference:.2e} on {len(rows)} validation texts",
                     "Nothing was exported.",
                 )

@@ -5,9 +5,10 @@ The file's format is that of cloudml-hypertune, which Vertex AI's documentation 
 100 (https://github.com/GoogleCloudPlatform/cloudml-hypertune/blob/master/hypertune/hypertune.py). It is written here,
 since that package has development releases only.
 
-One tag, validation/<main metric>: validation/accuracy, or validation/pearson for a regression. Its value is the best
-so far, which is what best/ and the export hold. So the trial is judged by result.json's validation metric whether the
-service reads a trial's last measurement (its default) or its best:
+One tag, validation/<the metric that selects the best step>: training.best_metric, by default validation/accuracy, or
+validation/pearson for a regression. Its value is the best so far, which is what best/ and the export hold. So the trial
+is judged by result.json's validation metric whether the service reads a trial's last measurement (its default) or its
+best:
 https://cloud.google.com/vertex-ai/docs/reference/rest/v1/StudySpec#measurementselectiontype
 """
 
@@ -28,7 +29,7 @@ def metric_tag(metric: str) -> str:
     return f"validation/{metric}"
 
 
-def report_best(lines: Sequence[dict[str, Any]], metric: str) -> None:
+def report_best(lines: Sequence[dict[str, Any]], metric: str, *, lower_is_better: bool = False) -> None:
     """Report the best value of `metric` so far, at the step of the last evaluation.
 
     `lines` are those of metrics.jsonl for validation. Does nothing outside a trial, nor if that step has been reported,
@@ -45,7 +46,7 @@ def report_best(lines: Sequence[dict[str, Any]], metric: str) -> None:
     measurement = {
         "timestamp": time.time(),
         "trial": number,
-        tag: str(float(max(line[metric] for line in lines))),
+        tag: str(float((min if lower_is_better else max)(line[metric] for line in lines))),
         "global_step": str(step),
         "checkpoint_path": "",
     }

@@ -18,7 +18,8 @@ from trainer.distributed import strategies
 from trainer.encoders import classifier, native, registry
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
-from trainer.train import optimizers
+from trainer.train import label_use, optimizers
+from trainer.train.label_use import LabelUse
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,10 +65,23 @@ class Job:
     model: tf_keras.Model  # The one that is trained.
     eval_model: tf_keras.Model  # Evaluates and is exported, in float32. The same as `model` unless that is bfloat16.
     optimizer: tf_keras.optimizers.Optimizer
+    label_use: LabelUse
 
     @property
     def metric(self) -> str:
-        return tasks.MAIN_METRIC[self.manifest.kind]
+        """The validation metric that selects the best step."""
+        return best_metric(self.config, self.manifest)
+
+    @property
+    def positive(self) -> int | None:
+        """The index of the class that precision, recall and F1 are of. None: they are means over the classes."""
+        name = self.label_use.positive_class
+        return None if name is None else self.manifest.labels.index(name)
+
+
+def best_metric(config: Config, manifest: manifests.Manifest) -> str:
+    """The validation metric that selects the best step."""
+    return config.training.best_metric or tasks.MAIN_METRIC[manifest.kind]
 
 
 def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> str:
@@ -192,12 +206,17 @@ def job_signature(config: Config) -> dict[str, Any]:
     }
 
 
-def build_job(config: Config, strategy: tf.distribute.Strategy) -> Job:
+def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUse | None = None) -> Job:
     """Everything that a run, an evaluation or an export needs. The data set is checked.
 
-    Raises UserError for what does not fit, before anything is written.
+    `started` is the label use of a run that has started. Raises UserError for what does not fit, before anything is
+    written.
     """
     manifest = read_job_manifest(config)
+    if not started:  # Other data of an evaluation need not suit the metric that selected the best.
+        problems = label_use.find_label_problems(manifest, config.data.positive_class, best_metric(config, manifest))
+        if problems:
+            raise UsageError(*problems)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
     check_shards(config, manifest, *strategies.worker_index_and_count(strategy))
     encoder = load_encoder(config, manifest)
@@ -220,6 +239,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy) -> Job:
         model=trained,
         eval_model=eval_model,
         optimizer=optimizer,
+        label_use=started or label_use.choose_label_use(config.data_dir, manifest, config.data.positive_class),
     )
 
 

@@ -1,15 +1,21 @@
 """The end of a run: the test with the best weights, the export, the picture, and result.json last."""
 
+import dataclasses
 import json
+import logging
+import math
 from importlib.metadata import version
 from typing import Any
 
+from trainer.data import tasks
 from trainer.evals import metrics
 from trainer.runtime import signals, trial, versions
 from trainer.storage import fs
-from trainer.train import metrics_log, report, runs
+from trainer.train import advice, metrics_log, optimizers, report, runs
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
+
+_LOG = logging.getLogger(__name__)
 
 
 def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
@@ -17,45 +23,71 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
 
     All workers take part in the test. Raises signals.Stopped after a signal; the same command resumes here.
     """
-    best = run.history.best(run.job.metric)
-    assert best is not None  # The last step evaluates.
+    job = run.job
     if run.chief:
         # Again, for a run that was interrupted before it, or resumed on another machine.
-        trial.report_best(run.history.of("validation"), run.job.metric)
+        lines = run.history.of("validation")
+        trial.report_best(lines, job.metric, lower_is_better=job.metric in tasks.LOWER_IS_BETTER)
     runs.restore(run, run.best)
-    test = test_once(run, request)
+    best = runs.best_line(run)
+    assert best is not None  # The last step evaluates.
+    predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
+    test = test_line(run, predictions)
     difference = runs.export_run(run, request)
     if not run.chief:
         return {}
-    job = run.job
-    title = f"{job.manifest.task}, {job.config.encoder}: test {job.metric} {test[job.metric]:.4f}"
-    report.draw_history(run.history, job.metric, run.files.picture, title)
-    result = build_result(run, best, test, difference)
+    unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
+    for note in unlearned:
+        _LOG.warning("%s", note)
+    draw_picture(run, best, test)
+    warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
+    looks = [line["step"] for line in run.history.of("validation")]
+    notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
+    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, difference)
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def test_once(run: Run, request: signals.StopRequest) -> LogLine:
-    """The line of the test split, which is evaluated unless a process of this run has done so before."""
+def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
+    """Draw history.png: the loss, in the label's own units, and the metric that selects the best."""
+    job, scale = run.job, run.job.label_use.scale
+    kind = job.manifest.kind
+    # The loss, and what is one in other units, has a chart of its own.
+    metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
+    title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {test.get(metric, math.nan):.4f}"
+    squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None
+    report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
+
+
+def test_line(run: Run, predictions: metrics.Predictions) -> LogLine:
+    """The line of the test split. It is written unless a process of this run has done so before."""
     if not run.history.of("test"):
-        predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
-        runs.write_evaluation(
-            run, run.job.plan.steps, "test", metrics.compute_metrics(predictions, run.job.manifest.kind)
-        )
+        runs.write_evaluation(run, run.job.plan.steps, "test", runs.measure(run, predictions))
     (line,) = run.history.of("test")
     return line
 
 
-def build_result(run: Run, best: LogLine, test: LogLine, export_difference: float) -> dict[str, Any]:
+def build_result(
+    run: Run,
+    best: LogLine,
+    test: LogLine,
+    test_classes: dict[str, Any],
+    notes: list[str],
+    export_difference: float,
+) -> dict[str, Any]:
     """result.json's values. `best` and `test` are lines of metrics.jsonl."""
-    job = run.job
+    job, scale = run.job, run.job.label_use.scale
     return {
         "task": job.manifest.task,
         "steps": job.plan.steps,
         "best_step": best["step"],
+        "best_metric": job.metric,
         "seconds": round(run.elapsed(), 3),
         "validation": metrics_log.metric_values(best),
         "test": metrics_log.metric_values(test),
+        "test_classes": test_classes,
+        "label_scale": dataclasses.asdict(scale) if scale else None,
+        "notes": notes,
         "export_difference": export_difference,
         "precision": job.config.precision,
         "encoder": {"name": job.config.encoder, "path": job.encoder.path, "sha256": job.encoder.sha256},

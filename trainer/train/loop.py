@@ -10,10 +10,9 @@ import tensorflow as tf
 import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from trainer.data import batching, model_inputs, records
+from trainer.data import batching, label_scale, model_inputs, records, tasks
 from trainer.distributed import strategies
 from trainer.errors import Problem, UserError
-from trainer.evals import metrics
 from trainer.runtime import signals, trial
 from trainer.train import checkpoints, finish, metrics_log, runs, steps
 from trainer.train.runs import Run
@@ -99,6 +98,7 @@ def training_batches(run: Run, step: int) -> Iterator[Any]:
     stream = batching.train_batches(
         job.config.data_dir, job.manifest, job.order, job.layout.batch_size, step, job.plan.examples
     )
+    stream = (label_scale.standardize(batch, job.label_use.scale) for batch in stream)
     with model_inputs.original_exceptions(stream) as stream:
         dataset = model_inputs.to_model_inputs(stream, job.manifest, job.layout)
         yield strategies.distribute_batches(job.strategy, dataset)
@@ -150,14 +150,21 @@ def stop_if_not_finite(run: Run) -> None:
 
 
 def evaluate_at(run: Run, step: int, validation: records.Columns, request: signals.StopRequest) -> None:
-    """Evaluate on validation, keep the weights if they are the best so far, and log the line."""
+    """Evaluate on validation, keep the weights if they are the best so far, and log the line.
+
+    Raises UserError if the metric that selects the best is no number.
+    """
     metric = run.job.metric
     predictions = runs.predict_split(run, validation, "validation", request)
-    summary = metrics.compute_metrics(predictions, run.job.manifest.kind)
-    best = run.history.best(metric)
-    if best is None or summary[metric] > best[metric]:
+    summary = runs.measure(run, predictions)
+    if metric not in summary:
+        required, received = "be a number on validation", f"none at step {step:,}, with a loss of {summary['loss']}"
+        raise UserError(Problem(metric, required, received, "Lower --optimizer.learning_rate, in another --model_dir."))
+    best = runs.best_line(run)
+    if best is None or metrics_log.rank(summary, metric) > metrics_log.rank(best, metric):
         runs.save(run, run.best, step)  # Before the line: a run that is interrupted here evaluates again.
     runs.write_evaluation(run, step, "validation", summary)
     if run.chief:
-        trial.report_best(run.history.of("validation"), metric)
+        lines = run.history.of("validation")
+        trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
         _LOG.info("step %s: validation %s %.4f, loss %.4f", f"{step:,}", metric, summary[metric], summary["loss"])

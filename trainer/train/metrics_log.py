@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.data import tasks
 from trainer.storage import fs
 
 LogLine = dict[str, Any]  # {"step", "split", "examples", "loss", metric...}
@@ -38,8 +39,8 @@ class MetricsHistory:
         return next((line for line in self.of(split) if line["step"] == step), None)
 
     def best(self, metric: str) -> LogLine | None:
-        """The validation line with the highest metric, the earliest of equals."""
-        return max(self.of("validation"), key=lambda line: (line[metric], -line["step"]), default=None)
+        """The best validation line (rank), the earliest of equals."""
+        return max(self.of("validation"), key=lambda line: (*rank(line, metric), -line["step"]), default=None)
 
     def publish(self) -> None:
         """Write the file."""
@@ -51,6 +52,12 @@ def read_history(path: str, *, keep: bool = True) -> MetricsHistory:
     """The history so far. With `keep` off, what is added to it is not written to the file."""
     text = fs.read_text(path) if fs.exists(path) else ""
     return MetricsHistory(path if keep else None, [json.loads(line) for line in text.splitlines()])
+
+
+def rank(line: Mapping[str, Any], metric: str) -> tuple[float, float]:
+    """What is highest for the best of several lines: the metric, by its own direction, then the lower loss."""
+    value = line[metric]
+    return (-value if metric in tasks.LOWER_IS_BETTER else value, -line["loss"])
 
 
 def metric_values(line: Mapping[str, Any]) -> dict[str, float]:

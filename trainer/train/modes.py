@@ -14,7 +14,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_files, runs
+from trainer.train import builder, checkpoints, loop, run_data, run_files, runs
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ def _train_to_the_end(session: Session) -> dict[str, Any]:
     _LOG.info("strategy: %s", choice.description)
     _, workers = strategies.worker_index_and_count(choice.strategy)
     try:
-        job = builder.build_job(session.config, choice.strategy)
+        manifest = builder.read_job_manifest(session.config)
+        started = run_files.read_label_use(session.files, manifest)
+        job = builder.build_job(session.config, choice.strategy, started)
         run_files.write_run_identity(job, session.files)
         run = runs.open_run(job, session.files, session.started)
         with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
@@ -69,42 +71,54 @@ def _train_to_the_end(session: Session) -> dict[str, Any]:
         ) from None
 
 
-def _restore_best(session: Session) -> runs.Run:
-    """The run with its best weights by validation."""
+def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
+    """The run with its best weights by validation; and its own data, if the session's is other data."""
+    config, files = session.config, session.files
+    manifest = builder.read_job_manifest(config)
+    own = run_data.compare_data(files, config.data_dir, manifest)
     choice = strategies.build_strategy(session.strategy, session.devices)
-    run = runs.open_run(builder.build_job(session.config, choice.strategy), session.files, session.started)
+    job = builder.build_job(config, choice.strategy, run_files.read_label_use(files, manifest))
+    run = runs.open_run(job, files, session.started)
     if checkpoints.restore_newest(run.best) is None:
-        received = f"{session.files.root}, which has no best checkpoint yet"
+        received = f"{files.root}, which has no best checkpoint yet"
         raise UserError(Problem("--model_dir", "hold a run that has evaluated", received))
-    return run
+    return run, own
 
 
-def evaluate(
-    session: Session, split: str, with_baseline: bool = False, predictions_path: str = ""
-) -> list[tuple[str, dict[str, float]]]:
-    """The metrics on a split of the best weights, then of a bag of words if asked for, each with its name.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    rows: list[tuple[str, dict[str, float]]]  # A model's name and its metrics.
+    classes: dict[str, Any]  # What report.format_classes shows of the run's model. Empty for regression.
+
+
+def evaluate(session: Session, split: str, with_baseline: bool = False, predictions_path: str = "") -> Evaluation:
+    """The metrics on a split of the best weights, then of a bag of words if asked for.
 
     Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
     """
-    run = _restore_best(session)
-    kind = run.job.manifest.kind
+    run, own = _restore_best(session)
+    job = run.job
+    columns = runs.read_split(run, split, with_text=own is not None)
+    if own is not None:
+        _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with signals.watch_signals() as request:
-        predictions = runs.predict_split(run, runs.read_split(run, split), split, request)
+        predictions = runs.predict_split(run, columns, split, request)
     if predictions_path:
-        lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions))
+        lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions, job.manifest.labels))
         fs.write_text(predictions_path, "".join(lines))
-    rows = [(run.job.encoder.name, metrics.compute_metrics(predictions, kind))]
+    rows = [(job.encoder.name, runs.measure(run, predictions))]
     if with_baseline:
         train_rows, split_rows = (runs.read_split(run, name, with_text=True) for name in ("train", split))
-        baseline_predictions = baseline.predict_baseline(train_rows, split_rows, run.job.manifest)
-        rows.append((baseline.BASELINE_NAME, metrics.compute_metrics(baseline_predictions, kind)))
-    return rows
+        baseline_predictions = baseline.predict_baseline(train_rows, split_rows, job.manifest, job.label_use.scale)
+        rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
+    return Evaluation(rows, runs.describe_classes(run, predictions))
 
 
 def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
-        return runs.export_run(_restore_best(session), request)
+        run, _ = _restore_best(session)
+        return runs.export_run(run, request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:

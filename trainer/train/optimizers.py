@@ -13,8 +13,13 @@ def learning_rate_schedule(
 ) -> tf_keras.optimizers.schedules.LearningRateSchedule:
     """A linear warm-up from 0 over `warmup_fraction` of the steps, then a linear decay to 0 at the last step."""
     decay = tf_keras.optimizers.schedules.PolynomialDecay(learning_rate, decay_steps=steps, end_learning_rate=0.0)
-    warmup = round(steps * warmup_fraction)
+    warmup = warmup_steps(steps, warmup_fraction)
     return optimization.WarmUp(learning_rate, decay, warmup) if warmup else decay
+
+
+def warmup_steps(steps: int, warmup_fraction: float) -> int:
+    """The number of steps in which the learning rate rises."""
+    return round(steps * warmup_fraction)
 
 
 def build_adamw(

@@ -8,9 +8,24 @@ from typing import Any
 from trainer.storage import fs
 from trainer.train import metrics_log
 
+# Of more classes, a terminal has no room for the confusion, and the table shows those that are worst.
+MAX_SHOWN_CLASSES = 10
+MAX_NAME_CHARACTERS = 24
 
-def draw_history(history: metrics_log.MetricsHistory, metric: str, path: str, title: str) -> None:
-    """Draw loss and metric over the steps, for training and validation, with the best step and the test marked."""
+
+def draw_history(
+    history: metrics_log.MetricsHistory,
+    metric: str,
+    best_step: int,
+    path: str,
+    title: str,
+    squared_unit: float | None = None,
+) -> None:
+    """Draw loss and metric over the steps, for training and validation, with the best step and the test marked.
+
+    For numbers, whose loss is that of standardized ones, `squared_unit` is the square of their deviation: the mean
+    squared error in their own units is drawn instead.
+    """
     import io
 
     import matplotlib
@@ -18,32 +33,34 @@ def draw_history(history: metrics_log.MetricsHistory, metric: str, path: str, ti
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    best = history.best(metric)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), dpi=110)
     for axes, name in ((left, "loss"), (right, metric)):
+        unit = squared_unit if squared_unit is not None and name == "loss" else 1.0
         for split, style in (
             ("train", dict(color="tab:blue", linewidth=1.2, alpha=0.8)),
             ("validation", dict(color="tab:orange", marker="o")),
         ):
             points = [
-                (line["step"], line[name]) for line in history.of(split) if name in line and math.isfinite(line[name])
+                (line["step"], line[name] * unit)
+                for line in history.of(split)
+                if name in line and math.isfinite(line[name])
             ]
             if points:
                 axes.plot(*zip(*points, strict=True), label=split, **style)
-        for line in history.of("test"):
+        for line in (line for line in history.of("test") if name in line):
             axes.plot(
                 line["step"],
-                line[name],
+                line[name] * unit,
                 marker="*",
                 markersize=12,
                 linestyle="none",
                 color="tab:green",
-                label=f"test: {line[name]:.4f}",
+                label=f"test: {line[name] * unit:.4f}",
             )
-        if best:
-            axes.axvline(best["step"], color="grey", linestyle=":", linewidth=1, label=f"best step: {best['step']}")
+        axes.axvline(best_step, color="grey", linestyle=":", linewidth=1, label=f"best step: {best_step}")
         axes.set_xlabel("step")
-        axes.set_title(name.replace("_", " "))
+        drawn = "mean squared error" if name == "loss" and squared_unit is not None else name.replace("_", " ")
+        axes.set_title(drawn)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
@@ -68,6 +85,11 @@ def format_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     cells = [["", *(name.replace("_", " ") for name in names)]]
     for name, metrics in rows:
         cells.append([name, *(_cell(metrics.get(column)) for column in names)])
+    return _align(cells)
+
+
+def _align(cells: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as columns, the first one to the left."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return "\n".join(
         "  ".join(
@@ -81,14 +103,61 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: MAX_NAME_CHARACTERS - 3]}..."
+
+
+def format_classes(classes: Mapping[str, Any], split: str) -> list[str]:
+    """What the metrics are of, a table by class, and the confusion, as lines. `classes` is of runs.describe_classes.
+
+    Of more than MAX_SHOWN_CLASSES classes, those of lowest F1, and no confusion. Nothing for regression.
+    """
+    if not classes:
+        return []
+    by_class, positive = classes["by_class"], classes["positive_class"]
+    of = "means over the classes" if positive is None else f"those of the class {positive!r}"
+    shown = sorted(by_class, key=lambda name: by_class[name]["f1"])[:MAX_SHOWN_CLASSES]
+    many = len(by_class) > MAX_SHOWN_CLASSES
+    which = f", the {len(shown)} of {len(by_class)} classes with the lowest F1" if many else ""
+    rows = [(_shorten(name), by_class[name]) for name in (shown if many else by_class)]
+    lines = [
+        f"precision, recall, F1, ROC AUC and average precision are {of}; macro F1 is the mean over all classes",
+        f"{split} by class{which}",
+        format_table(rows),
+    ]
+    if many:
+        return lines
+    cells = [["", *map(_shorten, by_class)]]
+    cells += [
+        [_shorten(name), *(f"{classes['confusion'][name].get(predicted, 0):,}" for predicted in by_class)]
+        for name in by_class
+    ]
+    return [*lines, f"{split} by class (rows) and predicted class (columns)", _align(cells)]
+
+
+def format_evaluation(rows: Sequence[tuple[str, Mapping[str, float]]], classes: Mapping[str, Any]) -> str:
+    """The metrics of (name, metrics), and of the first by class."""
+    return "\n".join([format_table(rows), *format_classes(classes, rows[0][0])])
+
+
 def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str) -> str:
     """The closing summary of a run from result.json's values. `export` and `tensorboard` are folders."""
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
+    metric = f" {result['best_metric'].replace('_', ' ')}" if "best_metric" in result else ""
     lines = [
         "",
         f"finished: {result['steps']:,} steps in {format_duration(result['seconds'])}; "
-        f"best at step {result['best_step']:,} by validation",
+        f"best at step {result['best_step']:,} by validation{metric}",
         format_table([(split, result[split]) for split in ("validation", "test")]),
+        *format_classes(result.get("test_classes", {}), "test"),
+    ]
+    if scale := result.get("label_scale"):
+        lines.append(
+            f"the loss is that of (label - {scale['mean']:.6g}) / {scale['deviation']:.6g}; the mean squared error is "
+            "in the label's own units"
+        )
+    lines += [
+        *(f"note: {note}" for note in result.get("notes", [])),
         f"results    {shlex.quote(f'{model_dir}/result.json')}, metrics.jsonl, history.png, {events}",
         f"model      {shlex.quote(export)}",
         f'try it     python scripts/predict.py --model={shlex.quote(export)} "this is such an amazing movie!"',

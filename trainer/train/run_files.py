@@ -9,12 +9,14 @@ from typing import Any
 
 from trainer.config import loading, schema
 from trainer.config.schema import Config
-from trainer.data import tasks
+from trainer.data import manifests, tasks
+from trainer.data.label_scale import LabelScale
 from trainer.distributed import strategies
 from trainer.errors import Problem, UserError
 from trainer.runtime import trial
 from trainer.storage import fs
 from trainer.train import builder, checkpoints, metrics_log
+from trainer.train.label_use import LabelUse
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +51,34 @@ def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None
     return RunFiles(root=model_dir, **{**inside, **(elsewhere or {})})
 
 
+def read_identity(files: RunFiles) -> dict[str, Any]:
+    """identity.json's values, {} if there is none."""
+    identity: dict[str, Any] = json.loads(fs.read_text(files.identity)) if fs.exists(files.identity) else {}
+    return identity
+
+
+def read_data_dir(files: RunFiles) -> str:
+    """Where the run's own data set was when the run was started; "" if there is no run."""
+    return loading.load_config(files.config).data_dir if fs.exists(files.config) else ""
+
+
+def read_label_use(files: RunFiles, manifest: manifests.Manifest) -> LabelUse | None:
+    """What the run made of its labels when it started. None if it has no weights yet, and would start now.
+
+    A run from before this was kept learned numbers as they are, and its F1 is of the second of two classes. Raises
+    UserError if identity.json is gone and the scale with it.
+    """
+    if not checkpoints.list_checkpoints(files.checkpoints) and not checkpoints.list_checkpoints(files.best):
+        return None
+    kept = read_identity(files)
+    if not kept and manifest.kind == "regression":
+        required = "hold the run's identity.json, which has the scale of its labels"
+        raise UserError(Problem("--model_dir", required, f"{files.root}, without it"))
+    second = manifest.labels[1] if manifest.classes == 2 else None
+    scale = kept.get("label_scale")
+    return LabelUse(LabelScale(**scale) if scale else None, kept.get("positive_class", second))
+
+
 def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | None:
     """result.json of the run in model_dir, None if it is not finished.
 
@@ -71,8 +101,10 @@ def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | No
 
 def report_finished_run(files: RunFiles, result: Mapping[str, Any]) -> None:
     """Report a finished run's metric again, if it is a tuning job's trial. Warns if the run has no export."""
-    metric = next(name for name in tasks.MAIN_METRIC.values() if name in result["validation"])
-    trial.report_best(metrics_log.read_history(files.metrics, keep=False).of("validation"), metric)
+    lines = metrics_log.read_history(files.metrics, keep=False).of("validation")
+    main = next(name for name in tasks.MAIN_METRIC.values() if name in result["validation"])
+    metric = result.get("best_metric", main)
+    trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
     if not fs.exists(fs.join(files.export, "saved_model.pb")):
         _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
 
@@ -81,7 +113,7 @@ def _check_checkpoint_folder(files: RunFiles) -> None:
     """Raises UserError if the run's checkpoints are in another folder: it would silently start again at step 0."""
     default = fs.join(files.root, "checkpoints")
     started = fs.exists(files.identity)
-    folder = json.loads(fs.read_text(files.identity)).get("checkpoints", default) if started else default
+    folder = read_identity(files).get("checkpoints", default)
     if folder != files.checkpoints and checkpoints.list_checkpoints(folder if started else files.checkpoints):
         other = f"but they are in {folder}" if started else "which has those of another run"
         required = f"hold the checkpoints of the run in --model_dir {files.root}"
@@ -90,15 +122,23 @@ def _check_checkpoint_folder(files: RunFiles) -> None:
 
 
 def write_run_identity(job: builder.Job, files: RunFiles) -> None:
-    """Write the resolved configuration and what identifies the data and the weights. Only the chief writes.
+    """Write the resolved configuration and what identifies the data, its labels and the weights. Only the chief writes.
 
     Raises UserError for a model_dir whose run has other data or weights.
     """
-    identity = {"data_fingerprint": job.manifest.fingerprint, "encoder_sha256": job.encoder.sha256}
+    scale = job.label_use.scale
+    identity: dict[str, Any] = {
+        "data_fingerprint": job.manifest.fingerprint,
+        "encoder_sha256": job.encoder.sha256,
+        "labels": list(job.manifest.labels),
+        "texts": job.manifest.texts,
+        "label_scale": dataclasses.asdict(scale) if scale else None,
+        "positive_class": job.label_use.positive_class,
+    }
     if files.checkpoints != fs.join(files.root, "checkpoints"):
         identity["checkpoints"] = files.checkpoints
     if fs.exists(files.identity) and checkpoints.list_checkpoints(files.checkpoints):
-        started = json.loads(fs.read_text(files.identity))
+        started = read_identity(files)
         for key, flag in (("data_fingerprint", "--data_dir"), ("encoder_sha256", "--encoder")):
             if started[key] != identity[key]:
                 required = f"be that of the run in --model_dir {files.root} ({key} {started[key][:12]})"

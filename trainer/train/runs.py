@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import batching, records
+from trainer.data import batching, label_scale, records
 from trainer.distributed import strategies
 from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
@@ -135,19 +135,49 @@ def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Colu
 
 
 def predict_split(run: Run, columns: records.Columns, name: str, request: signals.StopRequest) -> metrics.Predictions:
-    """The trained model's predictions, computed in float32. Raises signals.Stopped between two batches."""
-    job = run.job
+    """The trained model's predictions, computed in float32, in the label's own units.
+
+    The losses are those of the standardized labels. Raises signals.Stopped between two batches.
+    """
+    job, scale = run.job, run.job.label_use.scale
     classifier.copy_variables(job.model, job.eval_model)
-    return evaluation.predict_rows(
+    predictions = evaluation.predict_rows(
         job.strategy,
         run.eval_step,
-        columns,
+        label_scale.standardize(columns, scale),
         job.manifest,
         job.layout,
         name=name,
         progress=job.config.logging.progress and run.chief,
         after_batch=lambda: stop_if_requested(run, request),
     )
+    logits = label_scale.restore_units(predictions.logits, scale)
+    return dataclasses.replace(predictions, labels=columns.labels, logits=logits)
+
+
+def measure(run: Run, predictions: metrics.Predictions) -> dict[str, float | int]:
+    """The metrics of a split's predictions."""
+    return metrics.compute_metrics(predictions, run.job.manifest.kind, run.job.positive)
+
+
+def describe_classes(run: Run, predictions: metrics.Predictions) -> dict[str, Any]:
+    """The positive class, the scores of each class and the confusion. {} for regression."""
+    job = run.job
+    if job.manifest.kind == "regression":
+        return {}
+    described = metrics.describe_classes(predictions, job.manifest.labels)
+    return {"positive_class": job.label_use.positive_class, **described}
+
+
+def best_line(run: Run) -> metrics_log.LogLine | None:
+    """The validation line of the best step so far.
+
+    That of the weights in best/: a run from before ties were broken by the loss has kept the earliest of equals. A run
+    that resumes before the step of best/ has no line for it, and will come to the same best again.
+    """
+    saved = checkpoints.list_steps(run.files.best)
+    line = run.history.at("validation", saved[-1]) if saved else None
+    return line or run.history.best(run.job.metric)
 
 
 def export_run(run: Run, request: signals.StopRequest) -> float:
@@ -155,7 +185,7 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
 
     All workers score. The chief alone writes.
     """
-    job, config = run.job, run.job.config
+    job, config, scale = run.job, run.job.config, run.job.label_use.scale
     columns = read_split(run, "validation", with_text=True)
     sample = batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
     texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
@@ -170,5 +200,7 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
         labels=job.manifest.labels,
         seq_length=config.data.seq_length,
         truncation=config.data.truncation,
+        scale=scale,
     )
-    return saved_model.write_saved_model(module, signature, run.files.export, rows, scores)
+    unit = scale.deviation if scale else 1.0
+    return saved_model.write_saved_model(module, signature, run.files.export, rows, scores, unit)

@@ -1,0 +1,85 @@
+import dataclasses
+
+import pytest
+
+from trainer.data import manifests
+from trainer.train import label_use
+
+
+@pytest.fixture(scope="module")
+def manifest(prepared):
+    return manifests.read_manifest(str(prepared))
+
+
+def with_counts(manifest, train: dict[str, int], **others: dict[str, int]):
+    """The manifest with these counts of examples by class."""
+    splits = {
+        name: dataclasses.replace(split, label_counts=others.get(name, train), examples=sum(train.values()))
+        for name, split in manifest.splits.items()
+    }
+    return dataclasses.replace(manifest, labels=tuple(train), splits=splits)
+
+
+def choose(manifest, positive_class=""):
+    return label_use.choose_label_use("", manifest, positive_class)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"fraud": 5, "ok": 95}, "fraud"),
+        ({"fraud": 95, "ok": 5}, "ok"),
+        ({"negative": 50, "positive": 50}, "positive"),
+        ({"a": 1, "b": 2, "c": 3}, None),
+    ],
+)
+def test_the_positive_class_is_the_rarer_of_two(manifest, counts, expected):
+    assert choose(with_counts(manifest, counts)) == label_use.LabelUse(None, expected)
+
+
+@pytest.mark.parametrize("counts", [{"fraud": 5, "ok": 95}, {"a": 1, "b": 2, "ok": 3}])
+def test_a_setting_names_the_positive_class(manifest, counts):
+    assert choose(with_counts(manifest, counts), "ok").positive_class == "ok"
+
+
+def problems(manifest, positive_class="", metric="loss") -> list[str]:
+    return [str(problem) for problem in label_use.find_label_problems(manifest, positive_class, metric)]
+
+
+def test_an_unknown_positive_class_is_told_the_class_names(manifest):
+    (problem,) = problems(manifest, "good")
+    expected = "data.positive_class must be a class of the data set: negative, positive. Received: good."
+    assert problem == expected
+
+
+def test_numbers_have_no_positive_class_and_other_metrics(manifest):
+    numbers = dataclasses.replace(manifest, kind="regression", labels=())
+    found = problems(numbers, "good", "macro_f1")
+    assert len(found) == 2
+    assert "data.positive_class must be left out" in found[0]
+    assert (
+        "training.best_metric must be one of pearson, spearman, mean_squared_error, loss for a regression" in found[1]
+    )
+    assert not problems(numbers, metric="mean_squared_error")
+
+
+def test_a_metric_of_numbers_is_refused_for_classes(manifest):
+    (problem,) = problems(manifest, metric="pearson")
+    assert "average_precision, loss for a classification. Received: pearson." in problem
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+def test_a_metric_that_validation_does_not_define_is_refused(manifest, metric):
+    counts = {"fraud": 5, "ok": 95}
+    lacking = with_counts(manifest, counts, validation={"fraud": 0, "ok": 100})
+    (problem,) = problems(lacking, metric=metric)
+    assert f"Received: {metric}, with 0 of 100 of 'fraud'." in problem
+    assert not problems(lacking, metric="macro_f1")
+    assert not problems(with_counts(manifest, counts), metric=metric)
+
+
+def test_many_class_names_are_shown_with_their_number():
+    assert label_use.format_names(["a", "b"]) == "a, b"
+    assert label_use.format_names([]) == "numbers"
+    shown = label_use.format_names([str(n) for n in range(77)])
+    assert shown.endswith("19, ... (77 in all)")

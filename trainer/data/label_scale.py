@@ -1,0 +1,57 @@
+"""The scale of labels that are numbers: a model learns (label - mean) / deviation of train's labels.
+
+A network's output starts near 0 and moves by small steps, so it does not reach labels of 80 to 100. What people see
+(metrics, predictions, an export's scores) is in the label's own units.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from trainer.data import manifests, records
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelScale:
+    """Mean and standard deviation of train's labels, in the label's own units. The deviation is above 0."""
+
+    mean: float
+    deviation: float
+
+
+def fit_scale(labels: np.ndarray) -> LabelScale:
+    """The scale of `labels`, float32 [rows]. The deviation of labels that are all equal is 1.
+
+    The sums are rounded once (math.fsum), so that the scale is the same on every machine.
+    """
+    values = labels.astype(np.float64)
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((values - mean) ** 2) / len(values))
+    # The mean of equal labels may differ from them in the last bit.
+    constant = values.min() == values.max()
+    return LabelScale(float(values[0]), 1.0) if constant else LabelScale(mean, deviation)
+
+
+def read_train_scale(folder: str, manifest: manifests.Manifest) -> LabelScale:
+    """The scale of the labels in the train shards, of which one is in memory at a time.
+
+    Raises what records.read_shards does.
+    """
+    shards = manifest.splits["train"].shards
+    return fit_scale(np.concatenate([records.read_shards(folder, [shard], manifest).labels for shard in shards]))
+
+
+def standardize(columns: records.Columns, scale: LabelScale | None) -> records.Columns:
+    """The same rows with labels as the model learns them. Without a scale, as they are."""
+    if scale is None:
+        return columns
+    standardized = (columns.labels.astype(np.float64) - scale.mean) / scale.deviation
+    return dataclasses.replace(columns, labels=standardized.astype(np.float32))
+
+
+def restore_units(values: np.ndarray, scale: LabelScale | None) -> np.ndarray:
+    """A model's outputs, float32 of any shape, in the label's own units. Without a scale, as they are."""
+    if scale is None:
+        return values
+    return (values.astype(np.float64) * scale.deviation + scale.mean).astype(np.float32)

@@ -1,0 +1,69 @@
+"""What a run makes of its labels: the scale of numbers, the class that precision and F1 are of, and the best's metric.
+
+It is decided when a run starts and kept with it: an evaluation on other data makes the same of its labels.
+"""
+
+import dataclasses
+
+from trainer.data import label_scale, tasks
+from trainer.data.label_scale import LabelScale
+from trainer.data.manifests import Manifest
+from trainer.errors import Problem
+
+# Undefined on a split without an example of the class, or with no other.
+_NEEDS_EXAMPLES = ("roc_auc", "average_precision")
+MAX_SHOWN_NAMES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelUse:
+    scale: LabelScale | None  # None for classes, and for a run from before numbers were standardized.
+    positive_class: str | None  # What precision, recall and F1 are of. None: they are means over the classes.
+
+
+def choose_label_use(folder: str, manifest: Manifest, positive_class: str) -> LabelUse:
+    """The label use of a run that starts now on the data set in `folder`. `positive_class` is the setting, "" if unset.
+
+    Reads the train shards of numbers. Raises what reading them does.
+    """
+    if manifest.kind == "regression":
+        return LabelUse(label_scale.read_train_scale(folder, manifest), None)
+    return LabelUse(None, positive_class or _rarer_class(manifest))
+
+
+def _rarer_class(manifest: Manifest) -> str | None:
+    """Of two classes the one that train has fewer examples of, the last of equals. None of more classes."""
+    if manifest.classes != 2:
+        return None
+    counts = manifest.splits["train"].label_counts
+    first, last = manifest.labels
+    return first if counts[first] < counts[last] else last
+
+
+def find_label_problems(manifest: Manifest, positive_class: str, metric: str) -> list[Problem]:
+    """What of data.positive_class ("" if unset) and training.best_metric does not suit the data set."""
+    problems = []
+    if positive_class and positive_class not in manifest.labels:
+        names = f"be a class of the data set: {format_names(manifest.labels)}"
+        required = names if manifest.labels else "be left out for labels that are numbers"
+        problems.append(Problem("data.positive_class", required, positive_class))
+    known = tasks.METRICS[manifest.kind]
+    if metric not in known:
+        required = f"be one of {', '.join(known)} for a {manifest.kind}"
+        problems.append(Problem("training.best_metric", required, metric))
+    if metric in _NEEDS_EXAMPLES and not problems:
+        validation = manifest.splits["validation"]
+        of_class = positive_class or _rarer_class(manifest)
+        counts = {name: validation.label_counts[name] for name in ([of_class] if of_class else manifest.labels)}
+        one_sided = [name for name, count in counts.items() if count in (0, validation.examples)]
+        if one_sided:
+            required = "be a metric that validation defines, with examples of the class and of others"
+            received = f"{metric}, with {counts[one_sided[0]]:,} of {validation.examples:,} of {one_sided[0]!r}"
+            problems.append(Problem("training.best_metric", required, received))
+    return problems
+
+
+def format_names(labels: tuple[str, ...] | list[str]) -> str:
+    """The first class names; "numbers" for none."""
+    shown = ", ".join(labels[:MAX_SHOWN_NAMES]) or "numbers"
+    return shown if len(labels) <= MAX_SHOWN_NAMES else f"{shown}, ... ({len(labels):,} in all)"

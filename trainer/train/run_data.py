@@ -1,0 +1,87 @@
+"""The data of an evaluation or an export, compared with the data that the run was trained on."""
+
+import dataclasses
+import hashlib
+import logging
+
+from trainer.data import manifests, records
+from trainer.errors import Problem, UserError
+from trainer.train import label_use, run_files
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+    """The data set that a run was trained on."""
+
+    folder: str
+    manifest: manifests.Manifest | None  # None if the folder cannot be read, or has other data by now.
+
+
+def find_own_data(files: run_files.RunFiles) -> OwnData:
+    """The run's own data, where its config.yaml says that it is."""
+    folder = run_files.read_data_dir(files)
+    try:
+        manifest = manifests.read_manifest(folder)
+    except (OSError, UserError):
+        return OwnData(folder, None)
+    same = manifest.fingerprint == run_files.read_identity(files).get("data_fingerprint")
+    return OwnData(folder, manifest if same else None)
+
+
+def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Manifest) -> OwnData | None:
+    """Compare the data set in `folder` with the run's. Returns the run's own data if this is other data, else None.
+
+    Warns of other data. Raises UserError if its class names, or the number of texts of an example, are others.
+    """
+    kept = run_files.read_identity(files)
+    if kept.get("data_fingerprint") == manifest.fingerprint:
+        return None
+    own = find_own_data(files)
+    # A run from before these were kept has them in its own data set alone.
+    labels = kept.get("labels", own.manifest and own.manifest.labels)
+    texts = kept.get("texts", own.manifest and own.manifest.texts)
+    problems = []
+    if labels is not None and tuple(labels) != manifest.labels:
+        required = f"have the class names of the run in --model_dir {files.root}: {label_use.format_names(labels)}"
+        received = f"{folder}, with {label_use.format_names(manifest.labels)}"
+        problems.append(Problem("--data_dir", required, received, "Prepare the data with the run's class names."))
+    if texts is not None and texts != manifest.texts:
+        required = f"have examples of {texts} text{'s' * (texts > 1)}, as the run in --model_dir {files.root}"
+        problems.append(Problem("--data_dir", required, f"{folder}, with {manifest.texts}"))
+    if problems:
+        raise UserError(*problems)
+    fingerprint = kept.get("data_fingerprint", "unknown")
+    _LOG.warning(
+        "--data_dir %s (fingerprint %s) is other data than the run was trained on, %s (fingerprint %s).%s",
+        *(folder, manifest.fingerprint[:12], own.folder, fingerprint[:12]),
+        "" if labels is not None else " The run's class names are not known, and were not compared.",
+    )
+    return own
+
+
+def describe_overlap(own: OwnData, columns: records.Columns, split: str) -> str:
+    """How many texts of `columns` the run was trained on, as a sentence. `columns` were read with their texts.
+
+    White space and case aside, as when a data set is split.
+    """
+    unknown = f"Whether texts of {split} are in the run's train is not known: "
+    if own.manifest is None:
+        return f"{unknown}{own.folder or 'its data set'} does not hold the data that it was trained on any more."
+    trained = set()
+    try:
+        for shard in own.manifest.splits["train"].shards:
+            trained.update(_text_digests(records.read_shards(own.folder, [shard], own.manifest, with_text=True)))
+    except (OSError, UserError) as error:
+        return f"{unknown}{error}"
+    count = sum(digest in trained for digest in _text_digests(columns))
+    return f"{count:,} of the {len(columns):,} examples of {split} have a text that the run was trained on (its train)."
+
+
+def _text_digests(columns: records.Columns) -> list[bytes]:
+    """A short digest of each row's text or pair: the texts themselves may be more than fits in memory."""
+    assert columns.texts is not None
+    pairs = zip(columns.texts, columns.texts_b or [""] * len(columns), strict=True)
+    keys = ("\0".join(" ".join(text.split()).casefold() for text in pair) for pair in pairs)
+    return [hashlib.blake2b(key.encode(), digest_size=16).digest() for key in keys]
