@@ -1,5 +1,6 @@
 """The end of a run: the test with the best weights, the export, the picture, and result.json last."""
 
+import dataclasses
 import json
 from importlib.metadata import version
 from typing import Any
@@ -60,5 +61,6 @@ def build_result(run: Run, best: LogLine, test: LogLine, export_difference: floa
         "precision": job.config.precision,
         "encoder": {"name": job.config.encoder, "path": job.encoder.path, "sha256": job.encoder.sha256},
         "data_fingerprint": job.manifest.fingerprint,
+        **({"parent": dataclasses.asdict(job.parent)} if job.parent else {}),
         "versions": {package: version(package) for package in versions.REQUIRED_VERSIONS},
     }
