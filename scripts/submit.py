@@ -136,7 +136,7 @@ def serve(options: JobOptions) -> int:
 
 def main(argv: list[str]) -> int:
     problems = app.find_argument_problems(argv)
-    local_or_bucket = ("config", "tune", "data_dir", "base_output_directory", "model")
+    local_or_bucket = ("config", "tune", "data_dir", "init_from", "base_output_directory", "model")
     problems += app.normalize_path_flags(*local_or_bucket, urls=("encoder", "preprocess"))
     if problems:
         raise UsageError(*problems)

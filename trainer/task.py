@@ -72,7 +72,8 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
         *([] if of_run else [PathUse("--model_dir", model_dir, writes)]),
         *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
         PathUse("--predictions", predictions, writes=True, is_file=True),
-        *(PathUse(f"--{key}", path) for key, path in paths.items()),
+        # The parent is read when a run starts, and checked then: a run that resumes does not need it.
+        *(PathUse(f"--{key}", path) for key, path in paths.items() if key != "init_from"),
     ]
     problems += preflight.find_path_problems(others, compute_engine.find_region)
     if problems:
@@ -83,7 +84,7 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
 def main(argv: list[str]) -> int:
     versions.check_installation()
     problems = app.find_argument_problems(argv)
-    problems += app.normalize_path_flags("model_dir", "predictions", "config", "data_dir", urls=URL_KEYS)
+    problems += app.normalize_path_flags("model_dir", "predictions", "config", "data_dir", "init_from", urls=URL_KEYS)
     model_dir = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
     predictions = vertex_env.mount_to_gcs(PREDICTIONS.value or "")
     tpu = tpu_probe.requested_tpu(TPU.value)

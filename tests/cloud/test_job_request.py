@@ -69,6 +69,7 @@ def test_no_bucket_is_needed_where_every_path_is_given(build_request):
         (dict(machine="tpu_v6e"), "--machine", "tpu_v6e"),
         (dict(name="a b"), "--name", "a b"),
         (dict(set=["preprocess=encoders/tiny/preprocess"]), "preprocess", "encoders/tiny/preprocess"),
+        (dict(set=["init_from=runs/mine"]), "--init_from", "runs/mine"),
         (dict(labels=["Team=nlp"]), "--labels", "Team=nlp"),
         (dict(labels=["=nlp"]), "--labels", "=nlp"),
     ],

@@ -24,7 +24,7 @@ The resolved configuration of a run is in its model_dir, as `config.yaml`. `conf
 command and result.
 
 A run can be resumed only with the same values, except for those marked *. Of `encoder`, `preprocess` and `data_dir`
-the content must be the same.
+the content must be the same. `init_from` is read when a run starts, and may be left out later.
 """
 SECTION_TITLES = {
     "": "The job",

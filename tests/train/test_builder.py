@@ -183,14 +183,15 @@ def test_precision_auto_follows_the_hardware(job, precision):
 
 
 def test_the_fingerprint_covers_only_what_decides_the_result(load):
-    def fingerprint(*overrides, encoder="a", data="b"):
-        return builder.run_fingerprint(load(*overrides), encoder, data)
+    def fingerprint(*overrides, encoder="a", data="b", parent=None):
+        return builder.run_fingerprint(load(*overrides), encoder, data, parent)
 
     same = {fingerprint(), fingerprint("logging.progress=off"), fingerprint("encoder=moved", "data_dir=moved")}
     assert len(same) == 1
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
         *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
+        *(fingerprint(parent=builder.Parent("run", sha256)) for sha256 in ("x", "y")),
     ]
     assert len({*others, *same}) == len(others) + 1
 

@@ -59,7 +59,7 @@ def test_another_configuration_is_rejected_with_its_keys(model_dir, configured, 
         "optimizer.learning_rate: 0.001 in the run, 0.5 here",
         "seed: 0 in the run, 7 here",
         str(model_dir),
-        "another --model_dir",
+        f"--init_from={model_dir} and another --model_dir",
     ):
         assert words in str(raised.value)
     assert "logging" not in str(raised.value)

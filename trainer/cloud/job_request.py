@@ -195,6 +195,8 @@ def _resolve_paths(config: Config, preset: str, bucket: str, defaults: list[str]
     if config.preprocess and not _is_reachable(config.preprocess):
         advice = "Change it with --set=preprocess=..."
         problems.append(Problem("preprocess", "be gs://... or a URL", config.preprocess, advice))
+    if config.init_from and not _PATH_IN_BUCKET.match(config.init_from):
+        problems.append(Problem("--init_from", "be gs://BUCKET/NAME", config.init_from))
     return dataclasses.replace(config, data_dir=data_dir, encoder=encoder)
 
 

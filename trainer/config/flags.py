@@ -40,7 +40,11 @@ def load_run_config(model_dir: str) -> schema.Config:
     Raises UsageError for any other flag of the configuration, and if there is no run.
     """
     path = fs.join(model_dir, schema.CONFIG_FILE)
-    paths = {key: value for key, value in explicit_values().items() if key in (*schema.PATH_KEYS, "task")}
+    paths = {
+        key: value
+        for key, value in explicit_values().items()
+        if key in ("task", *schema.PATH_KEYS) and key != "init_from"
+    }
     others = {key: value for key, value in explicit_values().items() if key not in paths}
     others |= {flag.name: flag.value for flag in (CONFIG, SET) if flag.value}
     required = "be left out with this --mode, which takes the configuration of --model_dir"

@@ -114,7 +114,7 @@ def load_config(
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         raise UsageError(*problems_of(invalid), *problems) from None
-    found = {
+    found: dict[str, Any] = {
         key: paths.normalize_path(f"--{key}", getattr(config, key), problems, url=key in schema.URL_KEYS)
         for key in schema.PATH_KEYS
     }

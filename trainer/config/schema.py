@@ -157,6 +157,10 @@ class Config:
         _doc("The type that training steps compute in. Evaluation and export compute in float32."),
     ] = "float32"
     data_dir: Annotated[str, _doc("The folder of a prepared data set.")] = ""
+    init_from: Annotated[
+        str,
+        _doc("The run that a new run goes on from with its weights: its model_dir, its best/ or its export."),
+    ] = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -165,12 +169,12 @@ class Config:
 
 
 # The keys that name a path. Those of URL_KEYS may also name an http:// or https:// address.
-PATH_KEYS = ("data_dir", "encoder", "preprocess")
+PATH_KEYS = ("data_dir", "encoder", "preprocess", "init_from")
 URL_KEYS = ("encoder", "preprocess")
 
-# What may differ between a run and its resumption. The encoder and the data are compared by their content.
+# What may differ between a run and its resumption. The encoder, the data and the parent are compared by their content.
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
-NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "logging.")
+NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "logging.")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

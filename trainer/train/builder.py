@@ -40,6 +40,14 @@ class LoadedEncoder:
 
 
 @dataclasses.dataclass(frozen=True)
+class Parent:
+    """The run whose weights another run started from."""
+
+    path: str  # As the user gave it.
+    sha256: str  # Of the checkpoint of its weights.
+
+
+@dataclasses.dataclass(frozen=True)
 class StepPlan:
     """How many steps a run has, and how many examples they train on."""
 
@@ -66,6 +74,7 @@ class Job:
     eval_model: tf_keras.Model  # Evaluates and is exported, in float32. The same as `model` unless that is bfloat16.
     optimizer: tf_keras.optimizers.Optimizer
     label_use: LabelUse
+    parent: Parent | None = None  # warm_start.start_from_parent sets it.
 
     @property
     def metric(self) -> str:
@@ -84,10 +93,11 @@ def best_metric(config: Config, manifest: manifests.Manifest) -> str:
     return config.training.best_metric or tasks.MAIN_METRIC[manifest.kind]
 
 
-def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str) -> str:
+def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str, parent: Parent | None = None) -> str:
     """SHA-256 of what must not change between a run and its resumption."""
     keys = schema.fingerprinted(config)
-    return hashlib.sha256(json.dumps([keys, encoder_sha256, data_fingerprint], sort_keys=True).encode()).hexdigest()
+    content = [keys, encoder_sha256, data_fingerprint, *([parent.sha256] if parent else [])]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_shards(config: Config, manifest: manifests.Manifest, worker: int = 0, workers: int = 1) -> None:
@@ -196,13 +206,14 @@ def read_job_manifest(config: Config) -> manifests.Manifest:
     return manifest
 
 
-def job_signature(config: Config) -> dict[str, Any]:
-    """What must be the same on every worker, by name: the configuration, the data and the encoder by their content."""
+def job_signature(config: Config, parent: Parent | None = None) -> dict[str, Any]:
+    """What must be the same on every worker, by name: the configuration; data, encoder and parent by their content."""
     folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
     return {
         **schema.fingerprinted(config),
         "the data set": read_job_manifest(config).fingerprint,
         "the encoder": registry.saved_model_sha256(folders.encoder),
+        "the weights of --init_from": parent.sha256 if parent else "none",
     }
 
 

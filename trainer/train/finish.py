@@ -92,5 +92,6 @@ def build_result(
         "precision": job.config.precision,
         "encoder": {"name": job.config.encoder, "path": job.encoder.path, "sha256": job.encoder.sha256},
         "data_fingerprint": job.manifest.fingerprint,
+        **({"parent": dataclasses.asdict(job.parent)} if job.parent else {}),
         "versions": {package: version(package) for package in versions.REQUIRED_VERSIONS},
     }

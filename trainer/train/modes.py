@@ -14,7 +14,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs
+from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,18 +39,21 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
     chief = not cluster or cluster.index == 0
     with fs.exclusive_lock(files.root) if chief else contextlib.nullcontext():
         result = run_files.read_finished_result(config, files)
+        start = warm_start.find_warm_start(files, config.init_from)
         if result is not None:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
                 run_files.report_finished_run(files, result)
         else:
             if cluster and len(cluster.addresses) > 1:
-                rendezvous.wait_for_workers(cluster, builder.job_signature(config), cluster_timeout_s)
-            result = _train_to_the_end(session)
+                rendezvous.wait_for_workers(
+                    cluster, builder.job_signature(config, start.parent if start else None), cluster_timeout_s
+                )
+            result = _train_to_the_end(session, start)
         return result if chief else None
 
 
-def _train_to_the_end(session: Session) -> dict[str, Any]:
+def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
     _, workers = strategies.worker_index_and_count(choice.strategy)
@@ -58,6 +61,8 @@ def _train_to_the_end(session: Session) -> dict[str, Any]:
         manifest = builder.read_job_manifest(session.config)
         started = run_files.read_label_use(session.files, manifest)
         job = builder.build_job(session.config, choice.strategy, started)
+        if start:
+            job = warm_start.start_from_parent(job, start)
         run_files.write_run_identity(job, session.files)
         run = runs.open_run(job, session.files, session.started)
         with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):

@@ -95,8 +95,27 @@ def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | No
     if differences:
         required = "be new, or have a run of this configuration"
         received = f"{files.root}, with a run of another ({'; '.join(differences)})"
-        raise UserError(Problem("--model_dir", required, received, "Use another --model_dir, or the same values."))
+        raise UserError(Problem("--model_dir", required, received, advise_new_run(files, "the same values")))
     return json.loads(fs.read_text(files.result)) if fs.exists(files.result) else None
+
+
+def advise_new_run(files: RunFiles, same: str) -> str:
+    """What to do with a run that cannot be resumed like this."""
+    new_run = f"--init_from={shlex.quote(files.root)} and another --model_dir"
+    return f"Use {same} to resume it. To go on from its best weights in a new run, use {new_run}."
+
+
+def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | None]:
+    """(a run's configuration, the manifest of the data that it was trained on), each None where it is not there."""
+    if not fs.exists(files.config):
+        return None, None
+    config = loading.load_config(files.config)
+    identity = json.loads(fs.read_text(files.identity)) if fs.exists(files.identity) else {}
+    try:
+        manifest = manifests.read_manifest(config.data_dir)
+    except (OSError, UserError):
+        return config, None
+    return config, manifest if manifest.fingerprint == identity.get("data_fingerprint") else None
 
 
 def report_finished_run(files: RunFiles, result: Mapping[str, Any]) -> None:
@@ -135,6 +154,8 @@ def write_run_identity(job: builder.Job, files: RunFiles) -> None:
         "label_scale": dataclasses.asdict(scale) if scale else None,
         "positive_class": job.label_use.positive_class,
     }
+    if job.parent:
+        identity["parent"] = dataclasses.asdict(job.parent)
     if files.checkpoints != fs.join(files.root, "checkpoints"):
         identity["checkpoints"] = files.checkpoints
     if fs.exists(files.identity) and checkpoints.list_checkpoints(files.checkpoints):
@@ -142,7 +163,8 @@ def write_run_identity(job: builder.Job, files: RunFiles) -> None:
         for key, flag in (("data_fingerprint", "--data_dir"), ("encoder_sha256", "--encoder")):
             if started[key] != identity[key]:
                 required = f"be that of the run in --model_dir {files.root} ({key} {started[key][:12]})"
-                raise UserError(Problem(flag, required, f"another ({identity[key][:12]})"))
+                received = f"another ({identity[key][:12]})"
+                raise UserError(Problem(flag, required, received, advise_new_run(files, "the run's own")))
     if strategies.worker_index_and_count(job.strategy)[0] != 0:
         return
     fs.write_text(files.config, loading.dump_config(job.config))

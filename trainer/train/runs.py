@@ -46,7 +46,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
     config = job.config
     # Outside the strategy's scope, since workers cannot exchange a string.
     fingerprint = tf.Variable(
-        builder.run_fingerprint(config, job.encoder.sha256, job.manifest.fingerprint), trainable=False
+        builder.run_fingerprint(config, job.encoder.sha256, job.manifest.fingerprint, job.parent), trainable=False
     )
     with job.strategy.scope():
         sums = steps.create_train_sums()
