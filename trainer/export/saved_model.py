@@ -69,6 +69,8 @@ def build_serving_module(
     module.tokenizer = tokenizer.saved_model.tokenize
     module.model_variables = model.variables  # Without Keras's metadata, plain TensorFlow can load it.
     module.names = names
+    # train.warm_start reads this.
+    module.label_scale = tf.Variable([scale.mean, scale.deviation], False, dtype=tf.float64) if scale else None
     module.serve = function
     return module, function.get_concrete_function()
 

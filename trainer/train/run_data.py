@@ -21,13 +21,8 @@ class OwnData:
 
 def find_own_data(files: run_files.RunFiles) -> OwnData:
     """The run's own data, where its config.yaml says that it is."""
-    folder = run_files.read_data_dir(files)
-    try:
-        manifest = manifests.read_manifest(folder)
-    except (OSError, UserError):
-        return OwnData(folder, None)
-    same = manifest.fingerprint == run_files.read_identity(files).get("data_fingerprint")
-    return OwnData(folder, manifest if same else None)
+    config, manifest = run_files.find_own_data(files)
+    return OwnData(config.data_dir if config else "", manifest)
 
 
 def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Manifest) -> OwnData | None:

@@ -57,11 +57,6 @@ def read_identity(files: RunFiles) -> dict[str, Any]:
     return identity
 
 
-def read_data_dir(files: RunFiles) -> str:
-    """Where the run's own data set was when the run was started; "" if there is no run."""
-    return loading.load_config(files.config).data_dir if fs.exists(files.config) else ""
-
-
 def read_label_use(files: RunFiles, manifest: manifests.Manifest) -> LabelUse | None:
     """What the run made of its labels when it started. None if it has no weights yet, and would start now.
 
@@ -106,16 +101,18 @@ def advise_new_run(files: RunFiles, same: str) -> str:
 
 
 def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | None]:
-    """(a run's configuration, the manifest of the data that it was trained on), each None where it is not there."""
+    """(a run's configuration, the manifest of the data that it was trained on), each None where it is not there.
+
+    The manifest is not there either if its folder has other data by now.
+    """
     if not fs.exists(files.config):
         return None, None
     config = loading.load_config(files.config)
-    identity = json.loads(fs.read_text(files.identity)) if fs.exists(files.identity) else {}
     try:
         manifest = manifests.read_manifest(config.data_dir)
     except (OSError, UserError):
         return config, None
-    return config, manifest if manifest.fingerprint == identity.get("data_fingerprint") else None
+    return config, manifest if manifest.fingerprint == read_identity(files).get("data_fingerprint") else None
 
 
 def report_finished_run(files: RunFiles, result: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ the parent.
 
 import dataclasses
 import hashlib
-import json
 import logging
 from typing import Any
 
@@ -17,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from trainer.data import manifests, tokenization
+from trainer.data.label_scale import LabelScale
 from trainer.encoders import native, registry
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
@@ -25,8 +25,10 @@ from trainer.train.run_files import RunFiles
 
 FLAG = "--init_from"
 _HEAD = "classifier/"  # The layer of classifier.build_classifier, as its variables' names begin.
-# The keys in a checkpoint of the list of variables that saved_model.build_serving_module saves, and of its class names.
+# The keys in a checkpoint of what saved_model.build_serving_module saves: the variables of the model, the names of its
+# classes, the scale of its numbers.
 _EXPORTED_VARIABLES, _EXPORTED_NAMES = "model_variables/", "names/.ATTRIBUTES/VARIABLE_VALUE"
+_EXPORTED_SCALE = "label_scale/.ATTRIBUTES/VARIABLE_VALUE"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAX_SHOWN_VARIABLES = 3
 _REQUIRED = "name a run's model_dir, its best/ or its export"
@@ -44,6 +46,7 @@ class WarmStart:
     vocabulary: str | None = None  # The SHA-256 of its vocabulary.
     encoder: str | None = None  # Its --encoder.
     encoder_sha256: str | None = None
+    scale: LabelScale | None = None  # Of its numbers. None: it learned them as they are.
 
 
 def find_warm_start(files: RunFiles, init_from: str) -> WarmStart | None:
@@ -52,7 +55,7 @@ def find_warm_start(files: RunFiles, init_from: str) -> WarmStart | None:
     Raises UserError if `init_from` has no weights, or is not what the run started from.
     """
     if checkpoints.list_checkpoints(files.checkpoints) or fs.exists(files.result):
-        identity = json.loads(fs.read_text(files.identity)) if fs.exists(files.identity) else {}
+        identity = run_files.read_identity(files)
         started = builder.Parent(**identity["parent"]) if "parent" in identity else None
         if init_from and (started is None or init_from != started.path):
             required = f"be left out, or be what the run in --model_dir {files.root} started from"
@@ -73,7 +76,9 @@ def read_parent(path: str) -> WarmStart:
         prefix = fs.join(local, "variables", "variables")
         reader = _open_checkpoint(path, prefix)
         labels = _exported_labels(path, reader)
-        return WarmStart(_identify(path, prefix), prefix, labels, tokenization.vocabulary_sha256(local))
+        scale = LabelScale(*reader.get_tensor(_EXPORTED_SCALE).tolist()) if reader.has_tensor(_EXPORTED_SCALE) else None
+        vocabulary = tokenization.vocabulary_sha256(local)
+        return WarmStart(_identify(path, prefix), prefix, labels, vocabulary, scale=scale)
     folder = fs.join(path, "best") if fs.is_folder(fs.join(path, "best")) else path
     saved = checkpoints.list_checkpoints(folder)
     if not saved:
@@ -92,7 +97,7 @@ def _describe(path: str) -> str:
 
 def _complete(start: WarmStart, files: RunFiles) -> WarmStart:
     """With what the files of the parent's run say of it, as far as they are there."""
-    identity = json.loads(fs.read_text(files.identity)) if fs.exists(files.identity) else {}
+    identity = run_files.read_identity(files)
     config, manifest = run_files.find_own_data(files)
     labels = identity.get("labels", manifest.labels if manifest else None)
     vocabulary = manifest.vocabulary.sha256 if manifest else None
@@ -104,6 +109,7 @@ def _complete(start: WarmStart, files: RunFiles) -> WarmStart:
         vocabulary=vocabulary,
         encoder=config.encoder if config else None,
         encoder_sha256=identity.get("encoder_sha256"),
+        scale=LabelScale(**identity["label_scale"]) if identity.get("label_scale") else None,
     )
 
 
@@ -165,9 +171,20 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
     with job.strategy.scope():
         for name, variable in variables.items():
             variable.assign(reader.get_tensor(keys[name]))
+        if not new_head and job.manifest.kind == "regression":
+            _rescale_head(variables, start.scale, job.label_use.scale)
     head = f"The head is new: {new_head}." if new_head else "The head is that run's, too."
     _LOG.info("weights of %s (SHA-256 %s). %s", start.parent.path, start.parent.sha256[:12], head)
     return job
+
+
+def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, after: LabelScale | None) -> None:
+    """Make a head that has learned numbers of the scale `before` predict the same numbers in the scale `after`."""
+    before, after = before or LabelScale(0.0, 1.0), after or LabelScale(0.0, 1.0)
+    factor = before.deviation / after.deviation
+    kernel, bias = variables[f"{_HEAD}kernel"], variables[f"{_HEAD}bias"]
+    kernel.assign(kernel * factor)
+    bias.assign(bias * factor + (before.mean - after.mean) / after.deviation)
 
 
 def _keys_by_name(reader: Any) -> dict[str, str]:
