@@ -10,6 +10,8 @@ from fakes import gcs
 from filelock import FileLock
 from helpers import python, write_points, write_reviews
 
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # A process that crashes says so in its first lines.
+
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
 
 

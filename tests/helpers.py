@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 import random
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
+CRASHES = ROOT / ".pytest_cache/crashes.txt"
 
 
 GOOD, BAD = ("wonderful", "brilliant", "superb"), ("awful", "dull", "dreadful")
@@ -69,9 +71,14 @@ def excerpt(output: str) -> str:
 
 
 def keep_first_lines(exit_code: int, output: str) -> None:
-    """Print what a process wrote if it died of a signal. pytest shows it if the test fails."""
-    if exit_code < 0:
-        print(f"A process died of {signal.Signals(-exit_code).name}:\n{excerpt(output)}")
+    """Keep what a process wrote if it crashed: pytest prints it if the test fails, and CRASHES has it in any case."""
+    if exit_code >= 0 or -exit_code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        return
+    text = f"A process died of {signal.Signals(-exit_code).name}:\n{excerpt(output)}"
+    print(text)
+    CRASHES.parent.mkdir(exist_ok=True)
+    with CRASHES.open("a", encoding="utf-8") as file:
+        file.write(f"{os.environ.get('PYTEST_CURRENT_TEST')}\n{text}\n\n")
 
 
 def start(code: str, *arguments: object, **options) -> subprocess.Popen:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from helpers import ROOT, excerpt
+from helpers import ROOT, excerpt, keep_first_lines
 
 SAVE_EVERY_STEPS = 20
 # Name -> (flags, workers).
@@ -44,7 +44,10 @@ class RunningJob:
         """The exit codes. Raises subprocess.TimeoutExpired, with all processes killed, after the timeout."""
         deadline = time.monotonic() + timeout_s
         try:
-            return [process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes]
+            codes = [process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes]
+            for code in codes:
+                keep_first_lines(code, self.log.read_text())
+            return codes
         finally:
             for process in self.processes:
                 process.kill()

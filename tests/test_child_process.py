@@ -32,12 +32,17 @@ def test_a_process_that_ends_by_itself_is_no_problem(code):
     assert child_process.find_signal_problem("The check", code, "its output") is None
 
 
+@pytest.mark.parametrize(("code", "name"), [(-6, "SIGABRT"), (-40, "signal 40"), (1, "code 1")])
+def test_an_exit_code_has_a_name(code, name):
+    assert child_process.describe_exit(code) == name
+
+
 def run_to_its_death(code: str) -> subprocess.CompletedProcess:
     environment = child_process.environment()
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
-def test_a_crash_is_reported_with_its_first_lines_and_what_to_do():
+def test_a_crash_is_reported_with_its_output_and_what_to_do():
     done = run_to_its_death("import os; os.abort()")
     problem = child_process.find_signal_problem("The check", done.returncode, done.stderr)
     assert problem.received.startswith("SIGABRT, after: Fatal Python error: Aborted")

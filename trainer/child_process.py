@@ -9,7 +9,8 @@ import sys
 
 from trainer.errors import Problem
 
-MAX_FIRST_CHARACTERS = 800
+# Of what a process wrote, from each end: a crash is described before the modules that are loaded, and after warnings.
+QUOTED_CHARACTERS = 2000
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -20,23 +21,35 @@ def command(module: str, *arguments: str) -> list[str]:
 def environment(**changes: str) -> dict[str, str]:
     """This process's variables with these changes, and the folder of this package first in PYTHONPATH.
 
-    A crash in native code writes the name of its signal first, and where each thread was.
+    A crash in native code writes the name of its signal, and where the Python threads were.
     """
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", **changes}
 
 
+def describe_exit(exit_code: int) -> str:
+    """ "SIGABRT" for subprocess's -6, "code 1" for 1."""
+    if exit_code >= 0:
+        return f"code {exit_code}"
+    known = {each.value: each.name for each in signal.Signals}
+    return known.get(-exit_code, f"signal {-exit_code}")
+
+
+def _quote(output: str) -> str:
+    if len(output) <= 2 * QUOTED_CHARACTERS:
+        return output
+    return f"{output[:QUOTED_CHARACTERS]}\n...\n{output[-QUOTED_CHARACTERS:]}"
+
+
 def find_signal_problem(process: str, exit_code: int, output: str) -> Problem | None:
     """The problem of a process that a signal ended, as subprocess's negative `exit_code` says; None for any other code.
 
-    `process` names it for the user. The first lines of its `output` are quoted: a crash is described there, and what
-    follows is a list of modules.
+    `process` names it for the user. The ends of its `output` are quoted.
     """
     if exit_code >= 0:
         return None
-    name = signal.Signals(-exit_code).name
-    received = f"{name}, after: {output.strip()[:MAX_FIRST_CHARACTERS] or 'no output'}"
+    received = f"{describe_exit(exit_code)}, after: {_quote(output.strip()) or 'no output'}"
     if -exit_code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         advice = "Somebody ended it, or the system for want of memory. Run the same command again."
     else:

@@ -1,4 +1,4 @@
-"""Crashes TensorFlow 2.20 on a processor with AVX-512, about two times in three. docs/onednn.md explains it.
+"""Crashes TensorFlow 2.20 on a processor with AVX-512, most times. docs/onednn.md explains it and has the program too.
 
   python tests/end_to_end/onednn_race.py [SHAPES]      400 shapes take 3 s, once TensorFlow is imported
 
@@ -17,13 +17,13 @@ MATRIX = tf.TensorSpec([None, 2, None, None])
 @tf.function(input_signature=[MATRIX, MATRIX])
 def multiply_both_ways(column: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """float32 [batch, 2, SIDE, SIDE], twice: column [batch, 2, SIDE, 1] times row [batch, 2, 1, SIDE]."""
-    stored = tf.matmul(column, row)
+    plain = tf.matmul(column, row)
     transposed = tf.matmul(tf.reshape(column, tf.shape(row)), tf.reshape(row, tf.shape(column)), True, True)
-    return stored, transposed
+    return plain, transposed
 
 
 def main(shapes: int) -> None:
-    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)  # Both products at once.
     for batch in range(2, 2 + shapes):
         column, row = tf.random.normal([batch, 2, SIDE, 1]), tf.random.normal([batch, 2, 1, SIDE])
         for product in multiply_both_ways(column, row):

@@ -63,7 +63,7 @@ def test_keras_3_loaded_before_trainer_is_named():
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "256"])
-def test_such_a_code_that_is_none_is_refused(monkeypatch, value):
+def test_a_stopped_code_outside_1_to_255_is_refused(monkeypatch, value):
     monkeypatch.setenv("STOPPED_CODE", value)
     assert [(problem.setting, problem.received) for problem in versions.find_problems()] == [
         ("STOPPED_CODE", repr(value))

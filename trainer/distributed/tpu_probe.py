@@ -44,7 +44,8 @@ def find_tpu_problem(name: str) -> str | None:
     try:
         done = subprocess.run(
             child_process.command(PROBE_MODULE, name),
-            env=child_process.environment(),
+            # Without a TPU, libtpu may abort the process. Its own last line is the reason, not a list of modules.
+            env=child_process.environment(PYTHONFAULTHANDLER=""),
             capture_output=True,
             text=True,
             timeout=PROBE_TIMEOUT_S,

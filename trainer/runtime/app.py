@@ -81,7 +81,7 @@ def _output_is_closed() -> bool:
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
     """Parse the flags, call `main`, and turn a stop or what a user can act on (ValueError, OSError) into a message."""
 
-    faulthandler.enable()  # A crash in native code names its signal and where each thread was.
+    faulthandler.enable()  # A crash in native code names its signal and where the Python threads were.
 
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]

@@ -63,7 +63,8 @@ def lock_folder(folder: str) -> Iterator[None]:
     def stop_with_heartbeat() -> None:
         exit_code = heartbeat.wait()
         if not released.is_set():
-            _LOG.error("The process that renews %s ended with %s. Run the same command again.", path, exit_code)
+            ended = child_process.describe_exit(exit_code)
+            _LOG.error("The process that renews %s ended with %s. Run the same command again.", path, ended)
             os._exit(EXIT_STOPPED)  # At once: another process may be about to write to the folder.
 
     threading.Thread(target=stop_with_heartbeat, daemon=True).start()

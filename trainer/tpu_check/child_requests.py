@@ -20,20 +20,23 @@ ROOT = Path(__file__).parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class ChildProcess:
+    name: str  # For messages.
     process: subprocess.Popen[str]
     log: Path  # What the child writes to standard error.
 
 
 @contextlib.contextmanager
-def start_child(command: list[str], log: Path) -> Iterator[ChildProcess]:
+def start_child(name: str, command: list[str], log: Path) -> Iterator[ChildProcess]:
     """Start `command` in the project's root. It is killed when the context ends."""
     pipe = subprocess.PIPE
     with (
         log.open("w") as stderr,
-        subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=stderr, text=True) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=stderr, text=True, env=child_process.environment()
+        ) as process,
     ):
         try:
-            yield ChildProcess(process, log)
+            yield ChildProcess(name, process, log)
         finally:
             process.kill()
 
@@ -52,9 +55,9 @@ def send_request(child: ChildProcess, request: dict[str, Any]) -> dict[str, Any]
     line = stdout.readline()
     if not line:
         exit_code = child.process.wait()
-        if problem := child_process.find_signal_problem("A child", exit_code, child.log.read_text()):
+        if problem := child_process.find_signal_problem(child.name, exit_code, child.log.read_text()):
             raise UserError(problem)
-        raise RuntimeError(f"A child ended with {exit_code} on {request}:\n{child.log.read_text()[-3000:]}")
+        raise RuntimeError(f"{child.name} ended with {exit_code} on {request}:\n{child.log.read_text()[-3000:]}")
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
         raise UserError(answer["error"])

@@ -73,7 +73,8 @@ def start_toolchain() -> Iterator[Toolchain]:
             raise UserError(Problem(name, "be installed", f"no {python}", "Run `make tpu-check`."))
 
     def start(python: Path, module: str) -> contextlib.AbstractContextManager[child_requests.ChildProcess]:
-        return child_requests.start_child([str(python), "-m", f"trainer.tpu_check.{module}"], folder / f"{module}.txt")
+        command = [str(python), "-m", f"trainer.tpu_check.{module}"]
+        return child_requests.start_child(f"The child process {module}", command, folder / f"{module}.txt")
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
