@@ -80,13 +80,16 @@ def main(argv: list[str]) -> None:
     versions.check_installation()
     check_flags()
     from trainer.data import inspection, prepare
-    from trainer.encoders import registry
+    from trainer.encoders import registry, saved_models
 
     if INSPECT.value:
         print(inspection.describe_data_set(INSPECT.value))
         return
     started = time.monotonic()
-    folders = registry.resolve_encoder(ENCODER.value, preprocess=PREPROCESS.value)
+    folders = registry.resolve_encoder(ENCODER.value, need_preprocess=False)
+    # Before the preprocessor is looked for: what is no encoder has none.
+    saved_models.check_encoder(saved_models.load_saved_model(folders.encoder), folders.encoder)
+    preprocess = registry.resolve_preprocess(ENCODER.value, PREPROCESS.value)
     prepare.prepare_task(
         TASK.value,
         SOURCE.value,
@@ -98,7 +101,7 @@ def main(argv: list[str]) -> None:
         sha256=SHA256.value,
         downloads_folder=DOWNLOADS.value,
         encoder=ENCODER.value,
-        preprocess=folders.preprocess,
+        preprocess=preprocess,
         output=OUTPUT.value,
         seed=SEED.value,
     )

@@ -1,6 +1,8 @@
 """The flags of scripts/prepare_data.py. What it writes is tested with the functions that it calls."""
 
-from helpers import python
+import tensorflow as tf
+from fakes.encoders import save_callable
+from helpers import python, write_reviews
 
 from trainer.data import tasks
 
@@ -19,3 +21,14 @@ def test_every_wrong_flag_is_reported_at_once():
         "--downloads",
         "--source",
     ]
+
+
+def test_what_is_no_encoder_is_refused_before_anything_is_written(tmp_path):
+    source, folder = write_reviews(tmp_path / "reviews.csv", 10), tmp_path / "text-in"
+    save_callable(folder, tf.TensorSpec([None], tf.string), lambda table, text: {"pooled_output": table})
+    arguments = ["--task=csv", f"--source={source}", f"--encoder={folder}", f"--output={tmp_path / 'data'}"]
+    done = python("scripts/prepare_data.py", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--encoder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
