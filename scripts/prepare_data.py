@@ -87,8 +87,7 @@ def main(argv: list[str]) -> None:
         return
     started = time.monotonic()
     folders = registry.resolve_encoder(ENCODER.value, need_preprocess=False)
-    # Before the preprocessor is looked for: what is no encoder has none.
-    saved_models.check_encoder(saved_models.load_saved_model(folders.encoder), folders.encoder)
+    saved_models.load_encoder(folders)  # Before the preprocessor is looked for: what is no encoder has none.
     preprocess = registry.resolve_preprocess(ENCODER.value, PREPROCESS.value)
     prepare.prepare_task(
         TASK.value,

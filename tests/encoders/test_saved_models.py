@@ -5,6 +5,7 @@ import tensorflow as tf
 from fakes.encoders import save_callable
 
 from trainer.encoders import native, saved_models
+from trainer.encoders.registry import EncoderFolders
 from trainer.errors import UserError
 
 IDS = {name: tf.TensorSpec([None, None], tf.int32) for name in native.INPUT_NAMES}
@@ -18,7 +19,7 @@ def pool(table, inputs):
 def find_problem(folder):
     """The one problem with the SavedModel in a folder as an encoder."""
     with pytest.raises(UserError) as caught:
-        saved_models.check_encoder(saved_models.load_saved_model(str(folder)), str(folder))
+        saved_models.load_encoder(EncoderFolders(str(folder), str(folder), ""))
     (problem,) = caught.value.problems
     assert problem.setting == "--encoder"
     assert str(folder) in problem.received
@@ -40,7 +41,7 @@ def test_a_loaded_encoder_is_trainable_and_outputs_all_layers(tiny):
 def test_an_encoder_of_any_kind_is_accepted(tiny, tmp_path):
     save_callable(tmp_path, IDS, lambda table, inputs: {"pooled_output": pool(table, inputs)})
     for folder in (tmp_path, tiny / "encoder"):
-        saved_models.check_encoder(saved_models.load_saved_model(str(folder)), str(folder))
+        assert saved_models.load_encoder(EncoderFolders(str(folder), str(folder), ""))
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,6 @@ def test_a_damaged_file_is_named(tiny, tmp_path, file, change):
     path.unlink()
     if change:
         path.write_bytes(change(content))
-    with pytest.raises(UserError) as caught:
-        saved_models.load_saved_model(str(folder))
-    (problem,) = caught.value.problems
-    assert problem.setting == "--encoder"
-    assert file in problem.received
+    received = find_problem(folder).received
+    assert received.startswith(f"{folder}, ")
+    assert file in received

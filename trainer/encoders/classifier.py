@@ -52,8 +52,8 @@ def build_hub_encoder(saved: Any) -> tf_keras.layers.Layer:
     return hub.KerasLayer(saved, trainable=True, name="encoder")
 
 
-def check_hub_encoder(saved: Any, folder: str) -> None:
-    """Compute gradients through build_hub_encoder's layer for a small batch. `folder` is where `saved` is from.
+def check_hub_encoder(saved: Any, place: str) -> None:
+    """Compute gradients through build_hub_encoder's layer for a small batch. `place` is the encoder's in messages.
 
     Raises UserError if that fails, or if no variable has a gradient.
     """
@@ -67,7 +67,7 @@ def check_hub_encoder(saved: Any, folder: str) -> None:
     except Exception as error:  # Keras and TensorFlow raise errors of many types.
         failure = f"that fails with {saved_models.first_line(error)}"
     if failure:
-        raise UserError(Problem("--encoder", "train through hub.KerasLayer", f"{folder}, for which {failure}"))
+        raise UserError(Problem("--encoder", "train through hub.KerasLayer", f"{place}, for which {failure}"))
 
 
 def copy_variables(source: tf_keras.Model, target: tf_keras.Model) -> None:

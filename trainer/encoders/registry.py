@@ -79,6 +79,11 @@ class EncoderFolders:
     encoder: str
     preprocess: str  # "" if it was not needed.
 
+    @property
+    def place(self) -> str:
+        """Where the encoder is, for messages. The folder may be a copy of one in a bucket."""
+        return self.encoder if self.encoder.startswith(self.name) else f"{self.name} in {self.encoder}"
+
 
 def _find_in_folders(encoder: str) -> tuple[str, str] | None:
     """(encoder folder, preprocessor folder or "") if `encoder` is a folder or the name of one in encoders/."""

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer.encoders import native
+from trainer.encoders.registry import EncoderFolders
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -26,15 +27,29 @@ def small_batch() -> dict[str, tf.Tensor]:
     return {name: tf.fill([2, 8], tf.constant(value, tf.int32)) for name, value in ids}
 
 
-def load_saved_model(folder: str) -> Any:
-    """Load a SavedModel from a local folder. Its variables are trainable.
+def load_encoder(folders: EncoderFolders) -> Any:
+    """Load the SavedModel of an encoder, and call it with a small batch.
+
+    Raises UserError, naming what is wrong, if it is damaged, or no encoder that can be trained.
+    """
+    saved = load_saved_model(folders.encoder, folders.place)
+    if defect := _find_defect(saved, folders.encoder):
+        is_export = hasattr(saved, "tokenizer") and hasattr(saved, "serve")
+        advice = "An export of a run is a trained classifier. The run's config.yaml names its encoder."
+        received = f"{folders.place}, which {defect}"
+        raise UserError(Problem("--encoder", _REQUIRED, received, advice if is_export else ""))
+    return saved
+
+
+def load_saved_model(folder: str, place: str = "") -> Any:
+    """Load a SavedModel from a local folder. Its variables are trainable. Messages name `place`, by default the folder.
 
     Raises UserError, naming the file, if a file is missing, cut, or of another format.
     """
     try:
         return hub.load(folder)
     except Exception as error:  # TensorFlow raises errors of a dozen types, IndexError among them.
-        received = _find_broken_file(folder) or f"{folder}, which fails to load with {first_line(error)}"
+        received = f"{place or folder}, {_find_broken_file(folder) or f'which fails to load with {first_line(error)}'}"
         advice = "Copy or download the folder again."
         raise UserError(Problem("--encoder", "name a complete SavedModel", received, advice)) from None
 
@@ -45,37 +60,25 @@ def first_line(error: Exception) -> str:
 
 
 def _find_broken_file(folder: str) -> str:
-    """The first file of a SavedModel that cannot be read, and why; "" if each can."""
-    graph = fs.join(folder, "saved_model.pb")
+    """Which file of a SavedModel cannot be read, as a clause that describes the folder; "" if each can."""
     try:
-        saved = saved_model_pb2.SavedModel.FromString(fs.read_bytes(graph))
+        saved = saved_model_pb2.SavedModel.FromString(fs.read_bytes(fs.join(folder, "saved_model.pb")))
     except DecodeError:
-        return f"{graph}, which is cut or no SavedModel's graph"
+        return "whose saved_model.pb is cut, or of another format"
     if not saved.meta_graphs:
-        return f"{graph}, which is empty"
+        return "whose saved_model.pb is empty"
     prefix = fs.join(folder, "variables", "variables")
     if not fs.exists(f"{prefix}.index"):
-        return f"{folder}, without variables/variables.index"
-    name = ""
+        return "which lacks variables/variables.index"
+    file = "variables/variables.index"
     try:
         reader = tf.train.load_checkpoint(prefix)
+        file = "variables/variables.data-*"
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except Exception as error:  # as above
-        file = f"the values of {name} in {prefix}.data-*" if name else f"{prefix}.index"
-        return f"{file}, which cannot be read ({first_line(error)})"
+        return f"whose {file} cannot be read: {first_line(error)}"
     return ""
-
-
-def check_encoder(saved: Any, folder: str) -> None:
-    """Call a loaded SavedModel with a small batch. `folder` is where it was loaded from.
-
-    Raises UserError, naming what is wrong, if it is no encoder that can be trained.
-    """
-    if defect := _find_defect(saved, folder):
-        advice = "An export of a run is a trained classifier. Its encoder is named in the run's config.yaml."
-        is_export = hasattr(saved, "tokenizer") and hasattr(saved, "serve")
-        raise UserError(Problem("--encoder", _REQUIRED, f"{folder}, which {defect}", advice if is_export else ""))
 
 
 def _find_defect(saved: Any, folder: str) -> str:
@@ -92,9 +95,7 @@ def _find_defect(saved: Any, folder: str) -> str:
         outputs = hub.KerasLayer(saved)(small_batch())
     except tf.errors.OpError as error:
         return f"fails for two texts of 8 tokens with {first_line(error)}"
-    except (
-        Exception
-    ):  # Keras and TensorFlow raise ValueError, TypeError, KeyError and others for inputs of other forms.
+    except Exception:  # ValueError, TypeError, KeyError and others, for inputs of another form
         functions = saved.__call__.concrete_functions
         taken = _describe(functions[0].structured_input_signature) if functions else "nothing"
         return f"takes {taken}"
@@ -117,8 +118,8 @@ def _describe(structure: Any, name: str = "") -> str:
     elif isinstance(structure, list | tuple):
         parts = [_describe(value) for value in structure]
     elif isinstance(structure, tf.Tensor | tf.TypeSpec):
-        shape = getattr(structure, "shape", tf.TensorShape(None))
-        sizes = "[...]" if shape.rank is None else f"[{', '.join('?' if d is None else str(d) for d in shape)}]"
+        rank = structure.shape.rank
+        sizes = "[...]" if rank is None else f"[{', '.join('?' if d is None else str(d) for d in structure.shape)}]"
         kind = "text" if structure.dtype == tf.string else structure.dtype.name
         parts = [f"{name or getattr(structure, 'name', None) or 'a tensor'} {kind} {sizes}"]
     else:  # such as training=False

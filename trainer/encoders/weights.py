@@ -153,7 +153,10 @@ def _find_name_problems(
         return ", ".join(sorted(found)[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
     if missing := [plain for plain in expected if plain not in names]:
-        yield Problem(str(file.path), "hold all weights of the configuration's BERT", f"no {some(missing)}")
+        only_pooler = all(plain.startswith("pooler") for plain in missing)
+        advice = "What was trained on masked words alone has no pooler, and no output for a text as a whole."
+        required = "hold all weights of the configuration's BERT"
+        yield Problem(str(file.path), required, f"no {some(missing)}", advice if only_pooler else "")
     if other := [plain for plain in names if plain not in expected and not file.unused.match(plain)]:
         yield Problem(
             str(file.path),

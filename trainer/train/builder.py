@@ -104,8 +104,7 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
     """
     folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
-    saved = saved_models.load_saved_model(folders.encoder)
-    saved_models.check_encoder(saved, folders.encoder)
+    saved = saved_models.load_encoder(folders)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
         required = f"be prepared with the encoder's own vocabulary ({vocabulary[:12]})"
@@ -118,7 +117,7 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     try:
         architecture, values = native.rebuild_encoder(saved)
     except native.CannotRebuild as reason:
-        classifier.check_hub_encoder(saved, folders.encoder)
+        classifier.check_hub_encoder(saved, folders.place)
         _LOG.info(
             "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
             "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
@@ -170,7 +169,7 @@ def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder,
     if encoder.architecture:
         layer = classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
     else:
-        layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder))
+        layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name))
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     return classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
 
