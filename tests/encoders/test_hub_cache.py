@@ -75,7 +75,9 @@ def test_an_archive_with_paths_outside_its_folder_is_rejected(cache, tmp_path, n
 
 
 def test_an_archive_with_its_model_in_a_folder_is_refused(cache):
-    with serving({"model/saved_model.pb": b"x"}) as url, pytest.raises(UserError) as caught:
+    folder = tarfile.TarInfo("model")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+    with serving({"model": folder, "model/saved_model.pb": b"x"}) as url, pytest.raises(UserError) as caught:
         hub_cache.download(url, "--preprocess")
     (problem,) = caught.value.problems
     assert problem.setting == "--preprocess"

@@ -56,7 +56,7 @@ _OTHER_KEYS = frozenset(
     tokenizer_class prefix language do_lower_case model_max_length
     pad_token_id bos_token_id eos_token_id sep_token_id cls_token_id mask_token_id unk_token_id decoder_start_token_id
     directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
-    backward_compatible
+    backward_compatible sbert_ce_default_activation_function sentence_transformers
     max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
     typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
     num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id
@@ -92,7 +92,7 @@ def read_architecture(path: Path) -> native.Architecture:
     if problems:
         raise UserError(*problems)
     activation = _ACTIVATIONS[config["hidden_act"]]
-    if config.get("model_type") != "bert" and activation == "gelu":
+    if config.get("model_type") != "bert" and config["hidden_act"] == "gelu":
         # In Hugging Face's files "gelu" has the error function. Google's checkpoints were trained with the tanh form.
         activation = "gelu_tanh"
     fields = {field: config[key] for key, field in {**_SIZES, **_RATES}.items()}

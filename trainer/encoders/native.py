@@ -207,13 +207,14 @@ def copy_variables_by_name(source: list[tf.Variable], target: list[tf.Variable])
         variable.assign(sources[name])
 
 
-def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int) -> float:
+def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int, positions: int) -> float:
     """The largest absolute difference between the outputs of two encoders, of every layer, for four random texts.
 
-    Raises CannotRebuild if `saved` does not return the outputs of every layer.
+    Their ids are below `vocab_size`, and none is longer than `positions`. Raises CannotRebuild if `saved` does not return the outputs of every layer.
     """
     rng = np.random.default_rng(0)
-    seq_length, lengths = 64, [64, 32, 10, 3]
+    seq_length = min(64, positions)
+    lengths = [seq_length, seq_length // 2, 10, 3]
     inputs = {
         "input_word_ids": rng.integers(0, vocab_size, (len(lengths), seq_length)),
         "input_mask": [[int(position < length) for position in range(seq_length)] for length in lengths],
@@ -246,7 +247,7 @@ def rebuild_encoder(saved: Any) -> tuple[Architecture, list[np.ndarray]]:
         architecture = derive_architecture(shapes, activation, rates, epsilon)
         encoder = build_encoder(architecture)
         copy_variables_by_name(variables, encoder.trainable_variables)
-        difference = largest_output_difference(saved, encoder, architecture.vocab_size)
+        difference = largest_output_difference(saved, encoder, architecture.vocab_size, architecture.max_positions)
         candidates.append((difference, architecture, [variable.numpy() for variable in encoder.trainable_variables]))
     # With small random weights, both forms can be within the tolerance.
     difference, architecture, values = min(candidates, key=lambda candidate: candidate[0])
