@@ -210,7 +210,8 @@ def copy_variables_by_name(source: list[tf.Variable], target: list[tf.Variable])
 def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int, positions: int) -> float:
     """The largest absolute difference between the outputs of two encoders, of every layer, for four random texts.
 
-    Their ids are below `vocab_size`, and none is longer than `positions`. Raises CannotRebuild if `saved` does not return the outputs of every layer.
+    Their ids are below `vocab_size`, and none is longer than `positions`. Raises CannotRebuild if `saved` does not
+    return the outputs of every layer.
     """
     rng = np.random.default_rng(0)
     seq_length = min(64, positions)
