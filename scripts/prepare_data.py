@@ -122,17 +122,19 @@ def main(argv: list[str]) -> None:
     versions.check_installation()
     check_flags()
     from trainer.data import inspection, prepare
-    from trainer.encoders import registry
+    from trainer.encoders import registry, saved_models
 
     if INSPECT.value:
         print(inspection.describe_data_set(INSPECT.value))
         return
     started = time.monotonic()
-    folders = registry.resolve_encoder(ENCODER.value, preprocess=PREPROCESS.value)
+    folders = registry.resolve_encoder(ENCODER.value, need_preprocess=False)
+    saved_models.load_encoder(folders)  # Before the preprocessor is looked for: what is no encoder has none.
+    preprocess = registry.resolve_preprocess(ENCODER.value, PREPROCESS.value)
     prepare.prepare_task(
         source_options(),
         encoder=ENCODER.value,
-        preprocess=folders.preprocess,
+        preprocess=preprocess,
         output=OUTPUT.value,
         seed=SEED.value,
     )

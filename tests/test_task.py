@@ -173,6 +173,14 @@ def test_a_finished_run_is_not_run_again(flags, finished_run):
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
 
 
+def test_what_is_no_encoder_ends_with_1(flags, finished_run, tmp_path):
+    done = task(*flags, f"--encoder={finished_run}/export", f"--model_dir={tmp_path}/run")
+    assert done.returncode == 1
+    assert "--encoder must be a text encoder" in done.stderr
+    assert f"{finished_run}/export" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_second_run_on_the_same_model_dir_is_refused(flags, tmp_path):
     folder = str(tmp_path / "run")
     with fs.exclusive_lock(folder):

@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from helpers import python
+import tensorflow as tf
+from fakes.encoders import save_callable
+from helpers import python, write_reviews
 
 from trainer.data import task_rows, tasks
 
@@ -30,3 +32,14 @@ def test_every_field_of_the_options_is_a_flag():
     done = python("scripts/prepare_data.py", "--help")
     for field in dataclasses.fields(task_rows.SourceOptions):
         assert f"--{field.name}:" in done.stdout or f"--[no]{field.name}:" in done.stdout
+
+
+def test_what_is_no_encoder_is_refused_before_anything_is_written(tmp_path):
+    source, folder = write_reviews(tmp_path / "reviews.csv", 10), tmp_path / "text-in"
+    save_callable(folder, tf.TensorSpec([None], tf.string), lambda table, text: {"pooled_output": table})
+    arguments = ["--task=csv", f"--source={source}", f"--encoder={folder}", f"--output={tmp_path / 'data'}"]
+    done = python("scripts/prepare_data.py", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--encoder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()

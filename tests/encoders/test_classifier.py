@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from fakes.encoders import save_callable, save_for_inference
 from helpers import random_encoder_inputs
 
-from trainer.encoders import classifier, dropout, native, registry
+from trainer.encoders import classifier, dropout, native, saved_models
+from trainer.errors import UserError
 
 INPUTS = {
     name: tf.constant(value) for name, value in random_encoder_inputs(rows=2, seq_length=5, vocab_size=1024).items()
@@ -13,7 +15,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def saved(tiny):
-    return registry.load_saved_model(str(tiny / "encoder"))
+    return saved_models.load_saved_model(str(tiny / "encoder"))
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,30 @@ def test_dropout_depends_on_the_key_and_on_training_alone(model):
     assert (logits(1) == logits(1)).all()
     assert (logits(1) != logits(2)).any()
     assert (model(INPUTS).numpy() == model(INPUTS, training=False).numpy()).all()
+
+
+# --- The Hub's layer ------------------------------------------------------------------------------
+
+
+IDS = {name: tf.TensorSpec([None, None], tf.int32) for name in native.INPUT_NAMES}
+
+
+def pool(table, inputs):
+    return {"pooled_output": tf.reduce_mean(tf.gather(table, inputs["input_word_ids"]), 1)}
+
+
+def test_an_encoder_with_gradients_trains_through_the_hubs_layer(tmp_path):
+    save_callable(tmp_path, IDS, pool)
+    classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path))
+
+
+def test_an_encoder_without_gradients_is_refused(tmp_path):
+    save_callable(tmp_path, IDS, lambda table, inputs: pool(tf.stop_gradient(table), inputs))
+    with pytest.raises(UserError, match=rf"--encoder .*{tmp_path}, for which no gradient reaches"):
+        classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path))
+
+
+def test_an_encoder_without_a_function_for_training_is_refused(tmp_path):
+    save_for_inference(tmp_path)
+    with pytest.raises(UserError, match=rf"--encoder .*{tmp_path}, for which that fails with ValueError"):
+        classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path))

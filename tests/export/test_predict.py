@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from helpers import python, start, write_reviews
 
-from trainer.encoders import classifier, native, registry
+from trainer.encoders import classifier, native, saved_models
 from trainer.errors import UserError
 from trainer.export import predict, saved_model
 from trainer.train import builder
@@ -42,7 +42,7 @@ def pairs(job, tiny, tmp_path_factory):
     """The folder of an export that computes a number for two texts."""
     folder = str(tmp_path_factory.mktemp("pairs"))
     encoder = classifier.build_native_encoder(
-        *native.rebuild_encoder(registry.load_saved_model(str(tiny / "encoder"))), "float32"
+        *native.rebuild_encoder(saved_models.load_saved_model(str(tiny / "encoder"))), "float32"
     )
     model = classifier.build_classifier(encoder, 1, 0.1, seed=0)
     module, signature = saved_model.build_serving_module(

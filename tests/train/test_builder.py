@@ -4,12 +4,13 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from fakes.encoders import save_for_inference
 
 from trainer.config import loading
 from trainer.data import batching, manifests, records
 from trainer.distributed import strategies
-from trainer.encoders import native, registry
-from trainer.errors import UsageError
+from trainer.encoders import native, registry, saved_models
+from trainer.errors import UsageError, UserError
 from trainer.train import builder
 from trainer.train.label_use import LabelUse
 
@@ -61,7 +62,7 @@ def test_a_job_follows_its_configuration(job, tiny):
     assert len(job.optimizer.variables()) == 1 + 2 * len(job.model.trainable_variables)
     assert job.encoder.path == "native"
     assert job.encoder.sha256 == registry.saved_model_sha256(str(tiny / "encoder"))
-    saved = native.variables_by_name(registry.load_saved_model(str(tiny / "encoder")).trainable_variables)
+    saved = native.variables_by_name(saved_models.load_saved_model(str(tiny / "encoder")).trainable_variables)
     built = native.variables_by_name(job.model.trainable_variables)
     assert set(built) == {*saved, "classifier/kernel", "classifier/bias"}
     assert all((built[name].numpy() == value.numpy()).all() for name, value in saved.items())
@@ -171,6 +172,14 @@ def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, ma
         assert words in note
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
+
+
+def test_what_does_not_train_through_the_hub_layer_is_refused_unsaid(load, manifest, tmp_path, caplog):
+    caplog.set_level("INFO", "trainer")
+    save_for_inference(tmp_path)
+    with pytest.raises(UserError, match="--encoder"):
+        builder.load_encoder(load(f"encoder={tmp_path}"), manifest)
+    assert not [record for record in caplog.records if record.name == "trainer.train.builder"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])

@@ -13,7 +13,7 @@ from helpers import python
 
 from trainer.data import batching, manifests, model_inputs
 from trainer.distributed import strategies
-from trainer.encoders import classifier, native, registry
+from trainer.encoders import classifier, native, saved_models
 from trainer.train import optimizers, steps
 
 RATES = (0.0, 0.1)
@@ -32,7 +32,7 @@ class Training:
 
 @functools.cache
 def rebuilt(encoder: str):
-    return native.rebuild_encoder(registry.load_saved_model(encoder))
+    return native.rebuild_encoder(saved_models.load_saved_model(encoder))
 
 
 def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1) -> Training:

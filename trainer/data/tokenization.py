@@ -41,16 +41,28 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str) -> Tokenizer:
-    """Load preprocess/, a Hub preprocessing SavedModel. Raises UserError if the folder holds none."""
+    """Load preprocess/, a Hub preprocessing SavedModel. Raises UserError if the folder holds none, or a damaged one."""
+    subject = "A preprocessor's folder"
     if not fs.exists(fs.join(folder, "saved_model.pb")):
-        raise UserError(Problem("A preprocessor's folder", "hold saved_model.pb", folder))
-    saved = hub.load(fs.tensorflow_path(folder))
+        raise UserError(Problem(subject, "hold saved_model.pb", folder))
+    local = fs.tensorflow_path(folder)
+    try:
+        saved = hub.load(local)
+    except Exception as error:  # TensorFlow raises errors of a dozen types.
+        received = f"{folder}, which fails to load with {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise UserError(Problem(subject, "hold a complete SavedModel", received)) from None
+    if not hasattr(getattr(saved, "tokenize", None), "get_special_tokens_dict"):
+        received = f"{folder}, without the functions tokenize and tokenize.get_special_tokens_dict"
+        raise UserError(Problem(subject, "hold a preprocessor for text in the Hub's format", received))
 
     def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
         tokens = saved.tokenize(texts)
         return tf.cast(tokens.merge_dims(1, -1) if tokens.ragged_rank > 1 else tokens, tf.int32)
 
     ids = {name: int(value) for name, value in saved.tokenize.get_special_tokens_dict().items()}
+    if missing := [name for name in ("start_of_sequence_id", "end_of_segment_id", "padding_id") if name not in ids]:
+        received = f"{folder}, whose vocabulary lacks them"
+        raise UserError(Problem(subject, f"give the special tokens {', '.join(missing)}", received))
     upper, lower = tokenize(tf.constant(["The Movie Was GREAT", "the movie was great"]))
     return Tokenizer(
         saved_model=saved,

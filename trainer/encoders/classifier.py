@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer.encoders import dropout, native
+from trainer.encoders import dropout, native, saved_models
+from trainer.errors import Problem, UserError
 
 HEAD_DROPOUT = 0.1  # As in TensorFlow's tutorial "Classify text with BERT".
 
@@ -49,6 +50,24 @@ def build_hub_encoder(saved: Any) -> tf_keras.layers.Layer:
     import tensorflow_hub as hub
 
     return hub.KerasLayer(saved, trainable=True, name="encoder")
+
+
+def check_hub_encoder(saved: Any, place: str) -> None:
+    """Compute gradients through build_hub_encoder's layer for a small batch. `place` is the encoder's in messages.
+
+    Raises UserError if that fails, or if no variable has a gradient.
+    """
+    inputs = {name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in native.INPUT_NAMES}
+    try:
+        model = tf_keras.Model(inputs, build_hub_encoder(saved)(inputs)["pooled_output"])
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(model(saved_models.small_batch(), training=True))
+        gradients = tape.gradient(total, model.trainable_variables)
+        failure = "" if any(g is not None for g in gradients) else "no gradient reaches its variables"
+    except Exception as error:  # Keras and TensorFlow raise errors of many types.
+        failure = f"that fails with {saved_models.first_line(error)}"
+    if failure:
+        raise UserError(Problem("--encoder", "train through hub.KerasLayer", f"{place}, for which {failure}"))
 
 
 def copy_variables(source: tf_keras.Model, target: tf_keras.Model) -> None:

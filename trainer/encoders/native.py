@@ -10,13 +10,14 @@ Shapes: B batch, S sequence, L layers, H hidden.
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.nlp.modeling import networks
+from tensorflow.core.framework import function_pb2
 
 from trainer.encoders import dropout
 
@@ -26,11 +27,14 @@ INPUT_NAMES = ("input_word_ids", "input_mask", "input_type_ids")
 # Measured: at most 2.9e-6 if the architecture is right, 1.1e-2 with the other form of GELU.
 TOLERANCE = 1e-4
 
-# The two forms of GELU: with the error function (Hugging Face), or its tanh approximation (Google's BERT).
+# GELU has two forms: with the error function (Hugging Face), or its tanh approximation (Google's BERT).
 ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "gelu": lambda x: tf_keras.activations.gelu(x, approximate=False),
     "gelu_tanh": lambda x: tf_keras.activations.gelu(x, approximate=True),
+    "relu": tf_keras.activations.relu,
 }
+
+LAYER_NORM_EPSILON = 1e-12  # BERT's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Architecture:
     activation: str  # A key of ACTIVATIONS.
     dropout: float  # Share of values set to 0, as is attention_dropout.
     attention_dropout: float
+    layer_norm_epsilon: float = LAYER_NORM_EPSILON
 
 
 class CannotRebuild(ValueError):
@@ -65,11 +70,15 @@ def variables_by_name(variables: list[tf.Variable]) -> dict[str, tf.Variable]:
 
 
 def derive_architecture(
-    shapes: dict[str, tuple[int, ...]], activation: str, rates: tuple[float, float]
+    shapes: dict[str, tuple[int, ...]],
+    activation: str,
+    rates: tuple[float, float],
+    epsilon: float = LAYER_NORM_EPSILON,
 ) -> Architecture:
     """The architecture of an encoder whose variables have these canonical names and shapes.
 
-    `rates` are those of dropout_rates. Raises CannotRebuild if the variables are not those of a BERT encoder.
+    `rates` are those of dropout_rates, `epsilon` is that of layer_norm_epsilon. Raises CannotRebuild if the variables
+    are not those of a BERT encoder.
     """
     layers = {int(match.group(1)) for name in shapes if (match := re.match(r"transformer/layer_(\d+)/", name))}
     try:
@@ -86,13 +95,30 @@ def derive_architecture(
             activation=activation,
             dropout=rates[0],
             attention_dropout=rates[1],
+            layer_norm_epsilon=epsilon,
         )
     except KeyError as missing:
         raise CannotRebuild(f"it has no variable {missing}: not a BERT encoder") from None
 
 
-def dropout_rates(saved: Any) -> tuple[float, float]:
-    """(hidden, attention) dropout rates, from the constants in the SavedModel's training graph. 0 if it has no dropout.
+def function_bodies(saved: Any) -> list[function_pb2.FunctionDef]:
+    """The graphs of a loaded SavedModel's functions, for training and for inference."""
+    functions = saved.__call__.concrete_functions
+    return [body for function in functions for body in function.graph.as_graph_def().library.function]
+
+
+def _constant_operands(bodies: list[function_pb2.FunctionDef], operator: str) -> Iterator[tuple[str, float]]:
+    """(name, second operand) of every node with this operator whose second operand is a constant scalar."""
+    for body in bodies:
+        constants = {node.name: node for node in body.node_def if node.op == "Const"}
+        for node in body.node_def:
+            constant = constants.get(node.input[1].split(":")[0]) if node.op == operator else None
+            if constant is not None and (value := tf.make_ndarray(constant.attr["value"].tensor)).size == 1:
+                yield node.name, float(f"{value.item():.6g}")  # 0.1, not the float32 next to it
+
+
+def dropout_rates(bodies: list[function_pb2.FunctionDef]) -> tuple[float, float]:
+    """(hidden, attention) dropout rates, from the constants in function_bodies. 0 if there is no dropout.
 
     Keras writes dropout as `GreaterEqual(uniform, rate)`. The hidden rate is that of the embeddings, the attention rate
     that of the attention weights. The other dropouts of official.nlp's layers have one of the two rates.
@@ -100,19 +126,32 @@ def dropout_rates(saved: Any) -> tuple[float, float]:
     Raises CannotRebuild if there are other rates.
     """
     rates: dict[str, set[float]] = {"embeddings": set(), "attention": set(), "layers": set()}
-    for function in saved.__call__.concrete_functions:
-        for body in function.graph.as_graph_def().library.function:
-            constants = {node.name: node for node in body.node_def if node.op == "Const"}
-            for node in body.node_def:
-                constant = constants.get(node.input[1].split(":")[0]) if node.op == "GreaterEqual" else None
-                if constant is not None and "dropout" in node.name:
-                    part_of_layer = "attention" if "/self_attention/" in node.name else "layers"
-                    part = part_of_layer if "transformer/layer_" in node.name else "embeddings"
-                    rates[part].add(round(float(tf.make_ndarray(constant.attr["value"].tensor)), 6))
+    for name, rate in _constant_operands(bodies, "GreaterEqual"):
+        if "dropout" in name:
+            part_of_layer = "attention" if "/self_attention/" in name else "layers"
+            rates[part_of_layer if "transformer/layer_" in name else "embeddings"].add(rate)
     hidden, attention = (rates[part] or {0.0} for part in ("embeddings", "attention"))
     if len(hidden) > 1 or len(attention) > 1 or rates["layers"] - hidden - attention:
         raise CannotRebuild(f"its layers have different dropout rates: {rates}")
     return hidden.pop(), attention.pop()
+
+
+def layer_norm_epsilon(bodies: list[function_pb2.FunctionDef]) -> float:
+    """What layer normalization adds to the variance, from function_bodies: Keras writes `AddV2(variance, epsilon)`.
+
+    Raises CannotRebuild if there are several values.
+    """
+    values = {value for name, value in _constant_operands(bodies, "AddV2") if name.endswith("batchnorm/add")}
+    if len(values) > 1:
+        raise CannotRebuild(f"its layer normalizations add different constants: {sorted(values)}")
+    return values.pop() if values else LAYER_NORM_EPSILON
+
+
+def set_layer_norm_epsilon(encoder: tf_keras.layers.Layer, epsilon: float) -> None:
+    """Set what official.nlp's BERT has no argument for. It has effect from the encoder's next call on."""
+    for layer in encoder._flatten_layers():
+        if isinstance(layer, tf_keras.layers.LayerNormalization):
+            layer.epsilon = epsilon
 
 
 def _build_bert(architecture: Architecture, output_range: int | None) -> tf_keras.layers.Layer:
@@ -146,7 +185,8 @@ def build_encoder(
     tf_keras.mixed_precision.set_global_policy(policy)  # official.nlp's inner layers have no argument for it
     try:
         encoder = _build_bert(architecture, output_range)
-        encoder(encoder.inputs)  # creates the variables
+        encoder(encoder.inputs)  # creates the inner layers and the variables
+        set_layer_norm_epsilon(encoder, architecture.layer_norm_epsilon)
     finally:
         tf_keras.mixed_precision.set_global_policy(previous)
     dropout.install_seeded_dropout(encoder)
@@ -167,10 +207,15 @@ def copy_variables_by_name(source: list[tf.Variable], target: list[tf.Variable])
         variable.assign(sources[name])
 
 
-def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int) -> float:
-    """The largest absolute difference between the outputs of two encoders, of every layer, for four random texts."""
+def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int, positions: int) -> float:
+    """The largest absolute difference between the outputs of two encoders, of every layer, for four random texts.
+
+    Their ids are below `vocab_size`, and none is longer than `positions`. Raises CannotRebuild if `saved` does not
+    return the outputs of every layer.
+    """
     rng = np.random.default_rng(0)
-    seq_length, lengths = 64, [64, 32, 10, 3]
+    seq_length = min(64, positions)
+    lengths = [seq_length, seq_length // 2, 10, 3]
     inputs = {
         "input_word_ids": rng.integers(0, vocab_size, (len(lengths), seq_length)),
         "input_mask": [[int(position < length) for position in range(seq_length)] for length in lengths],
@@ -178,6 +223,8 @@ def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int) ->
     }
     inputs = {name: tf.constant(value, tf.int32) for name, value in inputs.items()}
     expected, rebuilt = saved(inputs, training=False), encoder(inputs)
+    if len(expected.get("encoder_outputs", [])) != len(rebuilt["encoder_outputs"]):
+        raise CannotRebuild("it does not return the encoder_outputs of every layer")
     pairs = list(zip(expected["encoder_outputs"], rebuilt["encoder_outputs"], strict=True))
     pairs.append((expected["pooled_output"], rebuilt["pooled_output"]))
     return max(float(tf.reduce_max(tf.abs(a[:, : b.shape[1]] - b))) for a, b in pairs)
@@ -193,13 +240,15 @@ def rebuild_encoder(saved: Any) -> tuple[Architecture, list[np.ndarray]]:
     """
     variables = list(saved.trainable_variables)
     shapes = {name: tuple(variable.shape) for name, variable in variables_by_name(variables).items()}
-    rates = dropout_rates(saved)
+    bodies = function_bodies(saved)
+    rates, epsilon = dropout_rates(bodies), layer_norm_epsilon(bodies)
+    has_relu = any(node.op == "Relu" for body in bodies for node in body.node_def)
     candidates = []
-    for activation in ACTIVATIONS:
-        architecture = derive_architecture(shapes, activation, rates)
+    for activation in (name for name in ACTIVATIONS if name != "relu" or has_relu):
+        architecture = derive_architecture(shapes, activation, rates, epsilon)
         encoder = build_encoder(architecture)
         copy_variables_by_name(variables, encoder.trainable_variables)
-        difference = largest_output_difference(saved, encoder, architecture.vocab_size)
+        difference = largest_output_difference(saved, encoder, architecture.vocab_size, architecture.max_positions)
         candidates.append((difference, architecture, [variable.numpy() for variable in encoder.trainable_variables]))
     # With small random weights, both forms can be within the tolerance.
     difference, architecture, values = min(candidates, key=lambda candidate: candidate[0])

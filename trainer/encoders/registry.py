@@ -4,22 +4,16 @@
 bert_zh, electra_large and six experts are from the collections' pages on the Hub.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
-import socket
-import tempfile
-from collections.abc import Iterator
-from typing import Any
 
+from trainer.encoders import hub_cache
+from trainer.encoders.hub_cache import is_saved_model
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
 HUB_URL = "https://tfhub.dev"
-# The longest silence of the Hub's server. urllib has no limit of its own, and dropped packets cost 143 s.
-NETWORK_TIMEOUT_S = 15.0
-_MAKE_MINILM = "python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,53 +79,10 @@ class EncoderFolders:
     encoder: str
     preprocess: str  # "" if it was not needed.
 
-
-def is_saved_model(folder: str) -> bool:
-    return fs.exists(fs.join(folder, "saved_model.pb"))
-
-
-def cache_folder(handle: str) -> str:
-    """The folder in which tensorflow-hub keeps the SavedModel of exactly this handle: a trailing slash makes another.
-
-    Source: _module_dir in tensorflow_hub/compressed_module_resolver.py, tfhub_cache_dir in resolver.py.
-    """
-    root = os.environ.get("TFHUB_CACHE_DIR") or os.path.join(
-        os.environ.get("TMPDIR") or tempfile.gettempdir(), "tfhub_modules"
-    )
-    return fs.join(root, hashlib.sha1(handle.encode()).hexdigest())
-
-
-@contextlib.contextmanager
-def _network_timeout() -> Iterator[None]:
-    previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(previous)
-
-
-def _download(handle: str, flag: str) -> str:
-    """The folder of a handle's SavedModel in the Hub's cache, downloaded unless it is there already."""
-    cached = cache_folder(handle)
-    if is_saved_model(cached):
-        return cached
-    import tensorflow_hub as hub
-
-    try:
-        with _network_timeout():
-            return str(hub.resolve(handle))
-    except Exception as error:  # urllib, tarfile and the lock of the cache raise errors of many types
-        raise UserError(
-            Problem(
-                flag,
-                "name a SavedModel that is in the Hub's cache or can be downloaded",
-                f"{handle}. The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}) has "
-                f"no saved_model.pb, and the download failed with {type(error).__name__}: {error}",
-                f"Download it where the network allows and copy it to that folder, or set {flag} to the folder of a "
-                f"SavedModel, or use the embedded encoder: {_MAKE_MINILM}.",
-            )
-        ) from None
+    @property
+    def place(self) -> str:
+        """Where the encoder is, for messages. The folder may be a copy of one in a bucket."""
+        return self.encoder if self.encoder.startswith(self.name) else f"{self.name} in {self.encoder}"
 
 
 def _find_in_folders(encoder: str) -> tuple[str, str] | None:
@@ -151,18 +102,49 @@ def _find_on_hub(encoder: str) -> tuple[str, str]:
     """(encoder folder, handle of its preprocessor or "") of a name of ENCODERS or a URL."""
     handles = ENCODERS.get(encoder) or next((known for known in ENCODERS.values() if known.encoder == encoder), None)
     if handles:
-        return _download(handles.encoder, "--encoder"), handles.preprocess
+        return hub_cache.download(handles.encoder, "--encoder"), handles.preprocess
     if encoder.startswith(("https://", "http://")):
-        return _download(encoder, "--encoder"), ""
+        return hub_cache.download(encoder, "--encoder"), ""
     raise UserError(
         Problem(
             "--encoder",
             f"be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or a SavedModel folder",
             f"{encoder!r}, which is none of the {len(ENCODERS)} names; no SavedModel is in {encoder} or "
             f"encoders/{encoder}",
-            f"Make it: {_MAKE_MINILM}." if encoder == "minilm" else "",
+            _advise(encoder),
         )
     )
+
+
+def _advise(encoder: str) -> str:
+    """What to do about an encoder that was not found."""
+    if encoder == "minilm":
+        return f"Make it: {hub_cache.MAKE_MINILM}."
+    for kind, file in (("hf", "config.json"), ("checkpoint", "bert_config.json")):
+        if "://" not in encoder.removeprefix("gs://") and fs.exists(fs.join(encoder, file)):
+            return f"Import it: python scripts/import_encoder.py --source={kind}:{encoder} --output=encoders/NAME."
+    return ""
+
+
+def resolve_preprocess(encoder: str, preprocess: str = "") -> str:
+    """The local folder of the preprocessor of `encoder`; `preprocess`, a URL or a folder, replaces its own.
+
+    Raises UserError if there is none.
+    """
+    folder = preprocess or (_find_in_folders(encoder) or _find_on_hub(encoder))[1]
+    if not folder:
+        raise UserError(
+            Problem(
+                "--preprocess",
+                "name the preprocessor that belongs to the encoder",
+                f"none, and there is none next to {encoder}",
+            )
+        )
+    if folder.startswith(("https://", "http://")):
+        folder = hub_cache.download(folder, "--preprocess")
+    elif not is_saved_model(folder):
+        raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb", folder))
+    return fs.tensorflow_path(folder)
 
 
 def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool = True) -> EncoderFolders:
@@ -174,24 +156,10 @@ def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool
 
     Raises UserError, within seconds, if either is not found.
     """
-    encoder_folder, own_preprocess = _find_in_folders(encoder) or _find_on_hub(encoder)
-    preprocess_folder = ""
-    if need_preprocess:
-        preprocess_folder = preprocess or own_preprocess
-        if not preprocess_folder:
-            raise UserError(
-                Problem(
-                    "--preprocess",
-                    "name the preprocessor that belongs to the encoder",
-                    f"none, and there is none next to {encoder}",
-                )
-            )
-        if preprocess_folder.startswith(("https://", "http://")):
-            preprocess_folder = _download(preprocess_folder, "--preprocess")
-        elif not is_saved_model(preprocess_folder):
-            raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb", preprocess_folder))
+    encoder_folder, _ = _find_in_folders(encoder) or _find_on_hub(encoder)
+    preprocess_folder = resolve_preprocess(encoder, preprocess) if need_preprocess else ""
     # TensorFlow loads verified local copies: reading from a bucket, it does not notice a corrupted byte.
-    return EncoderFolders(encoder, fs.tensorflow_path(encoder_folder), fs.tensorflow_path(preprocess_folder))
+    return EncoderFolders(encoder, fs.tensorflow_path(encoder_folder), preprocess_folder)
 
 
 def saved_model_sha256(folder: str) -> str:
@@ -200,11 +168,3 @@ def saved_model_sha256(folder: str) -> str:
     for path in ("saved_model.pb", *(f"variables/{name}" for name in fs.list_names(fs.join(folder, "variables")))):
         digest.update(fs.read_bytes(fs.join(folder, path)))
     return digest.hexdigest()
-
-
-def load_saved_model(folder: str) -> Any:
-    """Load an encoder's SavedModel. Its variables are trainable."""
-    import tensorflow_hub as hub
-    import tensorflow_text  # noqa: F401  registers the operators in some encoders' graphs
-
-    return hub.load(folder)

@@ -15,7 +15,7 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
 from trainer.distributed import strategies
-from trainer.encoders import classifier, native, registry
+from trainer.encoders import classifier, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
 from trainer.train import label_use, optimizers
@@ -124,21 +124,25 @@ def shuffle_order(config: Config) -> batching.ShuffleOrder:
 
 
 def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
-    """Find, load and rebuild the encoder. Raises UserError if it does not fit the data set or the sequence length."""
+    """Find, load and rebuild the encoder.
+
+    Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
+    """
     folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    saved = saved_models.load_encoder(folders)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
         required = f"be prepared with the encoder's own vocabulary ({vocabulary[:12]})"
         prepared = f"{config.data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
         advice = f"Prepare it again with --encoder={shlex.quote(config.encoder)}, or change --encoder."
         raise UserError(Problem("--data_dir", required, prepared, advice))
-    saved = registry.load_saved_model(folders.encoder)
     digest = registry.saved_model_sha256(folders.encoder)
     variables = native.variables_by_name(list(saved.trainable_variables))
     _check_length(config.data.seq_length, variables)
     try:
         architecture, values = native.rebuild_encoder(saved)
     except native.CannotRebuild as reason:
+        classifier.check_hub_encoder(saved, folders.place)
         _LOG.info(
             "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
             "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
@@ -190,7 +194,7 @@ def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder,
     if encoder.architecture:
         layer = classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
     else:
-        layer = classifier.build_hub_encoder(registry.load_saved_model(encoder.folder))
+        layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name))
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     return classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
 

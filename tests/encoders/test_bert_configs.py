@@ -1,0 +1,164 @@
+import dataclasses
+import json
+
+import pytest
+
+from trainer.encoders import bert_configs, native
+from trainer.errors import UserError
+
+SIZES = dict(
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=24,
+    max_position_embeddings=20,
+    type_vocab_size=3,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.2,
+    attention_probs_dropout_prob=0.1,
+)
+# A config.json as transformers 4 writes it, in parts.
+OTHER = dict(
+    _name_or_path="bert-base-uncased",
+    architectures=["BertModel"],
+    classifier_dropout=None,
+    gradient_checkpointing=False,
+    id2label={"0": "no"},
+    initializer_range=0.02,
+    pad_token_id=0,
+    torch_dtype="float32",
+    transformers_version="4.30.2",
+    use_cache=True,
+)
+ARCHITECTURE = native.Architecture(
+    vocab_size=30,
+    embedding_width=16,
+    hidden_size=16,
+    layers=2,
+    heads=4,
+    inner_size=24,
+    max_positions=20,
+    token_types=3,
+    activation="gelu",
+    dropout=0.2,
+    attention_dropout=0.1,
+)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A function keys -> the architecture that a config.json with SIZES, these and a model_type describes."""
+
+    def read_file(**keys):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({"model_type": "bert", **SIZES, **keys}))
+        return bert_configs.read_architecture(path)
+
+    return read_file
+
+
+def find_problems(read, **keys):
+    with pytest.raises(UserError) as caught:
+        read(**keys)
+    return caught.value.problems
+
+
+def test_sizes_and_rates_are_read(read):
+    assert read() == read(**OTHER) == ARCHITECTURE
+    assert read(layer_norm_eps=1e-5).layer_norm_epsilon == 1e-5
+    assert read(layer_norm_eps=1e-12) == ARCHITECTURE
+
+
+@pytest.mark.parametrize(
+    ("name", "of_hugging_face", "of_google"),
+    [
+        ("gelu", "gelu", "gelu_tanh"),
+        ("gelu_python", "gelu", "gelu"),
+        ("gelu_new", "gelu_tanh", "gelu_tanh"),
+        ("gelu_pytorch_tanh", "gelu_tanh", "gelu_tanh"),
+        ("relu", "relu", "relu"),
+    ],
+)
+def test_an_activation_has_the_form_of_its_format(read, name, of_hugging_face, of_google):
+    assert read(hidden_act=name).activation == of_hugging_face
+    assert read(hidden_act=name, model_type=None).activation == of_google
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("position_embedding_type", "relative_key"),
+        ("position_embedding_type", "relative_key_query"),
+        ("is_decoder", True),
+        ("add_cross_attention", True),
+        ("is_encoder_decoder", True),
+        ("pruned_heads", {"0": [1]}),
+        ("quantization_config", {"bits": 4}),
+        ("auto_map", {"AutoModel": "modeling.Bert"}),
+        ("embedding_size", 8),
+        ("hidden_act", "silu"),
+        ("hidden_act", ["gelu"]),
+        ("vocab_size", 0),
+        ("num_hidden_layers", 2.0),
+        ("hidden_size", "16"),
+        ("type_vocab_size", True),
+        ("hidden_dropout_prob", 1.5),
+        ("layer_norm_eps", 0),
+        ("layer_norm_eps", "1e-5"),
+        ("num_attention_heads", 3),
+    ],
+)
+def test_a_value_that_cannot_be_imported_is_named_with_its_key(read, key, value):
+    (problem,) = find_problems(read, **{key: value})
+    assert problem.setting.startswith(f"{key} in ")
+    assert problem.received in (json.dumps(value), str(value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("position_embedding_type", "absolute"),
+        ("is_decoder", False),
+        ("pruned_heads", {}),
+        ("auto_map", None),
+        ("embedding_size", 16),
+        ("embedding_size", None),
+    ],
+)
+def test_a_value_that_changes_nothing_is_accepted(read, key, value):
+    assert read(**{key: value}) == ARCHITECTURE
+
+
+def test_an_unknown_key_is_named(read):
+    (problem,) = find_problems(read, rotary_base=10000, alibi=True)
+    assert problem.received == "rotary_base, alibi"
+
+
+def test_everything_is_reported_at_once(read, tmp_path):
+    problems = find_problems(read, is_decoder=True, hidden_act="silu", vocab_size=-1, x=1)
+    assert [problem.setting.split()[0] for problem in problems] == [
+        "vocab_size",
+        "hidden_act",
+        "is_decoder",
+        str(tmp_path / "config.json"),
+    ]
+
+
+def test_every_missing_key_is_named(tmp_path):
+    path = tmp_path / "bert_config.json"
+    path.write_text(json.dumps({key: SIZES[key] for key in list(SIZES)[1:-1]}))
+    with pytest.raises(UserError, match="no vocab_size, attention_probs_dropout_prob"):
+        bert_configs.read_architecture(path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b""])
+def test_what_is_no_json_object_is_named(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{path} must hold"):
+        bert_configs.read_architecture(path)
+
+
+def test_the_architecture_of_google_differs_in_gelu_alone(read):
+    assert read(model_type=None) == dataclasses.replace(ARCHITECTURE, activation="gelu_tanh")
