@@ -59,6 +59,22 @@ def test_a_text_has_the_same_scores_in_any_batch(loaded, test_split):
     assert together[1] == pytest.approx(alone[0], abs=1e-6)
 
 
+@pytest.mark.parametrize("names", [["text"], ["text", "text_pair"]])
+def test_no_text_has_no_scores(job, names):
+    _, signature = saved_model.build_serving_module(
+        job.eval_model,
+        builder.load_data_tokenizer(job.config),
+        texts=len(names),
+        labels=("negative", "positive"),
+        seq_length=24,
+        truncation="head",
+    )
+    for rows in (0, 1, 3):
+        outputs = signature(**{name: tf.constant(["a"] * rows, tf.string) for name in names})
+        shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+        assert shapes == {"scores": (rows, 2), "logits": (rows, 2), "labels": (rows,)}
+
+
 def test_the_vocabulary_is_an_asset(moved, tiny):
     assert (moved / "assets/vocab.txt").read_bytes() == (tiny / "preprocess/assets/vocab.txt").read_bytes()
 

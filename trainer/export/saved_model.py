@@ -50,6 +50,10 @@ def build_serving_module(
     names = tf.Variable(list(labels), trainable=False) if labels else None
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = serve_texts(*(_one_at_least(column) for column in columns))
+        return {name: output[: tf.shape(columns[0])[0]] for name, output in outputs.items()}
+
+    def serve_texts(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = [tokenizer.tokenize(column) for column in columns]
         inputs = tokenization.pack_inputs(
             tokens[0], tokens[1] if texts == 2 else None, tokenizer.special, seq_length, truncation
@@ -73,6 +77,11 @@ def build_serving_module(
     module.label_scale = tf.Variable([scale.mean, scale.deviation], False, dtype=tf.float64) if scale else None
     module.serve = function
     return module, function.get_concrete_function()
+
+
+def _one_at_least(texts: tf.Tensor) -> tf.Tensor:
+    """The same texts, string [batch], or an empty one if there are none: encoders do not take a batch of 0."""
+    return tf.concat([texts, tf.fill([tf.cast(tf.size(texts) == 0, tf.int32)], "")], axis=0)
 
 
 def score_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.ndarray:
