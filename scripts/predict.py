@@ -36,7 +36,9 @@ TEXT_PAIR = flags.DEFINE_string("text_pair_column", None, "The column of a table
 ENCODING = flags.DEFINE_string(
     "encoding", None, "The encoding of the input, such as cp1252. UTF-8, unless it begins with the mark of another one."
 )
-DELIMITER = flags.DEFINE_string("delimiter", None, "The character between the columns of a .csv or .tsv table.")
+DELIMITER = flags.DEFINE_string(
+    "delimiter", None, "The character between the columns of a .csv or .tsv table; \\t is a tab."
+)
 ESCAPE = flags.DEFINE_string("escape", None, "The character before a quote of the text in a .csv or .tsv table.")
 QUOTES = flags.DEFINE_bool("quotes", None, "Whether fields of a table may be in quotes. In .csv they may, in .tsv not.")
 OUTPUT = flags.DEFINE_string(
@@ -83,7 +85,8 @@ def is_table() -> bool:
 
 
 def table_format() -> tables.TableFormat:
-    return tables.TableFormat(ENCODING.value, DELIMITER.value, ESCAPE.value, QUOTES.value)
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(DELIMITER.value, DELIMITER.value)
+    return tables.TableFormat(ENCODING.value, delimiter, ESCAPE.value, QUOTES.value)
 
 
 def local_input() -> str:

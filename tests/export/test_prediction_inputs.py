@@ -1,6 +1,7 @@
 """Inputs are numbered as their files count them, and none is left out or made of another one's end."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -146,6 +147,11 @@ def test_the_types_of_a_tables_columns_are_found(tmp_path):
     assert list(types) == ["text", "n", "x", "big", "b"]
 
 
-def test_a_missing_value_is_an_empty_text():
-    values = {"a": None, "b": float("nan"), "c": 5, "d": True, "e": 1.5, "f": " x "}
-    assert prediction_inputs.texts_of(values, tuple(values)) == ["", "", "5", "true", "1.5", " x "]
+def test_a_missing_value_of_a_table_is_an_empty_text(tmp_path):
+    values = [None, float("nan"), "nan", 5, True, 1.5, " x "]
+    path = write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": value}) for value in values))
+    source = prediction_inputs.table_source(path, ONE, TableFormat())
+    texts = [prediction_inputs.texts_of(record, source)[0] for _, record in source.read()]
+    assert texts == ["", "", "", "5", "true", "1.5", " x "]
+    lines = prediction_inputs.argument_source(["nan"], ONE)
+    assert [prediction_inputs.texts_of(record, lines) for _, record in lines.read()] == [["nan"]]

@@ -21,7 +21,7 @@ SUFFIXES = prediction_tables.SUFFIXES
 def predictions(source):
     """Scores that count up; none for a blank text."""
     for place, (number, record) in enumerate(source.read()):
-        texts = prediction_inputs.texts_of(record, source.text_columns)
+        texts = prediction_inputs.texts_of(record, source)
         scores = np.array([0.75 - place / 4, 0.25 + place / 4], np.float32)
         yield Prediction(number, record, texts, scores if texts[0] else None)
 

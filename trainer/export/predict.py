@@ -109,7 +109,7 @@ def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
         for number, record in batch:
             if isinstance(record, str):
                 raise prediction_inputs.unreadable_error(source, [(number, record)], 1)
-            inputs.append((number, record, prediction_inputs.texts_of(record, source.text_columns)))
+            inputs.append((number, record, prediction_inputs.texts_of(record, source)))
         scores = score_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
         for number, record, texts in inputs:
             yield Prediction(number, record, texts, None if is_blank(texts) else next(scores))

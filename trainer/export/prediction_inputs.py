@@ -18,6 +18,8 @@ from trainer.data.tables import NumberedRecord, TableFormat
 from trainer.errors import Problem, UserError
 
 MAX_REPORTED = 5
+# What pandas makes of a missing text. Preparation refuses a row with it.
+NO_TEXTS = ("nan", "NaN")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class InputSource:
     text_columns: tuple[str, ...]  # The one or two columns of a record that are scored.
     read: Callable[[], Iterator[NumberedRecord]]
     rereadable: bool  # Whether `read` can be called again.
+    no_texts: tuple[str, ...] = ()  # The values that stand for a missing text.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +86,8 @@ def table_source(path: str, text_columns: tuple[str, ...], table_format: TableFo
         for number, record in tables.read_records(path, table_format, text_columns):
             yield number, record if isinstance(record, str) else _find_bad_value(record, text_columns) or record
 
-    return InputSource(path, tables.record_unit(path), text_columns, read, rereadable=os.path.isfile(path))
+    unit = tables.record_unit(path)
+    return InputSource(path, unit, text_columns, read, rereadable=os.path.isfile(path), no_texts=NO_TEXTS)
 
 
 def _open_binary(path: str) -> Any:
@@ -122,17 +126,16 @@ def _is_undecoded(text: str) -> bool:
     return False
 
 
-def texts_of(record: dict[str, Any], text_columns: tuple[str, ...]) -> list[str]:
-    """The texts of a record. A value that is missing is an empty text."""
-    return [_text_of(record[column]) for column in text_columns]
+def texts_of(record: dict[str, Any], source: InputSource) -> list[str]:
+    """The texts of a record of the source. A value that is missing is an empty text."""
+    texts = [_text_of(record[column]) for column in source.text_columns]
+    return ["" if text in source.no_texts else text for text in texts]
 
 
 def _text_of(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:  # NaN is what pandas has for a missing value.
-        return ""
-    return json.dumps(value, default=str) if isinstance(value, bool | int | float) else str(value)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
 
 
 def _kind(value: Any) -> type:
