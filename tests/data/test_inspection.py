@@ -42,7 +42,7 @@ def test_classes_lengths_and_examples_are_shown(folder):
         "  left out: duplicates of test 30, bad rows 2",
         "  labels: 2 classes in 1,060 rows, since not all are numbers (--label_type)",
         "  30 rows repeat a text; all copies of a text are in one split",
-        "  15 texts have several labels, such as 'The movies, awful 1!': bad, good; 'The movies, awful 3!': bad, good; "
+        "  30 texts have several labels, such as 'The movies, awful 1!': bad, good; 'The movies, awful 3!': bad, good; "
         "'The movies, awful 5!': bad, good",
         "  classes of train that are not in validation, or not in test, and not measured there: 'bad'",
     ]
