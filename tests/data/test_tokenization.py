@@ -1,5 +1,6 @@
 import hashlib
 import random
+import shutil
 import zipfile
 
 import numpy as np
@@ -80,6 +81,15 @@ def test_few_tokens_differ_from_hugging_faces(tokenizer, tiny):
 def test_a_folder_without_preprocessor_is_refused(tmp_path):
     with pytest.raises(UserError, match=rf"A preprocessor's folder must hold saved_model\.pb\. Received: {tmp_path}"):
         tokenization.load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize(("source", "cut"), [("preprocess", True), ("encoder", False)])
+def test_a_damaged_or_other_model_in_its_place_is_refused(tiny, tmp_path, source, cut):
+    folder = shutil.copytree(tiny / source, tmp_path / "preprocess")
+    if cut:
+        (folder / "saved_model.pb").write_bytes((folder / "saved_model.pb").read_bytes()[:1000])
+    with pytest.raises(UserError, match=rf"A preprocessor's folder must hold a .*Received: {folder}, "):
+        tokenization.load_tokenizer(str(folder))
 
 
 def test_the_vocabulary_of_wordpiece_is_an_asset_of_both_saved_models(tiny):
