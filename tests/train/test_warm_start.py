@@ -74,7 +74,7 @@ fs.copy_folder(sys.argv[1], "gs://bucket/run/best")
 print(warm_start.read_parent("gs://bucket/run").parent.sha256, warm_start.read_parent("gs://bucket/run").labels)
 """
     expected = warm_start.read_parent(str(finished_run)).parent.sha256
-    assert simulator.storage_python(code, str(finished_run / "best"))[0].split() == [expected, "None"]
+    assert simulator.storage_python(code, str(finished_run / "best"))[0] == f"{expected} None"
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "run/checkpoints", "encoder"])
