@@ -85,7 +85,7 @@ def is_table() -> bool:
 
 
 def table_format() -> tables.TableFormat:
-    delimiter = {"\\t": "\t", "tab": "\t"}.get(DELIMITER.value, DELIMITER.value)
+    delimiter = tables.parse_delimiter(DELIMITER.value)
     return tables.TableFormat(ENCODING.value, delimiter, ESCAPE.value, QUOTES.value)
 
 

@@ -16,8 +16,6 @@ from trainer.data import downloads, labels, tables
 from trainer.errors import Problem, UserError
 
 MAX_REPORTED_ROWS = 5
-# Texts that are none: "nan" is what pandas makes of a missing one.
-NO_TEXTS = ("", "nan", "NaN")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # There may be millions.
@@ -223,7 +221,7 @@ def _as_string(value: object, kind: str, name: str) -> str:
 
 def _text_of(record: Mapping[str, object], name: str, *, second: bool = False, allow_empty: bool = False) -> str:
     text = _as_string(record[name], "text", name)
-    if text.strip() not in NO_TEXTS:
+    if text.strip() not in ("", *tables.MISSING_TEXTS):
         return text
     if not allow_empty:
         raise UnusableValue(f"an empty text in {name!r}" + (" (--allow_empty_pairs if it may be)" if second else ""))

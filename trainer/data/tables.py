@@ -49,6 +49,16 @@ class TableFormat:
 
 
 DEFAULT_FORMAT = TableFormat()
+# How pandas writes a missing text.
+MISSING_TEXTS = ("nan", "NaN")
+# How a delimiter that a shell cannot hold is written.
+_DELIMITER_NAMES = {"\\t": "\t", "tab": "\t"}
+
+
+def parse_delimiter(value: str | None) -> str | None:
+    """The character that the flag --delimiter means."""
+    return _DELIMITER_NAMES.get(value, value) if value else None
+
 
 # The line that a record begins in, or its row in a format without lines, and its values by column or why they cannot
 # be used.

@@ -14,9 +14,6 @@ from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
 
-# How a delimiter that a shell cannot hold is written.
-_DELIMITER_NAMES = {"\\t": "\t", "tab": "\t"}
-
 
 @dataclasses.dataclass(frozen=True)
 class SourceOptions:
@@ -46,7 +43,7 @@ class SourceOptions:
 
     @property
     def table_format(self) -> tables.TableFormat:
-        delimiter = _DELIMITER_NAMES.get(self.delimiter, self.delimiter) if self.delimiter else None
+        delimiter = tables.parse_delimiter(self.delimiter)
         return tables.TableFormat(self.encoding, delimiter, self.escape, self.quotes)
 
 

@@ -18,8 +18,6 @@ from trainer.data.tables import NumberedRecord, TableFormat
 from trainer.errors import Problem, UserError
 
 MAX_REPORTED = 5
-# What pandas makes of a missing text. Preparation refuses a row with it.
-NO_TEXTS = ("nan", "NaN")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +85,7 @@ def table_source(path: str, text_columns: tuple[str, ...], table_format: TableFo
             yield number, record if isinstance(record, str) else _find_bad_value(record, text_columns) or record
 
     unit = tables.record_unit(path)
-    return InputSource(path, unit, text_columns, read, rereadable=os.path.isfile(path), no_texts=NO_TEXTS)
+    return InputSource(path, unit, text_columns, read, rereadable=os.path.isfile(path), no_texts=tables.MISSING_TEXTS)
 
 
 def _open_binary(path: str) -> Any:
