@@ -82,8 +82,9 @@ def test_every_unknown_flag_is_reported_with_the_nearest_one(tmp_path):
 
 def test_help_documents_every_key_with_its_default():
     text = " ".join(task("--help").stdout.split())
-    for key in schema.KEYS:
-        assert f"--{key}: {schema.DESCRIPTIONS[key]} Default: {schema.DEFAULTS[key]}." in text
+    for key, default in schema.DEFAULTS.items():
+        shown = "none" if default in ("", None) else default
+        assert f"--{key}: {schema.DESCRIPTIONS[key]} Default: {shown}." in text
 
 
 # --- What a cloud service sets ----------------------------------------------------------------------
