@@ -11,23 +11,24 @@ import tensorflow as tf
 from trainer.train import builder
 from trainer.config import loading
 from trainer.train import loop
+from trainer.train import run_files
 from trainer.train import runs
 from trainer.train import steps
 settings = ["data.shuffle_examples=1", "data.seq_length=64", "data.pad_multiple=64", "logging.progress=off"]
 paths = {"data_dir": "gs://bucket/data", "encoder": "gs://bucket/encoder"}
 strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
 job = builder.build_job(loading.load_config(None, settings, paths), strategy)
-run = runs.open_run(job, "gs://bucket/run", time.monotonic())
+run = runs.open_run(job, run_files.resolve_run_files("gs://bucket/run"), time.monotonic())
 train_step = tf.function(steps.build_train_step(job.model, job.optimizer, run.sums, 0, 1.0, 1))
-batches = loop.training_batches(run, 0)
 waits, durations = [], []
-for step in range(int(sys.argv[1])):
-    started = time.monotonic()
-    batch = next(batches)
-    waits.append(time.monotonic() - started)
-    strategy.run(train_step, args=(batch,))
-    run.sums.loss.numpy()  # waits until the step is computed
-    durations.append(time.monotonic() - started)
+with loop.training_batches(run, 0) as batches:
+    for step in range(int(sys.argv[1])):
+        started = time.monotonic()
+        batch = next(batches)
+        waits.append(time.monotonic() - started)
+        strategy.run(train_step, args=(batch,))
+        run.sums.loss.numpy()  # waits until the step is computed
+        durations.append(time.monotonic() - started)
 # The first batch waits for the first pool, and the first step is traced. Neither is part of a later step.
 print(waits[0], sum(waits[1:]), sum(durations[1:]), max(waits[1:]))
 """
