@@ -73,11 +73,14 @@ def prepared(tiny, made_once) -> Path:
     """A data set of 300 reviews: 240 to train on, in 4 shards, 30 to validate, 30 to test."""
 
     def run(folder: Path) -> None:
-        source = write_reviews(folder / "reviews.csv", 300)
-        arguments = ["--task=csv", f"--source={source}", f"--encoder={tiny}", f"--output={folder / 'data'}"]
-        python("scripts/prepare_data.py", *arguments, check=True)
+        prepare(write_reviews(folder / "reviews.csv", 300), tiny, folder / "data")
 
     return made_once("prepared", run) / "data"
+
+
+def prepare(source: Path, encoder: Path, output: Path) -> None:
+    arguments = ["--task=csv", f"--source={source}", f"--encoder={encoder}", f"--output={output}"]
+    python("scripts/prepare_data.py", *arguments, check=True)
 
 
 @pytest.fixture(scope="session")
@@ -117,9 +120,7 @@ def points_run(tiny, made_once) -> Path:
     """The model_dir of a finished job on numbers of 79 to 101; its data set is in the folder beside it, "data"."""
 
     def run(folder: Path) -> None:
-        source = write_points(folder / "points.csv", 300)
-        arguments = ["--task=csv", f"--source={source}", f"--encoder={tiny}", f"--output={folder / 'data'}"]
-        python("scripts/prepare_data.py", *arguments, check=True)
+        prepare(write_points(folder / "points.csv", 300), tiny, folder / "data")
         keys = ("training.steps=120", "training.save_every=40", "training.eval_every=40", "data.batch_size=16")
         settings = [f"--set={key}" for key in (*keys, "data.seq_length=24", "optimizer.learning_rate=1e-3")]
         where = [f"--encoder={tiny}", f"--data_dir={folder / 'data'}", f"--model_dir={folder / 'run'}"]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,20 @@ def review(rng: random.Random, positive: bool) -> str:
 def write_reviews(path: Path, rows: int, seed: int = 0) -> Path:
     """A CSV of numbered reviews, no two alike, with their labels."""
     rng = random.Random(seed)
+
+    def draw() -> tuple[str, str]:
+        positive = rng.random() < 0.5
+        return review(rng, positive), "positive" if positive else "negative"
+
+    return _write_table(path, (draw() for _ in range(rows)))
+
+
+def _write_table(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
+    """A CSV of texts, each with its number before it, and labels."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        for number in range(rows):
-            positive = rng.random() < 0.5
-            writer.writerow([f"{number}: {review(rng, positive)}.", "positive" if positive else "negative"])
+        writer.writerows((f"{number}: {text}.", label) for number, (text, label) in enumerate(rows))
     return path
 
 
@@ -45,15 +54,14 @@ POINTS = {"awful": 80, "dull": 85, "decent": 90, "brilliant": 95, "superb": 100}
 def write_points(path: Path, rows: int, seed: int = 0) -> Path:
     """A CSV of numbered texts and points of 79 to 101, which one of their words tells."""
     rng = random.Random(seed)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for number in range(rows):
-            word = rng.choice(list(POINTS))
-            words = [*rng.choices(PLAIN, k=rng.randint(3, 12)), word]
-            rng.shuffle(words)
-            writer.writerow([f"{number}: {' '.join(words)}.", f"{POINTS[word] + rng.uniform(-1, 1):.2f}"])
-    return path
+
+    def draw() -> tuple[str, str]:
+        word = rng.choice(list(POINTS))
+        words = [*rng.choices(PLAIN, k=rng.randint(3, 12)), word]
+        rng.shuffle(words)
+        return " ".join(words), f"{POINTS[word] + rng.uniform(-1, 1):.2f}"
+
+    return _write_table(path, (draw() for _ in range(rows)))
 
 
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:

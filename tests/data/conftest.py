@@ -45,6 +45,18 @@ def _make_manifest(**changes) -> Manifest:
     return Manifest(**content | changes)
 
 
+@pytest.fixture
+def file(tmp_path):
+    """A function (name, content) -> the path of a file with it, in UTF-8."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def make_manifest():
     """A function of changes -> a manifest of one-text classification without shards, but for those changes."""

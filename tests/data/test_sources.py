@@ -25,18 +25,6 @@ def read(path, columns=COLUMNS, **options) -> tuple[list[Row], list[str]]:
     )
 
 
-@pytest.fixture
-def file(tmp_path):
-    """A function (name, content) -> the path of a file with it."""
-
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        return path
-
-    return write
-
-
 def add(archive: tarfile.TarFile, name: str, data: bytes, **kind) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(data)

@@ -40,18 +40,6 @@ def write_workbook(path, rows) -> None:
 
 
 @pytest.fixture
-def file(tmp_path):
-    """A function (name, content) -> the path of a file with it, in UTF-8."""
-
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        return path
-
-    return write
-
-
-@pytest.fixture
 def every_format(tmp_path, file):
     """The paths of ROWS in every format; those of one character between columns quote the others."""
     file("a.csv", separated(","))

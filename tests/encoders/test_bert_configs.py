@@ -2,22 +2,12 @@ import dataclasses
 import json
 
 import pytest
+from fakes.bert import CONFIG
 
 from trainer.encoders import bert_configs, native
 from trainer.errors import UserError
 
-SIZES = dict(
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=24,
-    max_position_embeddings=20,
-    type_vocab_size=3,
-    hidden_act="gelu",
-    hidden_dropout_prob=0.2,
-    attention_probs_dropout_prob=0.1,
-)
+SIZES = {**CONFIG, "type_vocab_size": 3, "hidden_dropout_prob": 0.2}
 # A config.json as transformers 4 writes it, in parts.
 OTHER = dict(
     _name_or_path="bert-base-uncased",
@@ -25,7 +15,6 @@ OTHER = dict(
     classifier_dropout=None,
     gradient_checkpointing=False,
     id2label={"0": "no"},
-    initializer_range=0.02,
     pad_token_id=0,
     torch_dtype="float32",
     transformers_version="4.30.2",
@@ -147,7 +136,8 @@ def test_everything_is_reported_at_once(read, tmp_path):
 
 def test_every_missing_key_is_named(tmp_path):
     path = tmp_path / "bert_config.json"
-    path.write_text(json.dumps({key: SIZES[key] for key in list(SIZES)[1:-1]}))
+    missing = ("vocab_size", "attention_probs_dropout_prob")
+    path.write_text(json.dumps({key: value for key, value in SIZES.items() if key not in missing}))
     with pytest.raises(UserError, match="no vocab_size, attention_probs_dropout_prob"):
         bert_configs.read_architecture(path)
 

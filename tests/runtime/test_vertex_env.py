@@ -42,12 +42,12 @@ def test_a_given_model_dir_is_used_unless_trials_would_share_it():
         vertex_env.resolve_model_dir("gs://b/x", trial)
 
 
-def test_a_service_s_folders_are_put_in_one_form(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+def test_a_service_s_folders_are_put_in_one_form(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
     named = {"AIP_MODEL_DIR": "gs://bucket//base///model/", "AIP_CHECKPOINT_DIR": "~/checkpoints/"}
     assert vertex_env.service_folders(named) == {
         "export": "gs://bucket/base/model",
-        "checkpoints": "/home/me/checkpoints",
+        "checkpoints": f"{tmp_path}/checkpoints",
     }
     with pytest.raises(UsageError, match=r"AIP_CHECKPOINT_DIR must .*gs:/b/x"):
         vertex_env.service_folders({"AIP_CHECKPOINT_DIR": "gs:/b/x"})

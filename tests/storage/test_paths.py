@@ -52,10 +52,11 @@ def test_a_path_has_one_form(path, normal):
     assert normalize(normal) == normal
 
 
-def test_a_home_is_expanded(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/of me")
-    assert normalize("~") == "/home/of me"
-    assert normalize("~/data//mine/") == "/home/of me/data/mine"
+def test_a_home_is_expanded(monkeypatch, tmp_path):
+    home = f"{tmp_path}/of me"
+    monkeypatch.setenv("HOME", home)
+    assert normalize("~") == home
+    assert normalize("~/data//mine/") == f"{home}/data/mine"
     assert normalize(f"~{USER.pw_name}/data") == f"{USER.pw_dir.rstrip('/')}/data"
     assert normalize("data/~/x") == "data/~/x"
     assert normalize("./~/x") == "./~/x"

@@ -179,6 +179,7 @@ def _open_table(
             yield columns, records
     except UnicodeError as error:
         raise UserError(Problem(path, "be of its encoding throughout", str(error), "Set --encoding.")) from None
+    # zipfile raises NotImplementedError for a compression that it does not know.
     except (EOFError, NotImplementedError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(Problem(path, "be complete", f"a file that is damaged or truncated ({error})")) from None
 
