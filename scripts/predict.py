@@ -122,6 +122,8 @@ def main(argv: list[str]) -> None:
     if is_table():  # What is wrong with it is known before TensorFlow is loaded.
         columns = (TEXT.value, TEXT_PAIR.value) if TEXT_PAIR.value else (TEXT.value,)
         source = prediction_inputs.table_source(local, columns, table_format())
+        if OUTPUT.value:
+            prediction_inputs.check_columns(source, tables.column_names(local, table_format()))
         summary = prediction_inputs.inspect_source(source)
     saved, signature = predict.load_export(MODEL.value)
     inputs, names = predict.input_names(signature), predict.class_names(saved)

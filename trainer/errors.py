@@ -38,3 +38,8 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """Wrong flags or configuration. A command ends with EXIT_BAD_USAGE."""
+
+
+def describe_error(error: Exception) -> str:
+    """What to quote of a library's error, whose message may have hundreds of lines: its type and its first line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

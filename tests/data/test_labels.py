@@ -131,3 +131,8 @@ def test_other_columns_have_no_strays(column):
 def test_equal_numbers_have_the_name_of_the_first(values, names):
     found = labels.name_equal_numbers(values)
     assert [found[value] for value in values] == names
+
+
+def test_a_number_of_any_exponent_that_is_accepted_can_be_compared():
+    assert labels.name_equal_numbers(["1e-999999999", "0"])["0"] == "0"
+    assert not labels.is_number("1e-99999999999999999999")

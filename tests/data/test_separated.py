@@ -58,6 +58,7 @@ def test_a_delimiter_that_is_given_is_used():
 
 def test_a_first_line_of_excel_names_the_delimiter():
     assert read("sep=:\r\ntext:label\r\ngood:1\r\n")[1] == [(3, ("good", "1"))]
+    assert read("sep=:\r\ntext:label\r\ngood:1\r\n", delimiter=":")[1] == [(3, ("good", "1"))]
 
 
 def test_rows_of_another_width_are_named_by_line():

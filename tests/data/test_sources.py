@@ -318,9 +318,11 @@ def test_folders_above_the_classes_are_splits(folder, validation):
 
 
 def test_files_that_cannot_be_used_are_named(folder):
-    path = folder({"a/1": "caf\xe9".encode("cp1252"), "a/2": " \n", "b/3": "\ufeffbom", "b/4": "wide".encode("utf-16")})
+    files = {"a/1": "caf\xe9".encode("cp1252"), "a/2": " \n", "b/3": "\ufeffbom", "b/4": "wide".encode("utf-16")}
+    path = folder({**files, "b/5": "wide".encode("utf-16-le")})  # The last without a mark.
     read = dict(sources.read_class_folders(path))
-    assert read["a/1"].startswith("bytes that are not of the encoding (--encoding")
+    for name in ("a/1", "b/5"):
+        assert read[name].startswith("bytes that are not of the encoding (--encoding")
     assert read["a/2"] == "an empty text"
     assert [read[name].text for name in ("b/3", "b/4")] == ["bom", "wide"]
     assert dict(sources.read_class_folders(path, encoding="cp1252"))["a/1"].text == "café"

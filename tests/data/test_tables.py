@@ -186,6 +186,41 @@ def test_damaged_files_are_refused(every_format, file):
                     read(file(path.name, content))
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_of_any_compression_is_refused(tmp_path, compression):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a.csv", "text,label\n" + "".join(f"good {i},1\n" for i in range(5000)))
+    data = bytearray(path.read_bytes())
+    data[60:160] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="damaged or truncated"):
+        read(path)
+
+
+def test_a_damaged_sheet_is_refused(every_format, tmp_path):
+    (path,) = (path for path in every_format if path.suffix == ".xlsx")
+    damaged = tmp_path / "damaged.xlsx"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(damaged, "w") as copy:
+        for name in archive.namelist():
+            data = archive.read(name)
+            copy.writestr(name, data[: len(data) // 2] if name.startswith("xl/worksheets/") else data)
+    with pytest.raises(UserError, match="damaged or truncated"):
+        read(damaged)
+
+
+def test_a_date_that_python_lacks_is_refused(tmp_path):
+    far = pyarrow.array([400_000_000_000], pyarrow.timestamp("s"))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "label": ["b"], "when": far}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="damaged or truncated"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_unit_is_that_of_the_file_not_of_its_folder():
+    assert tables.record_unit("x.parquet/a.csv") == "line"
+    assert [tables.record_unit(path) for path in ("a.PARQUET", "a.xlsx.gz")] == ["row", "row"]
+
+
 def test_an_archive_of_two_files_is_refused_by_their_names(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("train.csv", "text,label\n")
@@ -197,6 +232,7 @@ def test_an_archive_of_two_files_is_refused_by_their_names(tmp_path):
 def test_every_wrong_format_is_refused(file):
     wrong = TableFormat(encoding="windows", delimiter="||", escape='"')
     assert [p.setting for p in tables.find_format_problems(wrong)] == ["--delimiter", "--escape", "--encoding"]
+    assert [p.setting for p in tables.find_format_problems(TableFormat("a\0"))] == ["--encoding"]
     assert tables.find_format_problems(TableFormat("cp1252", "\t", "\\", False)) == []
     with pytest.raises(UsageError, match="--encoding"):
         read(file("a.csv", "text,label\n"), wrong)

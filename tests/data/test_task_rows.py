@@ -126,6 +126,23 @@ def test_a_folder_may_be_the_test_source_of_a_table(write, tmp_path):
     assert [(row.split, row.id) for row in found.rows] == [("", 0), ("test", "pos/a.txt")]
 
 
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_folder_with_splits_is_no_source_of_one_split(write, tmp_path, split):
+    for name in ("train/pos/a", "test/pos/b"):
+        write(f"all/{name}.txt", name)
+    with pytest.raises(UserError, match=rf"--{split}_source must .* which has train/ in it"):
+        read(write("a.csv", "text,label", "b,pos"), **{f"{split}_source": f"{tmp_path}/all"})
+
+
+def test_a_folder_s_class_that_is_no_number_is_named_by_its_file(write, tmp_path):
+    for name in ("1/a", "2/b", "bad/c"):
+        write(f"scores/{name}.txt", name)
+    with pytest.raises(UserError, match=r"bad/c\.txt: the label 'bad' in a column of numbers"):
+        read(f"{tmp_path}/scores", label_type="number")
+    with pytest.raises(UserError, match=r"bad/c\.txt: the label 'bad'"):
+        read(write("a.csv", "text,label", "x,1"), test_source=f"{tmp_path}/scores", label_type="number")
+
+
 def test_strays_among_numbers_are_refused_by_line_or_left_out(write):
     numbers = [f"text {i},{i / 8}" for i in range(60)]
     train = write("train.csv", "text,label", *numbers[:30], '"euros","2,5"', *numbers[30:])

@@ -163,3 +163,19 @@ def test_a_table_may_be_replaced_by_itself_with_predictions(reviews, tmp_path):
 )
 def test_an_output_that_cannot_be_written_is_refused(path, line_format, flags):
     assert [p.setting for p in prediction_tables.find_output_problems(path, line_format)] == flags
+
+
+def test_a_class_that_a_tsv_file_cannot_hold_is_refused_first(reviews, tmp_path):
+    with pytest.raises(UserError, match="tab or line end"):
+        write(reviews, tmp_path / "out.tsv", Shown(["bad", "go\tod"], 1, False))
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_columns_that_cannot_be_written_back_are_refused(reviews):
+    prediction_inputs.check_columns(reviews, ["id", "text"])
+    with pytest.raises(UserError) as caught:
+        prediction_inputs.check_columns(reviews, ["note", "text", "note", "Gr\udcf6\udcdfe"])
+    assert [problem.required.partition(",")[0] for problem in caught.value.problems] == [
+        "have every column once",
+        "have column names that can be read",
+    ]

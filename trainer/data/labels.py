@@ -15,7 +15,8 @@ MISSING_LABELS = ("NA", "N/A", "NaN", "None", "null", "#N/A", "<NA>")
 # A column of at least this many rows, of which this share are numbers, is one of numbers with a few mistakes in it.
 MIN_NUMBER_ROWS, NUMBER_SHARE = 20, 0.95
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# The module decimal has exponents of so many digits.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
 # Numbers with a thousands separator, a decimal comma, a currency or a percent sign.
 _DECORATED_NUMBER = re.compile(
     r"[+\-\u2212]?[$€£¥]?\s?([0-9]+([.,][0-9]+)?|[0-9]{1,3}([.,'\s][0-9]{3})+([.,][0-9]+)?)\s?[$€£¥%]?"

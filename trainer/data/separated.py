@@ -14,7 +14,7 @@ csv.field_size_limit(MAX_FIELD_BYTES)
 # What is looked for where a header has one column only.
 DELIMITERS = (",", ";", "\t", "|")
 # A first line of Excel's own, which names the delimiter.
-_DELIMITER_LINE = re.compile(r"sep=(.)\r?\n?")
+_DELIMITER_LINE = re.compile(r"sep=([^\r\n])\r?\n?")
 
 
 def read_separated(
@@ -36,8 +36,8 @@ def read_separated(
     """
     first, lines_before = stream.readline(), 0
     named = _DELIMITER_LINE.fullmatch(first)
-    if named and delimiter is None:
-        delimiter, first, lines_before = named[1], stream.readline(), 1
+    if named:
+        delimiter, first, lines_before = delimiter or named[1], stream.readline(), 1
     quoted = default_quotes if quotes is None else quotes
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     options: dict[str, Any] = dict(quoting=quoting, escapechar=escape)

@@ -259,6 +259,10 @@ def read_class_folders(source: str, split: str = "", *, encoding: str | None = N
     root = Path(source)
     names = {path.name: SPLIT_FOLDERS.get(path.name.lower()) for path in _visible_folders(root)}
     has_splits = "train" in names.values()
+    if has_splits and split:
+        required = "name a folder with a folder for each class"
+        received = f"{source}, which has train/ in it"
+        raise UserError(Problem(f"--{split}_source", required, received, "Name the folder of one split in it."))
     others = [name for name, known in names.items() if not known]
     if has_splits and others:
         required = "have train/, validation/ and test/ in it, or a folder for each class"
@@ -287,5 +291,5 @@ def _file_row(path: Path, id_: str, label: str, split: str, encoding: str | None
     try:
         text = tables.decode(path.read_bytes(), encoding)
     except UnicodeError:
-        return "bytes that are not of the encoding (--encoding=cp1252?)"
+        return "bytes that are not of the encoding (--encoding=cp1252, or utf-16-le?)"
     return Row(id_, text, None, sys.intern(label), split) if text.strip() else "an empty text"

@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import logging
+import lzma
 import os
 import re
 import shutil
@@ -35,6 +36,12 @@ _MARKS = (
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What the error handler "surrogateescape" makes of bytes that the encoding lacks.
 _UNDECODED = re.compile("[\udc80-\udcff]")
+# What a damaged file raises. zipfile raises NotImplementedError for a compression that it does not know, and the parser
+# of a workbook's XML a SyntaxError.
+_DAMAGED = (
+    *(EOFError, NotImplementedError, SyntaxError),
+    *(lzma.LZMAError, zipfile.BadZipFile, zlib.error),
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -74,7 +81,7 @@ def find_format_problems(table_format: TableFormat) -> list[Problem]:
     if table_format.encoding is not None:
         try:
             io.TextIOWrapper(io.BytesIO(), encoding=table_format.encoding)
-        except LookupError:
+        except (LookupError, ValueError):
             required = "be an encoding of Python's, such as cp1252, latin-1 or utf-16-le"
             problems.append(Problem("--encoding", required, table_format.encoding))
     return problems
@@ -89,7 +96,7 @@ def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
 
     Raises UserError if it has zeros as UTF-16 has them, and neither a mark nor an encoding that was given.
     """
-    encoding = next((name for mark, name in _MARKS if head.startswith(mark)), encoding)
+    encoding = _marked_encoding(head) or encoding
     if encoding is None and b"\0" in head:
         required_bytes = "begin with the mark of its encoding, unless that is UTF-8"
         raise UserError(Problem(source, required_bytes, "zeros between the letters", "Set --encoding=utf-16-le."))
@@ -103,7 +110,7 @@ def is_table(path: str) -> bool:
 
 def record_unit(path: str) -> str:
     """What the numbers of read_records count: "line" or "row"."""
-    return "row" if any(suffix in path.lower() for suffix in (".parquet", ".xlsx")) else "line"
+    return "row" if _suffix(path.lower().removesuffix(".gz")) in (".parquet", ".xlsx") else "line"
 
 
 def _marked_encoding(head: bytes) -> str | None:
@@ -112,7 +119,10 @@ def _marked_encoding(head: bytes) -> str | None:
 
 def decode(data: bytes, encoding: str | None) -> str:
     """A text of a file of its own: in the encoding of its mark, in `encoding`, or in UTF-8. Raises UnicodeError."""
-    return data.decode(_marked_encoding(data) or encoding or "utf-8")
+    encoding = _marked_encoding(data) or encoding
+    if encoding is None and b"\0" in data[:HEAD_BYTES]:
+        raise UnicodeError("zeros between the letters")
+    return data.decode(encoding or "utf-8")
 
 
 def column_names(path: str, table_format: TableFormat) -> list[str]:
@@ -142,12 +152,18 @@ def _find_bad_value(record: dict[str, Any], required: Sequence[str]) -> str | No
     for name in required:
         if name not in record:
             return f"no {name!r} (it has {', '.join(map(str, record))})"
-        value = record[name]
-        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
-            if _UNDECODED.search(value):
-                return f"bytes in {name!r} that are not of the encoding (--encoding=cp1252?)"
-            return f"half a character in {name!r}, a lone surrogate"
+        if reason := find_undecoded(name, record[name]):
+            return reason
     return None
+
+
+def find_undecoded(name: str, value: object) -> str | None:
+    """Why the value of a column was not decoded; None if it was, or is no string."""
+    if not isinstance(value, str) or value.isascii() or not _SURROGATE.search(value):
+        return None
+    if _UNDECODED.search(value):
+        return f"bytes in {name!r} that are not of the encoding (--encoding=cp1252?)"
+    return f"half a character in {name!r}, a lone surrogate"
 
 
 @contextlib.contextmanager
@@ -179,8 +195,9 @@ def _open_table(
             yield columns, records
     except UnicodeError as error:
         raise UserError(Problem(path, "be of its encoding throughout", str(error), "Set --encoding.")) from None
-    # zipfile raises NotImplementedError for a compression that it does not know.
-    except (EOFError, NotImplementedError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # Of the disk. Those of damaged bzip2 and gzip data have no number.
         raise UserError(Problem(path, "be complete", f"a file that is damaged or truncated ({error})")) from None
 
 
@@ -253,14 +270,14 @@ def _read_parquet(file: IO[bytes]) -> tuple[list[str], Iterator[NumberedRecord]]
 
     try:
         table = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise EOFError(error) from None
 
     def records() -> Iterator[NumberedRecord]:
         try:
             batches = table.iter_batches(PARQUET_BATCH_ROWS)
             yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, OverflowError) as error:
             raise EOFError(error) from None
 
     return table.schema_arrow.names, records()

@@ -139,21 +139,23 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
     """(the rows of all files, the type of their labels); the others are appended to `bad_rows` as "place: reason"."""
     rows: list[Row] = []
     numbers = array.array("I")  # Of each row, its line; a list of integers would be as large as the rows.
-    starts, prefixes = [], []  # Of each table, its first row's index and what is written before a line.
+    # Of each table or folder, its first row's index and what is written before a line; "" for a folder.
+    starts, prefixes = [], []
     label_type = options.label_type
     files = _list_files(options)
     for split, paths in files.items():
         records = 0
         for path in paths:
             local = local_source("csv", path, options.sha256 if split == "" else None, options.downloads)
+            starts.append(len(rows))
             if os.path.isdir(local):
+                prefixes.append("")
                 label_type = "class" if label_type == "auto" else label_type
                 _collect_files(options, local, split, rows, bad_rows)
                 numbers.extend([0] * (len(rows) - len(numbers)))
                 continue
             several = sum(map(len, files.values())) > 1
             prefix = f"{os.path.basename(path)} {tables.record_unit(path)}" if several else tables.record_unit(path)
-            starts.append(len(rows))
             prefixes.append(prefix)
             for number, row in sources.read_table(
                 local,
@@ -172,7 +174,8 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
                     bad_rows.append(f"{prefix} {number}: {row}")
     strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
     for index in sorted(strays):
-        place = f"{prefixes[bisect.bisect(starts, index) - 1]} {numbers[index]}"
+        prefix = prefixes[bisect.bisect(starts, index) - 1]
+        place = f"{prefix} {numbers[index]}" if prefix else rows[index].id
         advice = "--label_type=class makes every label a class"
         bad_rows.append(f"{place}: the label {rows[index].label!r} in a column of numbers ({advice})")
     if strays:

@@ -13,7 +13,7 @@ import tensorflow_hub as hub
 import tensorflow_text  # noqa: F401  registers the tokenizers' operators
 from tensorflow.core.protobuf import saved_model_pb2
 
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, describe_error
 from trainer.storage import fs
 
 # Which tokens of a text that is too long are kept: its first, its last, or half of them from each end.
@@ -49,7 +49,7 @@ def load_tokenizer(folder: str) -> Tokenizer:
     try:
         saved = hub.load(local)
     except Exception as error:  # TensorFlow raises errors of a dozen types.
-        received = f"{folder}, which fails to load with {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        received = f"{folder}, which fails to load with {describe_error(error)}"
         raise UserError(Problem(subject, "hold a complete SavedModel", received)) from None
     if not hasattr(getattr(saved, "tokenize", None), "get_special_tokens_dict"):
         received = f"{folder}, without the functions tokenize and tokenize.get_special_tokens_dict"

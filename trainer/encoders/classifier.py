@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from trainer.encoders import dropout, native, saved_models
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, describe_error
 
 HEAD_DROPOUT = 0.1  # As in TensorFlow's tutorial "Classify text with BERT".
 
@@ -65,7 +65,7 @@ def check_hub_encoder(saved: Any, place: str) -> None:
         gradients = tape.gradient(total, model.trainable_variables)
         failure = "" if any(g is not None for g in gradients) else "no gradient reaches its variables"
     except Exception as error:  # Keras and TensorFlow raise errors of many types.
-        failure = f"that fails with {saved_models.first_line(error)}"
+        failure = f"that fails with {describe_error(error)}"
     if failure:
         raise UserError(Problem("--encoder", "train through hub.KerasLayer", f"{place}, for which {failure}"))
 

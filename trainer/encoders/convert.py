@@ -20,7 +20,7 @@ from official.nlp.modeling import networks
 from official.nlp.tools import export_tfhub_lib
 
 from trainer.encoders import bert_configs, native, vocabularies, weights
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, describe_error
 from trainer.storage import fs
 
 _LOG = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def read_checkpoint(folder: Path) -> ImportedEncoder:
 
 
 def _damaged(prefix: str, error: Exception) -> Problem:
-    received = f"files that cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+    received = f"files that cannot be read ({describe_error(error)})"
     return Problem(prefix, "be a complete checkpoint", received, "Copy or download its files again.")
 
 

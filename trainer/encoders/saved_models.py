@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer.encoders import native
 from trainer.encoders.registry import EncoderFolders
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, describe_error
 from trainer.storage import fs
 
 _REQUIRED = (
@@ -49,14 +49,10 @@ def load_saved_model(folder: str, place: str = "") -> Any:
     try:
         return hub.load(folder)
     except Exception as error:  # TensorFlow raises errors of a dozen types, IndexError among them.
-        received = f"{place or folder}, {_find_broken_file(folder) or f'which fails to load with {first_line(error)}'}"
+        reason = _find_broken_file(folder) or f"which fails to load with {describe_error(error)}"
+        received = f"{place or folder}, {reason}"
         advice = "Copy or download the folder again."
         raise UserError(Problem("--encoder", "name a complete SavedModel", received, advice)) from None
-
-
-def first_line(error: Exception) -> str:
-    """What to quote of an error of a library, whose message may have hundreds of lines."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _find_broken_file(folder: str) -> str:
@@ -77,7 +73,7 @@ def _find_broken_file(folder: str) -> str:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except Exception as error:  # as above
-        return f"whose {file} cannot be read: {first_line(error)}"
+        return f"whose {file} cannot be read: {describe_error(error)}"
     return ""
 
 
@@ -94,7 +90,7 @@ def _find_defect(saved: Any, folder: str) -> str:
     try:
         outputs = hub.KerasLayer(saved)(small_batch())
     except tf.errors.OpError as error:
-        return f"fails for two texts of 8 tokens with {first_line(error)}"
+        return f"fails for two texts of 8 tokens with {describe_error(error)}"
     except Exception:  # ValueError, TypeError, KeyError and others, for inputs of another form
         functions = saved.__call__.concrete_functions
         taken = _describe(functions[0].structured_input_signature) if functions else "nothing"

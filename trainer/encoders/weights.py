@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from trainer.encoders import native
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, describe_error
 
 MAX_VALUE_PROBLEMS = 5  # One wrong size is found again in every layer.
 
@@ -174,8 +174,7 @@ def _assign_value(variable: tf.Variable, plain: str, name: str, file: WeightsFil
     try:
         value = file.read(name)
     except Exception as error:  # TensorFlow raises errors of several types for files that are cut.
-        received = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        yield Problem(subject, "be readable", received, "Download the file again.")
+        yield Problem(subject, "be readable", describe_error(error), "Download the file again.")
         return
     if file.transposed and variable.name.endswith("kernel:0"):
         value = value.T

@@ -88,6 +88,18 @@ def table_source(path: str, text_columns: tuple[str, ...], table_format: TableFo
     return InputSource(path, unit, text_columns, read, rereadable=os.path.isfile(path), no_texts=tables.MISSING_TEXTS)
 
 
+def check_columns(source: InputSource, columns: Sequence[str]) -> None:
+    """Raises UserError for columns of a table that cannot be written back: repeated names, or undecoded ones."""
+    problems = []
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        received = ", ".join(map(repr, repeated))
+        problems.append(Problem(source.name, "have every column once, to be written back", received))
+    if undecoded := [reason for name in columns if (reason := tables.find_undecoded("the header", name))]:
+        problems.append(Problem(source.name, "have column names that can be read", undecoded[0]))
+    if problems:
+        raise UserError(*problems)
+
+
 def _open_binary(path: str) -> Any:
     if path == "-":
         return sys.stdin.buffer
@@ -109,8 +121,8 @@ def _split_line(text: str, text_columns: tuple[str, ...]) -> dict[str, Any] | st
 def _find_bad_value(record: dict[str, Any], text_columns: tuple[str, ...]) -> str | None:
     """Why a record cannot be scored or written back; None if it can."""
     for name, value in record.items():
-        if isinstance(value, str) and _is_undecoded(value):
-            return f"bytes in {name!r} that are not of the encoding (--encoding=cp1252?)"
+        if reason := tables.find_undecoded(name, value):
+            return reason
         if name in text_columns and isinstance(value, list | dict | bytes):
             return f"a {type(value).__name__} in {name!r}, not a text"
     return None
@@ -127,13 +139,13 @@ def _is_undecoded(text: str) -> bool:
 def texts_of(record: dict[str, Any], source: InputSource) -> list[str]:
     """The texts of a record of the source. A value that is missing is an empty text."""
     texts = [_text_of(record[column]) for column in source.text_columns]
-    return ["" if text in source.no_texts else text for text in texts]
+    return ["" if text.strip() in source.no_texts else text for text in texts]
 
 
 def _text_of(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _kind(value: Any) -> type:

@@ -49,6 +49,7 @@ def write_predictions(
     columns, suffix = list(summary.types), suffix_of(path)
     added = prediction_outputs.added_columns(shown, columns, source.name)
     if suffix == ".tsv" and source.rereadable:  # Before anything is computed.
+        _check_separable(shown.names)
         for _, record in source.read():
             if isinstance(record, dict):
                 _check_separable(record.values())
@@ -88,7 +89,7 @@ def _write_separated(path: str, columns: Sequence[str], rows: Iterable[_Row], *,
         writer.writerow(columns)
         for record, values in rows:
             if tabs:
-                _check_separable(record.values())
+                _check_separable((*record.values(), *values))
             of_input = columns[: len(columns) - len(values)]
             writer.writerow([_cell(value) for value in (*map(record.get, of_input), *values)])
 

@@ -104,7 +104,7 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
             if type(error).__module__ != "tensorflow.python.framework.errors_impl":
                 raise  # A defect of ours keeps its traceback.
             # TensorFlow's own failures, such as a full disk or a file that cannot be read.
-            _LOG.error("%s: %s", type(error).__name__, str(error).splitlines()[0])
+            _LOG.error("%s", errors.describe_error(error))
             return errors.EXIT_FAILED
 
     def parse(argv: list[str]) -> list[str]:
