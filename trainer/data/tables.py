@@ -38,10 +38,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNDECODED = re.compile("[\udc80-\udcff]")
 # What a damaged file raises. zipfile raises NotImplementedError for a compression that it does not know, and the parser
 # of a workbook's XML a SyntaxError.
-_DAMAGED = (
-    *(EOFError, NotImplementedError, SyntaxError),
-    *(lzma.LZMAError, zipfile.BadZipFile, zlib.error),
-)
+_DAMAGED = (EOFError, NotImplementedError, SyntaxError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 _LOG = logging.getLogger(__name__)
 
 
