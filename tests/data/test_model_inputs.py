@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from trainer.data import batching, manifests, model_inputs
-from trainer.distributed import strategies
 from trainer.errors import Problem, UserError
 from trainer.storage.gcs import BucketError
 
@@ -104,12 +103,12 @@ def test_labels_of_regression_are_floats(write_corpus, tmp_path):
 )
 def test_every_row_belongs_to_one_worker(replicas, micro_batches, workers, rows):
     layouts = [
-        layout(replicas, micro_batches=micro_batches, worker_count=workers, worker_index=worker)
+        layout(replicas, micro_batches=micro_batches, pipeline_count=workers, pipeline_index=worker)
         for worker in range(workers)
     ]
     assert {one.padded_rows for one in layouts} == {rows}
-    assert [row for one in layouts for row in one.worker_rows] == list(range(rows))
-    assert {len(one.worker_rows) for one in layouts} == {rows // workers}
+    assert [row for one in layouts for row in one.pipeline_rows] == list(range(rows))
+    assert {len(one.pipeline_rows) for one in layouts} == {rows // workers}
     assert rows // replicas % micro_batches == 0
 
 
@@ -139,7 +138,7 @@ def test_workers_have_the_replicas_of_one_process_with_as_many(any_corpus, repli
     local = replicas // workers
     assert len(one_process) == len(columns) * replicas
     for index in range(workers):
-        part = layout(replicas, micro_batches=micro_batches, worker_index=index, worker_count=workers)
+        part = layout(replicas, micro_batches=micro_batches, pipeline_index=index, pipeline_count=workers)
         worker, _ = inputs(any_corpus, part, examples)
         assert len(worker) == len(columns) * local
         for k in range(len(columns)):
@@ -155,7 +154,7 @@ def test_workers_have_the_replicas_of_one_process_with_as_many(any_corpus, repli
 @pytest.mark.parametrize(("any_corpus", "replicas"), [("texts", 4), ("pairs", 2)], indirect=["any_corpus"])
 def test_the_rows_of_two_workers_are_the_batch_of_one_process(any_corpus, replicas):
     one_process, columns = inputs(any_corpus, layout())
-    workers = [inputs(any_corpus, layout(replicas, worker_index=index, worker_count=2))[0] for index in range(2)]
+    workers = [inputs(any_corpus, layout(replicas, pipeline_index=index, pipeline_count=2))[0] for index in range(2)]
     local = replicas // 2
     for k, batch in enumerate(one_process):
         shares = [share for worker in workers for share in worker[k * local : (k + 1) * local]]
@@ -168,7 +167,7 @@ def test_the_rows_of_two_workers_are_the_batch_of_one_process(any_corpus, replic
 
 def test_the_width_is_static_if_every_batch_has_the_same(corpus):
     for padding, expected in ((8, None), (16, None), (32, 32), (64, 32)):
-        chosen = layout(2, pad_multiple=padding, worker_index=1, worker_count=2)
+        chosen = layout(2, pad_multiple=padding, pipeline_index=1, pipeline_count=2)
         assert chosen.static_width == expected
         spec = model_inputs.to_model_inputs(iter(()), corpus[1], chosen).element_spec
         assert {tuple(spec[name].shape) for name in ("input_word_ids", "input_mask", "input_type_ids")} == {
@@ -196,8 +195,8 @@ def read_two_batches_in_a_function(corpus, error, strategy):
 
     replicas = strategy.num_replicas_in_sync
     with model_inputs.original_exceptions(stream()) as recorded:
-        dataset = model_inputs.to_model_inputs(recorded, corpus[1], layout(replicas))
-        inner_loop(strategies.distribute_batches(strategy, dataset), tf.constant(2))
+        batches = model_inputs.distribute_model_inputs(strategy, recorded, corpus[1], layout(replicas))
+        inner_loop(batches, tf.constant(2))
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,10 @@ def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, 
     stream = batching.train_batches(
         str(prepared), manifest, batching.ShuffleOrder(0, True, 1 << 18), BATCH, 0, examples
     )
-    inputs = model_inputs.to_model_inputs(
-        stream, manifest, model_inputs.BatchLayout(BATCH, 24, "head", 8, replicas, parts)
-    )
+    layout = model_inputs.BatchLayout(BATCH, 24, "head", 8, replicas, parts)
     window = steps.build_inner_loop(strategy, steps.build_train_step(built, optimizer, sums, 3, 1.0, parts))
-    return Training(built, sums, window, strategies.distribute_batches(strategy, inputs))
+    batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
+    return Training(built, sums, window, batches)
 
 
 def one_replica() -> tf.distribute.Strategy:

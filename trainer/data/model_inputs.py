@@ -1,6 +1,6 @@
 """Global batches to the dictionaries of tensors that the model is called with, padded and divided among replicas.
 
-Shapes: B rows of a global batch, W its width in tokens, R replicas of all workers together.
+Shapes: B rows of a global batch, W its width in tokens, R replicas of all workers or hosts together.
 """
 
 import contextlib
@@ -14,22 +14,23 @@ import tensorflow as tf
 from trainer.data import batching, tokenization
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
+from trainer.distributed import input_pipelines
 
 PREFETCHED_BATCHES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchLayout:
-    """The size of a global batch, and how its rows are divided among workers, replicas and micro-batches."""
+    """The size of a global batch, and how its rows are divided among input pipelines, replicas and micro-batches."""
 
     batch_size: int  # Examples of a global batch.
     seq_length: int  # The most tokens of a row, special tokens included.
     truncation: str  # One of tokenization.TRUNCATIONS.
     pad_multiple: int  # A batch's width in tokens is a multiple of this.
-    replicas: int  # Of all workers together.
+    replicas: int  # Of all workers, or of all hosts of a TPU, together.
     micro_batches: int = 1  # Each replica computes its rows in this many equal parts, one after another.
-    worker_index: int = 0
-    worker_count: int = 1  # Every worker has equally many replicas.
+    pipeline_index: int = 0  # An input pipeline makes the rows of one worker, or of one host of a TPU.
+    pipeline_count: int = 1  # Every pipeline has equally many replicas.
 
     @property
     def padded_rows(self) -> int:
@@ -38,10 +39,10 @@ class BatchLayout:
         return -(-self.batch_size // multiple) * multiple
 
     @property
-    def worker_rows(self) -> range:
-        """The rows of a padded batch that this worker computes."""
-        rows = self.padded_rows // self.worker_count
-        return range(self.worker_index * rows, (self.worker_index + 1) * rows)
+    def pipeline_rows(self) -> range:
+        """The rows of a padded batch that this pipeline makes."""
+        rows = self.padded_rows // self.pipeline_count
+        return range(self.pipeline_index * rows, (self.pipeline_index + 1) * rows)
 
     @property
     def static_width(self) -> int | None:
@@ -79,8 +80,22 @@ def original_exceptions(batches: Iterator[Columns]) -> Iterator[Iterator[Columns
         raise
 
 
+def distribute_model_inputs(
+    strategy: tf.distribute.Strategy, batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout
+) -> Iterator[Any]:
+    """Iterate over distributed batches, in which each replica has its rows as to_model_inputs makes them.
+
+    The caller must not ask for more than there are.
+    """
+
+    def build_dataset(own: Iterator[Columns], index: int, count: int) -> tf.data.Dataset:
+        return to_model_inputs(own, manifest, dataclasses.replace(layout, pipeline_index=index, pipeline_count=count))
+
+    return input_pipelines.distribute_batches(strategy, batches, build_dataset)
+
+
 def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
-    """This worker's rows of each batch, as one element for each of its replicas in turn.
+    """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 
     An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
     float32 [B / R]; weight, float32 [B / R], 1 for examples and 0 for padding rows.
@@ -89,14 +104,14 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     special = tokenization.SpecialTokens(
         manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding
     )
-    rows = len(layout.worker_rows)
+    rows = len(layout.pipeline_rows)
 
     def generate() -> Iterator[dict[str, Any]]:
         for columns in batches:
             selected = columns
-            if layout.worker_count > 1:
+            if layout.pipeline_count > 1:
                 selected = batching.select_rows(
-                    columns, np.arange(len(columns))[layout.worker_rows.start : layout.worker_rows.stop]
+                    columns, np.arange(len(columns))[layout.pipeline_rows.start : layout.pipeline_rows.stop]
                 )
             padding = rows - len(selected)
             batch: dict[str, Any] = {
@@ -104,7 +119,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
                 "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
                 "label": np.pad(selected.labels, (0, padding)),
                 "weight": np.pad(np.ones(len(selected), np.float32), (0, padding)),
-                # The width of the global batch, so that it does not depend on the number of workers.
+                # The width of the global batch, so that it does not depend on the number of pipelines.
                 "width": np.int32(padded_width(columns, layout)),
             }
             if selected.tokens_b:
@@ -121,7 +136,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
         inputs = {name: tf.ensure_shape(value, [rows, layout.static_width]) for name, value in inputs.items()}
         return {**inputs, "label": batch["label"], "weight": batch["weight"]}
 
-    replicas = layout.replicas // layout.worker_count
+    replicas = layout.replicas // layout.pipeline_count
 
     def divide(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {

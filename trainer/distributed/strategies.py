@@ -8,12 +8,11 @@ import faulthandler
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from trainer.distributed import rendezvous, tpu_probe
+from trainer.distributed import remote_hosts, rendezvous, tpu_probe
 from trainer.distributed.rendezvous import Cluster
 from trainer.errors import Problem, UsageError
 
@@ -104,13 +103,17 @@ def _tpu(request: DeviceRequest) -> StrategyChoice:
     problem = find_missing_tpu(request)
     if problem:
         raise UsageError(problem)
-    name = request.tpu
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
-    if name != "local":
-        tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
-    strategy = tf.distribute.TPUStrategy(resolver)
+    name = request.tpu or ""
+    local = name == "local"
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name) if local else remote_hosts.connect_hosts(name)
+    strategy = build_tpu_strategy(resolver)
     return StrategyChoice(strategy, f"{strategy.num_replicas_in_sync} cores of the TPU {name}")
+
+
+def build_tpu_strategy(resolver: tf.distribute.cluster_resolver.TPUClusterResolver) -> tf.distribute.TPUStrategy:
+    """A strategy over all cores of the TPU that `resolver` is connected to."""
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def _auto(request: DeviceRequest) -> StrategyChoice:
@@ -143,13 +146,9 @@ def find_flag_problems(name: str, request: DeviceRequest, model_dir: str | None)
         problems.append(Problem("--strategy", f"be one of {', '.join(STRATEGIES)}", name))
     if request.virtual_devices is not None and request.virtual_devices < 1:
         problems.append(Problem("--virtual_devices", "be at least 1", str(request.virtual_devices)))
-    sharing = None
-    if request.tpu and name in ("auto", "tpu"):
-        sharing = "with a TPU"
-    elif request.cluster and len(request.cluster.hosts) > 1 and name in ("auto", "multi_worker"):
-        sharing = f"on {len(request.cluster.hosts)} hosts"
-    if sharing and model_dir and "://" not in model_dir:
-        required = f"be on shared storage, gs://..., for a run {sharing}"
+    several_hosts = request.cluster and len(request.cluster.hosts) > 1 and not (name == "auto" and request.tpu)
+    if request.cluster and several_hosts and name in ("auto", "multi_worker") and model_dir and "://" not in model_dir:
+        required = f"be on shared storage, gs://..., for a run on {len(request.cluster.hosts)} hosts"
         problems.append(Problem("--model_dir", required, f"{model_dir}, a local path"))
     return problems
 
@@ -286,13 +285,3 @@ def _cpu_features() -> set[str]:
             return set(next((line for line in file if line.startswith("flags")), "").split())
     except OSError:
         return set()
-
-
-def distribute_batches(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterator[Any]:
-    """Iterate over global batches of `dataset`, which yields one element for each replica of this worker in turn.
-
-    The caller must not ask for more than there are: the dataset is declared infinite, which spares the workers a
-    collective before each batch on whether any of them has reached the end.
-    """
-    infinite = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
-    return iter(strategy.distribute_datasets_from_function(lambda _: infinite))

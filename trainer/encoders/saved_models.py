@@ -41,13 +41,15 @@ def load_encoder(folders: EncoderFolders) -> Any:
     return saved
 
 
-def load_saved_model(folder: str, place: str = "") -> Any:
+def load_saved_model(folder: str, place: str = "", io_device: str | None = None) -> Any:
     """Load a SavedModel from a local folder. Its variables are trainable. Messages name `place`, by default the folder.
+
+    `io_device` is remote_hosts.coordinator_device of a strategy in whose scope this is called.
 
     Raises UserError, naming the file, if a file is missing, cut, or of another format.
     """
     try:
-        return hub.load(folder)
+        return hub.load(folder, options=tf.saved_model.LoadOptions(experimental_io_device=io_device))
     except Exception as error:  # TensorFlow raises errors of a dozen types, IndexError among them.
         reason = _find_broken_file(folder) or f"which fails to load with {describe_error(error)}"
         received = f"{place or folder}, {reason}"

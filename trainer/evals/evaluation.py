@@ -7,7 +7,6 @@ import tensorflow as tf
 import tqdm
 
 from trainer.data import batching, manifests, model_inputs, records
-from trainer.distributed import strategies
 from trainer.evals.metrics import Predictions
 
 
@@ -34,7 +33,7 @@ def predict_rows(
         model_inputs.original_exceptions(batching.evaluation_batches(columns, layout.batch_size)) as stream,
         tqdm.tqdm(total=len(columns), desc=name, unit=" texts", disable=not progress, leave=False) as bar,
     ):
-        batches = strategies.distribute_batches(strategy, model_inputs.to_model_inputs(stream, manifest, layout))
+        batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
         for start in range(0, len(order), layout.batch_size):
             examples = min(layout.batch_size, len(order) - start)
             batch_logits, batch_losses = eval_step(next(batches))

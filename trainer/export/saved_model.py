@@ -117,11 +117,14 @@ def write_saved_model(
     rows: Sequence[tuple[str, ...]],
     scores: np.ndarray,
     unit: float = 1.0,
+    *,
+    io_device: str | None = None,
 ) -> float:
     """Save to the folder `output` if a moved copy computes `scores`, float32 [rows, classes], for `rows` of texts.
 
     Returns the largest absolute difference. Raises UserError if it exceeds SCORE_TOLERANCE times `unit`, the deviation
-    of labels that are numbers, and leaves an older export in `output` as it was.
+    of labels that are numbers, and leaves an older export in `output` as it was. `io_device` is
+    remote_hosts.coordinator_device of the strategy that has the variables.
     """
     # Far from 0, neighboring float32 values are further apart than that.
     tolerance = max(SCORE_TOLERANCE * unit, 2 * float(np.spacing(np.abs(scores).max())))
@@ -130,7 +133,8 @@ def write_saved_model(
         target = os.path.join(temporary, "written") if fs.in_bucket(output) else output.rstrip("/")
         partial = f"{target}.partial"
         fs.remove(partial)
-        tf.saved_model.save(module, partial, signatures={"serving_default": signature})
+        options = tf.saved_model.SaveOptions(experimental_io_device=io_device)
+        tf.saved_model.save(module, partial, signatures={"serving_default": signature}, options=options)
         moved = os.path.join(temporary, "moved")
         fs.copy_folder(partial, moved)
         difference = float(np.max(np.abs(score_in_fresh_process(moved, rows) - scores)))

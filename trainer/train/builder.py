@@ -14,7 +14,7 @@ import tf_keras
 from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
-from trainer.distributed import strategies
+from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
@@ -175,7 +175,6 @@ def resolve_precision(config: Config, encoder: LoadedEncoder, strategy: tf.distr
 
 
 def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inputs.BatchLayout:
-    worker, workers = strategies.worker_index_and_count(strategy)
     tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     return model_inputs.BatchLayout(
         batch_size=config.data.batch_size,
@@ -184,8 +183,6 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
         pad_multiple=config.data.seq_length if tpu else config.data.pad_multiple,
         replicas=strategy.num_replicas_in_sync,
         micro_batches=config.training.accumulation_steps,
-        worker_index=worker,
-        worker_count=workers,
     )
 
 
@@ -194,7 +191,8 @@ def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder,
     if encoder.architecture:
         layer = classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
     else:
-        layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name))
+        io_device = remote_hosts.coordinator_device(tf.distribute.get_strategy())
+        layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name, io_device))
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     return classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
 

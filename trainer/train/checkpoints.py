@@ -32,6 +32,7 @@ class CheckpointSeries:
     folder: str
     keep: int
     background: bool = False  # A thread may write a save. Restore before the first such save.
+    io_device: str | None = None  # remote_hosts.coordinator_device: files are read and written there.
     unfinished_step: int | None = None  # Of a save in the background that is not committed.
 
 
@@ -109,7 +110,9 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
         series.unfinished_step = None
 
     options = tf.train.CheckpointOptions(
-        experimental_enable_async_checkpoint=background, experimental_write_callbacks=[commit]
+        experimental_enable_async_checkpoint=background,
+        experimental_write_callbacks=[commit],
+        experimental_io_device=series.io_device,
     )
     path = fs.join(series.folder, f"{CHECKPOINT_PREFIX}{step}")
     try:
@@ -181,6 +184,11 @@ def background_saves_finished(series: CheckpointSeries) -> Iterator[None]:
         series.checkpoint.sync()
 
 
+def _read(series: CheckpointSeries, prefix: str) -> None:
+    options = tf.train.CheckpointOptions(experimental_io_device=series.io_device)
+    series.checkpoint.read(prefix, options).assert_existing_objects_matched()
+
+
 def restore_step(series: CheckpointSeries, step: int) -> None:
     """Restore the checkpoint of `step`. Changes nothing in the folder. Raises UserError if it is missing or corrupt."""
     prefix = fs.join(series.folder, f"{CHECKPOINT_PREFIX}{step}")
@@ -188,7 +196,7 @@ def restore_step(series: CheckpointSeries, step: int) -> None:
     corruption = find_corruption(local_prefix)
     if corruption is not None:
         raise UserError(Problem(f"The checkpoint of step {step}", "be complete", f"{prefix} ({corruption})"))
-    series.checkpoint.read(local_prefix).assert_existing_objects_matched()
+    _read(series, local_prefix)
 
 
 def restore_newest(series: CheckpointSeries) -> int | None:
@@ -211,7 +219,7 @@ def restore_newest(series: CheckpointSeries) -> int | None:
             _commit(series.folder, prefixes[: index + 1])
             for prefix_after in prefixes[index + 1 :]:
                 _delete(prefix_after)
-        series.checkpoint.read(local_prefix).assert_existing_objects_matched()
+        _read(series, local_prefix)
         return step_of(prefix)
     if corrupt:
         advice = "Use another --model_dir to start again."

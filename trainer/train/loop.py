@@ -11,7 +11,6 @@ import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from trainer.data import batching, label_scale, model_inputs, records, tasks
-from trainer.distributed import strategies
 from trainer.errors import Problem, UserError
 from trainer.runtime import signals, trial
 from trainer.train import checkpoints, finish, metrics_log, runs, steps
@@ -100,8 +99,7 @@ def training_batches(run: Run, step: int) -> Iterator[Any]:
     )
     stream = (label_scale.standardize(batch, job.label_use.scale) for batch in stream)
     with model_inputs.original_exceptions(stream) as stream:
-        dataset = model_inputs.to_model_inputs(stream, job.manifest, job.layout)
-        yield strategies.distribute_batches(job.strategy, dataset)
+        yield model_inputs.distribute_model_inputs(job.strategy, stream, job.manifest, job.layout)
 
 
 @contextlib.contextmanager

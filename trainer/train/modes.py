@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.config.schema import Config
 from trainer.data import batching
-from trainer.distributed import rendezvous, strategies
+from trainer.distributed import remote_hosts, rendezvous, strategies
 from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import signals
@@ -68,11 +68,13 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
         with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
             return loop.train_and_evaluate(run, request)
     except strategies.WORKER_LOST_ERRORS as error:
-        if workers == 1:
+        remote = remote_hosts.coordinator_device(choice.strategy) is not None
+        if workers == 1 and not remote:
             raise
+        lost, where = ("a host of the TPU", "") if remote else ("another worker", " on every worker")
         raise signals.Stopped(
-            f"stopped: another worker is gone ({str(error).splitlines()[0][:200]}). Run the same command again on "
-            "every worker to resume from the newest checkpoint."
+            f"stopped: {lost} is gone ({str(error).splitlines()[0][:200]}). Run the same command again{where} to "
+            "resume from the newest checkpoint."
         ) from None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data import batching, label_scale, records
-from trainer.distributed import strategies
+from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
@@ -60,6 +60,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
     background = config.training.background_saves
     if background is None:
         background = strategies.has_accelerator(job.strategy)
+    io_device = remote_hosts.coordinator_device(job.strategy)
     history = metrics_log.read_history(files.metrics, keep=chief)
     earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
     return Run(
@@ -67,9 +68,9 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         files=files,
         sums=sums,
         checkpoints=checkpoints.CheckpointSeries(
-            state, files.checkpoints, config.training.keep_checkpoints, background
+            state, files.checkpoints, config.training.keep_checkpoints, background, io_device
         ),
-        best=checkpoints.CheckpointSeries(weights, files.best, 1),
+        best=checkpoints.CheckpointSeries(weights, files.best, 1, io_device=io_device),
         inner_loop=steps.build_inner_loop(job.strategy, train_step),
         eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model)),
         all_reduce_max=strategies.build_all_reduce_max(job.strategy),
@@ -203,4 +204,6 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
         scale=scale,
     )
     unit = scale.deviation if scale else 1.0
-    return saved_model.write_saved_model(module, signature, run.files.export, rows, scores, unit)
+    return saved_model.write_saved_model(
+        module, signature, run.files.export, rows, scores, unit, io_device=run.checkpoints.io_device
+    )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from trainer.distributed import remote_hosts
 from trainer.encoders import dropout, native
 from trainer.train import optimizers
 
@@ -144,13 +145,18 @@ def build_inner_loop(
     strategy: tf.distribute.Strategy, step: Callable[[Batch], None]
 ) -> Callable[[Any, tf.Tensor], None]:
     """A function (iterator, count) that runs `count` (int32 []) train steps without leaving the device."""
+    device = remote_hosts.step_device(strategy)
 
     @tf.function
     def inner_loop(iterator: Any, count: tf.Tensor) -> None:
         for _ in tf.range(count):
             strategy.run(step, args=(next(iterator),))
 
-    return inner_loop
+    def run(iterator: Any, count: tf.Tensor) -> None:
+        with tf.device(device):
+            inner_loop(iterator, count)
+
+    return run
 
 
 def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
@@ -171,13 +177,16 @@ def build_eval_step(
     strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor]
 ) -> Callable[[Batch], tuple[np.ndarray, np.ndarray]]:
     """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
+    device = remote_hosts.step_device(strategy)
 
     @tf.function(reduce_retracing=True)
     def run(batch: Batch) -> Any:
         return strategy.run(step, args=(batch,))
 
     def scored(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        values = strategy.experimental_local_results(run(batch))[0].numpy()
+        with tf.device(device):
+            results = run(batch)
+        values = strategy.experimental_local_results(results)[0].numpy()
         return values[:, :-1], values[:, -1]
 
     return scored

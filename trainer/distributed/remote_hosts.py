@@ -1,0 +1,64 @@
+"""The hosts of a TPU that is not this machine's own: connecting to them, and what is to be placed where.
+
+This process is then the coordinator. It reads and writes all files and makes the batches; the hosts have the variables
+and run the steps. They need neither this project nor access to its files.
+"""
+
+import os
+import socket
+
+import tensorflow as tf
+
+JOB = "coordinator"  # TensorFlow's name for this process among the hosts.
+
+
+def connect_hosts(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver:
+    """Connect to every host of the TPU with this name or these grpc:// addresses, separated by commas."""
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver
+    hosts = resolver(tpu).cluster_spec().job_tasks("worker")
+    # Left to itself, TensorFlow tells the hosts that this process is at "localhost", which to them is themselves. The
+    # first batch would fail, since they have it made here.
+    address = find_own_address(hosts[0])
+    # Between hosts, too, gRPC would go through the proxy that the environment names for the internet.
+    os.environ["no_grpc_proxy"] = ",".join(host.rpartition(":")[0] for host in (*hosts, address))  # noqa: SIM112
+    cluster = resolver(tpu, coordinator_name=JOB, coordinator_address=address)
+    # The first host as the default device would read this machine's files from its own disk.
+    tf.config.experimental_connect_to_cluster(cluster, job_name=JOB, make_master_device_default=False)
+    return cluster
+
+
+def find_own_address(host: str) -> str:
+    """HOST:PORT at which `host`, HOST:PORT too, reaches this machine. Nothing listens there."""
+    name, _, port = host.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.connect((name, int(port)))  # Chooses the network interface, and sends nothing.
+        own = datagrams.getsockname()[0]
+    with socket.create_server((own, 0)) as server:
+        return f"{own}:{server.getsockname()[1]}"
+
+
+def coordinator_device(strategy: tf.distribute.Strategy) -> str | None:
+    """This process's CPU if the variables are on other hosts, which do not see this one's files; None if they are here.
+
+    TensorFlow has to read and write files there: it is an `experimental_io_device`.
+    """
+    return _cpu(tf.identity(0).device) if _has_remote_devices(strategy) else None
+
+
+def step_device(strategy: tf.distribute.Strategy) -> str | None:
+    """The first host's CPU if the variables are on other hosts; None if they are here.
+
+    Functions that call strategy.run are to be called there: a TPU's compiler is on its hosts, and an inner loop then
+    waits for no answer from this process.
+    """
+    return _cpu(strategy.extended.worker_devices[0]) if _has_remote_devices(strategy) else None
+
+
+def _has_remote_devices(strategy: tf.distribute.Strategy) -> bool:
+    here, there = (_cpu(device) for device in (tf.identity(0).device, strategy.extended.worker_devices[0]))
+    return here != there
+
+
+def _cpu(device: str) -> str:
+    """The CPU of the process that has this device."""
+    return str(tf.DeviceSpec.from_string(device).replace(device_type="CPU", device_index=0).to_string())
