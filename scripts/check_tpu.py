@@ -19,7 +19,9 @@ ENCODERS = flags.DEFINE_list(
     "Compile the steps of these encoders: tiny, bert_base, bert_large, or the tutorials' names that end in sizes, such "
     "as small_bert/bert_en_uncased_L-4_H-512_A-8.",
 )
-TOPOLOGIES = flags.DEFINE_list("topologies", list(compiler.TOPOLOGIES), "Compile for these TPU hosts.")
+TOPOLOGIES = flags.DEFINE_list(
+    "topologies", list(compiler.TOPOLOGIES), "Compile for these TPUs, of one host or several."
+)
 SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "Pad the texts to this number of tokens.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Give each replica this number of texts.", lower_bound=1)
 ACCUMULATION_STEPS = flags.DEFINE_integer(

@@ -9,6 +9,7 @@ sees no file of the job.
 """
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ print("serving", flush=True)
 server.join()
 """
 PORT = 8470  # That of TPU hosts.
+_CABLES = itertools.count()
 
 
 @dataclass
@@ -92,7 +94,7 @@ def running(count: int, cores: int, hidden: Path) -> Iterator[TpuHosts]:
             stack.callback(process.kill)
             if own:
                 _wait_for_namespace(process)
-                cable = f"{bridge}_{host}"
+                cable = f"{bridge}c{next(_CABLES)}"  # A name is free again some time after its host's end.
                 _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
                 _ip("link", "set", cable, "master", bridge, "up")
         for process in hosts.processes:

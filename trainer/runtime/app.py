@@ -92,6 +92,10 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
             return code
         except signals.Stopped as stopped:
             _LOG.info("%s", stopped)
+            if stopped.at_once:
+                sys.stdout.flush()
+                logging.shutdown()
+                os._exit(errors.EXIT_STOPPED)
             return errors.EXIT_STOPPED
         except (ValueError, OSError) as error:
             if isinstance(error, BrokenPipeError) and _output_is_closed():

@@ -30,12 +30,13 @@ EXEC_TIME_OPTIMIZATION_EFFORT = -1.0
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """The devices of one TPU host. Each device runs one replica."""
+    """The devices of one or several TPU hosts. Each device runs one replica."""
 
     name: str  # As libtpu writes it.
     replicas: int
     hbm_gib: float  # A program may fill this much of a device's HBM. It is the compiler's own limit.
     chip_config: str = "default"  # "megacore" makes a chip's two cores one device with the memory of both.
+    hosts: int = 1
 
     @property
     def hbm_bytes(self) -> int:
@@ -49,6 +50,10 @@ TOPOLOGIES = {
     "v5e-4": Topology("v5e:2x2", 4, 15.75),
     "v5e-8": Topology("v5e:2x4", 8, 15.75),
     "v5p-8": Topology("v5p:2x2x1", 4, 95.74),
+    "v3-32": Topology("v3:4x4", 32, 15.48, hosts=4),
+    "v4-32": Topology("v4:2x2x4", 16, 30.75, "megacore", hosts=4),
+    "v5e-16": Topology("v5e:4x4", 16, 15.75, hosts=4),
+    "v5e-32": Topology("v5e:4x8", 32, 15.75, hosts=8),
 }
 
 
@@ -102,6 +107,7 @@ def compile_stablehlo(module: str | bytes, topology: Topology, replicas: int) ->
     description = topologies.get_topology_desc(topology.name, "tpu", chip_config_name=topology.chip_config)
     devices = list(description.devices)
     assert len(devices) == topology.replicas
+    assert len({device.process_index for device in devices}) == topology.hosts
     with mlir.make_ir_context():
         parsed = ir.Module.parse(module)
     options = xla_client.CompileOptions()

@@ -28,8 +28,8 @@ from trainer.tpu_check import child_requests, lowering
 from trainer.tpu_check.estimate import CompileCase
 from trainer.train import optimizers, steps
 
-# One TPU host has at most this many: v2-8, v3-8, v5e-8.
-MAX_REPLICAS = 8
+# Of the topologies of compiler.TOPOLOGIES. A logical CPU for each is made at the first trace.
+MAX_REPLICAS = 32
 
 PRESETS = ("tiny", "bert_base", "bert_large")
 # The tutorials' names have their sizes: small_bert/bert_en_uncased_L-4_H-512_A-8.

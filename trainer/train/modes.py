@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import tensorflow as tf
+
 from trainer.config.schema import Config
 from trainer.data import batching
 from trainer.distributed import remote_hosts, rendezvous, strategies
@@ -56,8 +58,7 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
 def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
-    _, workers = strategies.worker_index_and_count(choice.strategy)
-    try:
+    with _lost_hosts_stop(choice.strategy):
         manifest = builder.read_job_manifest(session.config)
         started = run_files.read_label_use(session.files, manifest)
         job = builder.build_job(session.config, choice.strategy, started)
@@ -67,14 +68,25 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
         run = runs.open_run(job, session.files, session.started)
         with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
             return loop.train_and_evaluate(run, request)
+
+
+@contextlib.contextmanager
+def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Raises signals.Stopped if what the block raises is what TensorFlow raises when another host is gone."""
+    remote = remote_hosts.coordinator_device(strategy) is not None
+    _, workers = strategies.worker_index_and_count(strategy)
+    try:
+        yield
     except strategies.WORKER_LOST_ERRORS as error:
-        remote = remote_hosts.coordinator_device(choice.strategy) is not None
         if workers == 1 and not remote:
             raise
         lost, where = ("a host of the TPU", "") if remote else ("another worker", " on every worker")
+        lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
+        reason = next((line for line in lines if "root error(s)" not in line), type(error).__name__)[:200]
         raise signals.Stopped(
-            f"stopped: {lost} is gone ({str(error).splitlines()[0][:200]}). Run the same command again{where} to "
-            "resume from the newest checkpoint."
+            f"stopped: {lost} is gone ({reason}). Run the same command again{where} to resume from the newest "
+            "checkpoint.",
+            at_once=remote,
         ) from None
 
 
@@ -108,7 +120,7 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
     columns = runs.read_split(run, split, with_text=own is not None)
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
-    with signals.watch_signals() as request:
+    with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
         predictions = runs.predict_split(run, columns, split, request)
     if predictions_path:
         lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions, job.manifest.labels))
