@@ -60,7 +60,10 @@ def test_a_sequence_longer_than_the_encoders_is_a_failure():
 def test_all_wrong_flags_are_named_at_once():
     done = python("scripts/check_tpu.py", "--topologies=v5e-4,v9", "--batch_size=8", "--accumulation_steps=3")
     assert done.returncode == errors.EXIT_BAD_USAGE
-    assert "--topologies must be of v2-8, v3-8, v4-8, v5e-4, v5e-8, v5p-8. Received: v9." in done.stderr
+    assert (
+        "--topologies must be of v2-8, v3-8, v4-8, v5e-4, v5e-8, v5p-8, v3-32, v4-32, v5e-16, v5e-32. Received: v9."
+        in done.stderr
+    )
     assert "--accumulation_steps must divide --batch_size, and 8 with --largest. Received: 3 " in done.stderr
 
 

@@ -1,0 +1,90 @@
+"""A job on the hosts of a remote TPU, which fakes.tpu_hosts has servers for, against the same job on one CPU."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import tpu_hosts
+from helpers import ROOT, excerpt
+from interruptions import checkpoint_list, read_metrics, read_newest_checkpoint
+
+EXIT_TIMEOUT_S = 30  # from the death of a host to the exit of the job
+KEYS = (
+    *("training.log_every=10", "training.eval_every=100", "data.batch_size=6", "data.seq_length=24"),
+    *("optimizer.learning_rate=1e-4", "model.dropout=0", "precision=float32", "logging.progress=off"),
+)
+
+
+@pytest.fixture
+def start_job(tiny, prepared, tmp_path):
+    """A function (model_dir's name, steps, flags) -> the process of a job. Its output is in a file beside model_dir."""
+
+    def start(name: str, steps: int, *flags: str) -> subprocess.Popen:
+        keys = [f"--set={key}" for key in (*KEYS, f"training.steps={steps}", "training.save_every=10")]
+        places = [f"--encoder={tiny}", f"--data_dir={prepared}", f"--model_dir={tmp_path / 'job' / name}"]
+        command = [sys.executable, "-m", "fakes.tpu_hosts", *places, *flags, *keys]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        (tmp_path / "job").mkdir(exist_ok=True)
+        with (tmp_path / "job" / f"{name}.log").open("a") as log:
+            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+
+    return start
+
+
+def end(process: subprocess.Popen, model_dir: Path, timeout_s: float = 240) -> tuple[int, str]:
+    """The exit code and the output."""
+    try:
+        code = process.wait(timeout_s)
+    finally:
+        process.kill()
+    return code, excerpt(model_dir.with_suffix(".log").read_text())
+
+
+def assert_close_runs(model_dir: Path, expected_dir: Path) -> None:
+    """Parameters within 1e-5, and the log lines of the same examples."""
+    tensors, expected = (read_newest_checkpoint(run / "checkpoints") for run in (model_dir, expected_dir))
+    assert tensors.keys() == expected.keys()
+    numbers = [key for key in expected if expected[key].dtype.kind == "f"]
+    largest = max(float(np.abs(tensors[key] - expected[key]).max()) for key in numbers)
+    print(f"{model_dir.name}: the largest difference of a parameter or a slot is {largest:.1e}")
+    assert largest <= 1e-5
+    for line, other in zip(read_metrics(model_dir), read_metrics(expected_dir), strict=True):
+        for name in ("step", "split", "examples", "learning_rate"):
+            assert line.get(name) == other.get(name)
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_two_hosts_of_a_tpu_train_as_one_cpu_does(start_job, tmp_path):
+    job = tmp_path / "job"
+    cpu = start_job("cpu", 20, "--strategy=cpu")
+    with tpu_hosts.running(2, 2, hidden=job) as hosts:
+        code, output = end(start_job("hosts", 20, "--strategy=tpu", f"--tpu={hosts.tpu}"), job / "hosts")
+    assert code == 0, output
+    code, output = end(cpu, job / "cpu")
+    assert code == 0, output
+    assert_close_runs(job / "hosts", job / "cpu")
+    assert (job / "hosts/export/saved_model.pb").exists()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("count", "cores"), [(2, 2), (4, 1)])
+def test_a_job_that_loses_a_host_ends_with_75_and_resumes(start_job, tmp_path, count, cores):
+    job = tmp_path / "job"
+    assert end(start_job("cpu", 200, "--strategy=cpu"), job / "cpu")[0] == 0
+    background = "--set=training.background_saves=true"
+    with tpu_hosts.running(count, cores, hidden=job) as hosts:
+        process = start_job("hosts", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", background)
+        while not checkpoint_list(job / "hosts") and process.poll() is None:
+            time.sleep(0.02)
+        hosts.processes[-1].kill()
+        code, output = end(process, job / "hosts", EXIT_TIMEOUT_S)
+    assert code == 75, output
+    assert "stopped: a host of the TPU is gone" in output
+    with tpu_hosts.running(count, cores, hidden=job) as hosts:
+        code, output = end(start_job("hosts", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", background), job / "hosts")
+    assert code == 0, output
+    assert_close_runs(job / "hosts", job / "cpu")
