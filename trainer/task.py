@@ -33,7 +33,9 @@ STRATEGY = flags.DEFINE_string(
 VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices", None, "Splits the CPU into this many devices, so that mirrored runs as many replicas on it."
 )
-TPU = flags.DEFINE_string("tpu", None, "`local`, or a TPU's name or grpc:// address. Default: the variable TPU_NAME.")
+TPU = flags.DEFINE_string(
+    "tpu", None, "`local`, a TPU's name, or its hosts' grpc:// addresses. Default: the variable TPU_NAME."
+)
 CLUSTER_TIMEOUT = flags.DEFINE_float(
     "cluster_timeout", 240, "Seconds that multi_worker waits at the start for the workers of TF_CONFIG or CLUSTER_SPEC."
 )

@@ -10,12 +10,13 @@ from helpers import free_addresses, python
 from trainer.distributed import tpu_probe
 
 VARIABLES = ("TPU_NAME", "PJRT_DEVICE", "NEXT_PLUGGABLE_DEVICE_USE_C_API", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH")
+REMOTE_VARIABLE = "TPU_LOAD_LIBRARY"
 
 
 @pytest.fixture(autouse=True)
 def no_tpu_variables(monkeypatch):
     """An environment without a TPU's variables, restored at the end, and no cached result of an earlier probe."""
-    for name in VARIABLES:
+    for name in (*VARIABLES, REMOTE_VARIABLE):
         monkeypatch.setenv(name, "")  # So that monkeypatch restores it, whatever the test does.
         monkeypatch.delenv(name)
     tpu_probe.find_tpu_problem.cache_clear()
@@ -47,6 +48,12 @@ def test_the_variables_of_a_v5e_host_are_set():
     assert os.environ["NEXT_PLUGGABLE_DEVICE_USE_C_API"] == "true"
     if importlib.util.find_spec("libtpu") is None:
         assert "TF_PLUGGABLE_DEVICE_LIBRARY_PATH" not in os.environ
+
+
+def test_a_tpu_of_other_hosts_is_not_loaded_here():
+    tpu_probe.set_tpu_environment("grpc://10.0.0.2:8470")
+    assert os.environ[REMOTE_VARIABLE] == "0"
+    assert "PJRT_DEVICE" not in os.environ
 
 
 def test_variables_that_are_set_already_are_kept(monkeypatch):
@@ -84,6 +91,7 @@ def test_an_address_that_refuses_connections_is_no_tpu():
     assert time.monotonic() - started < 30
     assert reason is not None
     assert "refused" in reason
+    assert address in reason
     assert "\n" not in reason
 
 

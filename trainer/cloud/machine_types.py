@@ -129,11 +129,13 @@ def find_machine_problems(machine: Machine, replicas: int, short_names: MachineN
         problems.append(Problem("--replicas", "be at least 1", str(replicas)))
     if machine.has_tpu and replicas > 1:
         problems.append(Problem("--replicas", "be 1 with a TPU", str(replicas)))
-    # The batches are made in one process, so that a TPU has to be one host's.
+    # On each host of a larger slice the service starts the container by itself. A coordinator, which trains on other
+    # hosts, needs a TensorFlow server on each of them instead, as Cloud TPU's own machines have it.
+    larger = "Vertex AI has no TensorFlow servers on the hosts of a larger slice: docs/tpu.md says where one runs."
     one_host = [f"{name}:{CLOUD_TPU_CORES}" for name in ("TPU_V2", "TPU_V3")]
     if machine_type == CLOUD_TPU and accelerator not in one_host:
         required = f"be {' or '.join(one_host)}, one host's, with {CLOUD_TPU}"
-        problems.append(Problem("--accelerator", required, accelerator))
+        problems.append(Problem("--accelerator", required, accelerator, larger))
     elif machine_type in ONE_HOST_TOPOLOGIES and machine.accelerator_type:
         problems.append(Problem("--accelerator", f"be left out with {machine_type}", accelerator))
     elif machine.accelerator_type and machine.accelerator_count < 1:
@@ -141,5 +143,5 @@ def find_machine_problems(machine: Machine, replicas: int, short_names: MachineN
     if topology and topology != ONE_HOST_TOPOLOGIES.get(machine_type):
         pairs = ", ".join(f"{value} with {name}" for name, value in ONE_HOST_TOPOLOGIES.items())
         required = f"be left out, or be one host's of a TPU v5e ({pairs})"
-        problems.append(Problem("--tpu_topology", required, f"{topology} with {machine_type}"))
+        problems.append(Problem("--tpu_topology", required, f"{topology} with {machine_type}", larger))
     return problems

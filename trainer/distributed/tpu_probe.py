@@ -14,6 +14,8 @@ COUNT_PREFIX = "TPU devices: "
 PROBE_TIMEOUT_S = 25
 CONNECT_TIMEOUT_S = 10
 
+# A TPU of other hosts is theirs to load, also where this process runs on one of them.
+REMOTE_TPU_VARIABLES = {"TPU_LOAD_LIBRARY": "0"}
 # What a v5e host needs before TensorFlow is imported; older generations ignore it.
 # https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm
 TPU_VARIABLES = {
@@ -23,16 +25,17 @@ TPU_VARIABLES = {
 
 
 def requested_tpu(flag: str | None) -> str | None:
-    """The TPU that --tpu, or else TPU_NAME, names: `local`, or the name or grpc:// address of one."""
+    """The TPU that --tpu, or else TPU_NAME, names: `local`, the name of one, or its hosts' grpc:// addresses."""
     return flag or os.environ.get("TPU_NAME") or None
 
 
 def set_tpu_environment(name: str) -> None:
     """Set the variables of a TPU that are not set yet. Call it before TensorFlow is imported."""
     os.environ.setdefault("TPU_NAME", name)
-    for variable, value in TPU_VARIABLES.items():
+    local = name == "local"
+    for variable, value in (TPU_VARIABLES if local else REMOTE_TPU_VARIABLES).items():
         os.environ.setdefault(variable, value)
-    libtpu = importlib.util.find_spec("libtpu")
+    libtpu = importlib.util.find_spec("libtpu") if local else None
     if libtpu and libtpu.origin:
         library = os.path.join(os.path.dirname(libtpu.origin), "libtpu.so")
         os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)

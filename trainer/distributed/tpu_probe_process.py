@@ -16,7 +16,10 @@ def count_devices(name: str) -> int:
     addresses = [address for job in cluster.jobs for address in cluster.job_tasks(job)]
     for address in addresses:
         host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            raise OSError(f"{address}: {error}") from None
     return len(addresses)
 
 
