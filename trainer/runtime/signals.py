@@ -8,12 +8,7 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """The run stopped on request, or for a host that is lost. Run again, it resumes from its newest checkpoint."""
-
-    def __init__(self, message: str, *, at_once: bool = False):
-        """`at_once`: the process has to end without TensorFlow's own end, which waits for the lost host for ever."""
-        super().__init__(message)
-        self.at_once = at_once
+    """The run stopped on request. Run again, it resumes from its newest checkpoint."""
 
 
 @dataclasses.dataclass

@@ -14,7 +14,7 @@ from trainer.data import batching
 from trainer.distributed import remote_hosts, rendezvous, strategies
 from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
-from trainer.runtime import signals
+from trainer.runtime import app, signals
 from trainer.storage import fs
 from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start
 
@@ -66,13 +66,20 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
             job = warm_start.start_from_parent(job, start)
         run_files.write_run_identity(job, session.files)
         run = runs.open_run(job, session.files, session.started)
-        with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
+        with (
+            signals.watch_signals() as request,
+            checkpoints.background_saves_finished(run.checkpoints),
+            _lost_hosts_stop(choice.strategy),
+        ):
             return loop.train_and_evaluate(run, request)
 
 
 @contextlib.contextmanager
 def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Raises signals.Stopped if what the block raises is what TensorFlow raises when another host is gone."""
+    """Raises signals.Stopped if what the block raises is what TensorFlow raises when another worker is gone.
+
+    If it is a host of a remote TPU, the process ends here, with the code of a stop.
+    """
     remote = remote_hosts.coordinator_device(strategy) is not None
     _, workers = strategies.worker_index_and_count(strategy)
     try:
@@ -83,11 +90,11 @@ def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
         lost, where = ("a host of the TPU", "") if remote else ("another worker", " on every worker")
         lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
         reason = next((line for line in lines if "root error(s)" not in line), type(error).__name__)[:200]
-        raise signals.Stopped(
-            f"stopped: {lost} is gone ({reason}). Run the same command again{where} to resume from the newest "
-            "checkpoint.",
-            at_once=remote,
-        ) from None
+        advice = f"Run the same command again{where} to resume from the newest checkpoint."
+        message = f"stopped: {lost} is gone ({reason}). {advice}"
+        if remote:  # A save in the background, or TensorFlow at its end, would wait for the host without end.
+            app.stop_at_once(message)
+        raise signals.Stopped(message) from None
 
 
 def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
