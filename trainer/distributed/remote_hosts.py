@@ -6,9 +6,14 @@ and run the steps. They need neither this project nor access to its files.
 
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable
 
 import tensorflow as tf
 
+POLL_INTERVAL_S = 3.0
+MAX_MISSES = 3
 JOB = "coordinator"  # TensorFlow's name for this process among the hosts.
 
 
@@ -25,6 +30,32 @@ def connect_hosts(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver
     # The first host as the default device would read this machine's files from its own disk.
     tf.config.experimental_connect_to_cluster(cluster, job_name=JOB, make_master_device_default=False)
     return cluster
+
+
+def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]) -> None:
+    """Call `on_lost` with a reason, in a thread, when a remote host has not answered MAX_MISSES times in a row.
+
+    TensorFlow mostly raises an error then, but may also wait for the host without end.
+    """
+    if not _has_remote_devices(strategy):
+        return
+    hosts = strategy.cluster_resolver.cluster_spec().job_tasks("worker")
+
+    def watch() -> None:
+        misses = dict.fromkeys(hosts, 0)
+        while True:
+            time.sleep(POLL_INTERVAL_S)
+            for host in hosts:
+                name, _, port = host.rpartition(":")
+                try:
+                    socket.create_connection((name, int(port)), timeout=POLL_INTERVAL_S).close()
+                    misses[host] = 0
+                except OSError as error:
+                    misses[host] += 1
+                    if misses[host] == MAX_MISSES:
+                        on_lost(f"{host}: {error}")
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def find_own_address(host: str) -> str:

@@ -58,6 +58,7 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
 def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
+    remote_hosts.watch_hosts(choice.strategy, _stop_for_lost_host)
     with _lost_hosts_stop(choice.strategy):
         manifest = builder.read_job_manifest(session.config)
         started = run_files.read_label_use(session.files, manifest)
@@ -74,6 +75,11 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
             return loop.train_and_evaluate(run, request)
 
 
+def _stop_for_lost_host(reason: str) -> None:
+    advice = "Run the same command again to resume from the newest checkpoint."
+    app.stop_at_once(f"stopped: a host of the TPU is gone ({reason}). {advice}")
+
+
 @contextlib.contextmanager
 def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Raises signals.Stopped if what the block raises is what TensorFlow raises when another worker is gone.
@@ -87,14 +93,12 @@ def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
     except strategies.WORKER_LOST_ERRORS as error:
         if workers == 1 and not remote:
             raise
-        lost, where = ("a host of the TPU", "") if remote else ("another worker", " on every worker")
         lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
         reason = next((line for line in lines if "root error(s)" not in line), type(error).__name__)[:200]
-        advice = f"Run the same command again{where} to resume from the newest checkpoint."
-        message = f"stopped: {lost} is gone ({reason}). {advice}"
         if remote:  # A save in the background, or TensorFlow at its end, would wait for the host without end.
-            app.stop_at_once(message)
-        raise signals.Stopped(message) from None
+            _stop_for_lost_host(reason)
+        advice = "Run the same command again on every worker to resume from the newest checkpoint."
+        raise signals.Stopped(f"stopped: another worker is gone ({reason}). {advice}") from None
 
 
 def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
