@@ -36,7 +36,8 @@ def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
     history.add(line(1, "test", pearson=0.75))
     figures = []
     monkeypatch.setattr(pyplot, "close", figures.append)  # The figure stays to be read.
-    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), "a title", squared_unit=25.0)
+    title = "a path with $x^$ in it"
+    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), title, squared_unit=25.0)
     monkeypatch.undo()
     left, right = figures[0].axes
     assert (left.get_title(), right.get_title()) == ("mean squared error", "pearson")
@@ -137,6 +138,16 @@ def test_a_long_class_name_is_shortened():
     lines = "\n".join(report.format_classes(classes, "test")).splitlines()
     assert [line for line in lines if line.startswith("a very long name of a...")] == lines[3:4] + lines[7:8]
     assert max(map(len, lines[1:])) < 80
+
+
+def test_class_names_are_told_apart_and_in_one_line():
+    names = ["complaint about the bill of May", "complaint about the bill of June", "two\nlines"]
+    scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 8}
+    classes = {"positive_class": None, "by_class": dict.fromkeys(names, scores)}
+    classes["confusion"] = {name: {name: 8} for name in names}
+    lines = "\n".join(report.format_classes(classes, "test")).splitlines()
+    firsts = [line.partition("  ")[0] for line in lines]
+    assert firsts[3:6] == firsts[8:] == [*names[:2], "two lines"]
 
 
 def test_numbers_have_no_classes_and_a_scale():

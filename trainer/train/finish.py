@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from trainer.data import tasks
+from trainer.data.labels import format_number
 from trainer.evals import metrics
 from trainer.runtime import signals, trial, versions
 from trainer.storage import fs
@@ -54,7 +55,7 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     kind = job.manifest.kind
     # The loss, and what is one in other units, has a chart of its own.
     metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
-    title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {test.get(metric, math.nan):.4f}"
+    title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {format_number(test.get(metric, math.nan))}"
     squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None
     report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
