@@ -83,6 +83,9 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     own = run_data.compare_data(files, config.data_dir, manifest)
     choice = strategies.build_strategy(session.strategy, session.devices)
     job = builder.build_job(config, choice.strategy, run_files.read_label_use(files, manifest))
+    trained_from = run_files.read_identity(files).get("encoder_sha256")
+    if trained_from not in (None, job.encoder.sha256):  # Its activation may be another one: no shape tells.
+        _LOG.warning("--encoder=%s is another one than that of the run in --model_dir %s.", config.encoder, files.root)
     run = runs.open_run(job, files, session.started)
     if checkpoints.restore_newest(run.best) is None:
         received = f"{files.root}, which has no best checkpoint yet"
@@ -97,13 +100,16 @@ class Evaluation:
 
 
 def evaluate(session: Session, split: str, with_baseline: bool = False, predictions_path: str = "") -> Evaluation:
-    """The metrics on a split of the best weights, then of a bag of words if asked for.
+    """The metrics on a split of the best weights, then, if asked for, of a bag of words of the run's own train.
 
     Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
     """
     run, own = _restore_best(session)
     job = run.job
-    columns = runs.read_split(run, split, with_text=own is not None)
+    columns = runs.read_split(run, split, with_text=own is not None or with_baseline)
+    train = None
+    if with_baseline:
+        train = run_data.read_train(own) if own else runs.read_split(run, "train", with_text=True)
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with signals.watch_signals() as request:
@@ -112,9 +118,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions, job.manifest.labels))
         fs.write_text(predictions_path, "".join(lines))
     rows = [(job.encoder.name, runs.measure(run, predictions))]
-    if with_baseline:
-        train_rows, split_rows = (runs.read_split(run, name, with_text=True) for name in ("train", split))
-        baseline_predictions = baseline.predict_baseline(train_rows, split_rows, job.manifest, job.label_use.scale)
+    if train is not None:
+        baseline_predictions = baseline.predict_baseline(train, columns, job.manifest, job.label_use.scale)
         rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
     return Evaluation(rows, runs.describe_classes(run, predictions))
 
