@@ -159,6 +159,8 @@ def test_numbers_have_no_classes_and_a_scale():
     assert "best at step 9 by validation mean squared error" in summary
     assert "the loss is that of (label - 90) / 5;" in summary
     assert "\nnote: N.\n" in summary
+    below = report.format_summary(result | {"label_scale": {"mean": -90.0, "deviation": 5.0}}, "m", "m/export", "m/t")
+    assert "the loss is that of (label + 90) / 5;" in below
 
 
 def test_an_evaluation_has_the_classes_of_its_first_row():

@@ -82,7 +82,8 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     manifest = builder.read_job_manifest(config)
     own = run_data.compare_data(files, config.data_dir, manifest)
     choice = strategies.build_strategy(session.strategy, session.devices)
-    job = builder.build_job(config, choice.strategy, run_files.read_label_use(files, manifest))
+    started = run_files.read_label_use(files, manifest, of_best=True)
+    job = builder.build_job(config, choice.strategy, started)
     trained_from = run_files.read_identity(files).get("encoder_sha256")
     if trained_from not in (None, job.encoder.sha256):  # Its activation may be another one: no shape tells.
         _LOG.warning("--encoder=%s is another one than that of the run in --model_dir %s.", config.encoder, files.root)

@@ -162,9 +162,10 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
         *format_classes(result.get("test_classes", {}), "test"),
     ]
     if scale := result.get("label_scale"):
+        sign = "-+"[scale["mean"] < 0]
         lines.append(
-            f"the loss is that of (label - {scale['mean']:.6g}) / {scale['deviation']:.6g}; the mean squared error is "
-            "in the label's own units"
+            f"the loss is that of (label {sign} {abs(scale['mean']):.6g}) / {scale['deviation']:.6g}; the mean squared "
+            "error is in the label's own units"
         )
     lines += [
         *(f"note: {note}" for note in result.get("notes", [])),

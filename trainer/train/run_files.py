@@ -57,13 +57,16 @@ def read_identity(files: RunFiles) -> dict[str, Any]:
     return identity
 
 
-def read_label_use(files: RunFiles, manifest: manifests.Manifest) -> LabelUse | None:
-    """What the run made of its labels when it started. None if it has no weights yet, and would start now.
+def read_label_use(files: RunFiles, manifest: manifests.Manifest, *, of_best: bool = False) -> LabelUse | None:
+    """What the run made of its labels when it started. None if it has no checkpoint, and would start now.
+
+    With `of_best` it is that of the weights in best/: a run that was killed before its first checkpoint may have some.
+    When it starts again it may have other data and settings.
 
     A run from before this was kept learned numbers as they are, and its F1 is of the second of two classes. Raises
     UserError if identity.json is gone and the scale with it.
     """
-    if not checkpoints.list_checkpoints(files.checkpoints) and not checkpoints.list_checkpoints(files.best):
+    if not checkpoints.list_checkpoints(files.best if of_best else files.checkpoints):
         return None
     kept = read_identity(files)
     if not kept and manifest.kind == "regression":
