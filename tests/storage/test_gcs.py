@@ -161,6 +161,17 @@ except OSError as error:
     assert seconds < 60
 
 
+def test_a_missing_object_is_missing_though_the_reply_is_cut_off(simulator):
+    code = """
+try:
+    fs.read_text("gs://bucket/none")
+except FileNotFoundError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "truncate", "match": "download", "times": 2}):
+        assert simulator.storage_python(code)[0] == "gs://bucket/none does not exist (reading)."
+
+
 @pytest.mark.parametrize("status", [403, 503])
 def test_a_failure_does_not_count_as_missing(simulator, status):
     code = """

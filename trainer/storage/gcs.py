@@ -134,6 +134,7 @@ def _download_verified(path: str, download: Callable[[Any], tuple[Any, google_cr
     """What `download` returns of an object, once the checksum of what has arrived is the object's."""
     from google.api_core.retry import Retry, if_exception_type
     from google.cloud.storage.exceptions import DataCorruption
+    from requests.exceptions import ChunkedEncodingError
 
     def attempt() -> Any:
         blob = blob_at(path)
@@ -144,7 +145,9 @@ def _download_verified(path: str, download: Callable[[Any], tuple[Any, google_cr
             raise DataCorruption(None, "what has arrived has another CRC32C than the object.")
         return result
 
-    retry = Retry(if_exception_type(DataCorruption), initial=0.1, timeout=retries.retry_seconds())
+    # The second: the client does not retry a refusal, such as 404, whose explanation was cut off.
+    retried = if_exception_type(DataCorruption, ChunkedEncodingError)
+    retry = Retry(retried, initial=0.1, timeout=retries.retry_seconds())
     with translate_errors(path, "reading"):
         return retry(attempt)()
 
