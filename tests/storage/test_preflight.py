@@ -165,30 +165,6 @@ def test_a_check_leaves_no_object_behind(simulator):
     assert simulator.storage_python('print(gcs.list_files("gs://bucket"))')[0] == "[]"
 
 
-# A part of the service's own words -> the words of the advice. None: there is no advice of ours.
-REASONS = {
-    "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: a1b2": "service perimeter",
-    "The billing account for the owning project is disabled in state absent": "Enable the billing",
-    "Permission denied on Cloud KMS key. Please ensure that your service account is authorized": "encryption key",
-    "Object 'bucket/a' is under active Event-Based hold and cannot be deleted": "without holds",
-    "The caller does not have storage.objects.create access to the object.": "roles/storage.objectAdmin",
-    "Something that nobody has seen before": "",
-}
-
-
-@pytest.mark.parametrize("reason", REASONS)
-@pytest.mark.parametrize("status", [400, 403])
-def test_the_services_own_reason_is_given_with_fitting_advice(simulator, reason, status):
-    with simulator.faults({"do": "status", "status": status, "message": reason, "match": "POST .*upload", "times": -1}):
-        problem, seconds = simulator.storage_python(FIND, "gs://bucket/run")
-    assert f"--model_dir must allow writing. Received: gs://bucket/run ({status}, {reason.rstrip('.')})" in problem
-    assert REASONS[reason] in problem
-    assert ("objectAdmin" in problem) == ("objectAdmin" in REASONS[reason])
-    assert "un the same command again" not in problem
-    assert "https://" not in problem
-    assert seconds < MAX_SECONDS
-
-
 def test_a_retention_policy_is_refused_before_anything_is_computed(simulator):
     simulator.bucket("bucket", retained=True)
     error, seconds = command(simulator, "-m", "trainer.task", "--data_dir=data", "--model_dir=gs://bucket/run")
