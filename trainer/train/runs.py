@@ -62,14 +62,17 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         background = strategies.has_accelerator(job.strategy)
     history = metrics_log.read_history(files.metrics, keep=chief)
     earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
+    series = checkpoints.CheckpointSeries(state, files.checkpoints, config.training.keep_checkpoints, background)
+    best = checkpoints.CheckpointSeries(weights, files.best, 1)
+    if chief:  # One of each may be on its way at the same time.
+        variables = [*job.model.variables, *job.optimizer.variables(), *job.model.variables]
+        checkpoints.check_scratch_space(series, sum(v.dtype.size * v.shape.num_elements() for v in variables))
     return Run(
         job=job,
         files=files,
         sums=sums,
-        checkpoints=checkpoints.CheckpointSeries(
-            state, files.checkpoints, config.training.keep_checkpoints, background
-        ),
-        best=checkpoints.CheckpointSeries(weights, files.best, 1),
+        checkpoints=series,
+        best=best,
         inner_loop=steps.build_inner_loop(job.strategy, train_step),
         eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model)),
         all_reduce_max=strategies.build_all_reduce_max(job.strategy),
