@@ -1,10 +1,10 @@
 """Whether TensorFlow has kernels for the GPUs of this machine.
 
 The wheel of TensorFlow 2.20 is built with CUDA 12.5 for sm_60, sm_70, sm_80, sm_89 and compute_90
-(tf.sysconfig.get_build_info). A GPU of the Blackwell generation, compute capability 10 or 12, is listed as a device, and
-its first operation fails with CUDA_ERROR_INVALID_PTX: https://github.com/tensorflow/tensorflow/issues/89272
-(an RTX 5090), https://github.com/tensorflow/tensorflow/issues/103531 (an RTX PRO) and
-https://github.com/tensorflow/tensorflow/issues/111958 (XLA writes PTX 8.5, which has no such target).
+(tf.sysconfig.get_build_info). A GPU of the Blackwell generation, compute capability 10 or 12, is listed as a device.
+Operations on it fail with CUDA_ERROR_INVALID_PTX: https://github.com/tensorflow/tensorflow/issues/101746 (RTX 5080),
+https://github.com/tensorflow/tensorflow/issues/103531 (RTX PRO). XLA writes PTX 8.5, which has no such target:
+https://github.com/tensorflow/tensorflow/issues/111958
 """
 
 from collections.abc import Mapping, Sequence
