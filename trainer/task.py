@@ -107,8 +107,8 @@ def main(argv: list[str]) -> int:
     if MODE.value == "train":
         if result := modes.train(session, CLUSTER_TIMEOUT.value):
             print(report.format_summary(result, files.root, files.export, files.tensorboard), flush=True)
-            # Last, since it may fail: the service counts a trial without its metric as failed, and so does the exit
-            # code. The run itself is complete.
+            # Last, since it may fail: the run is complete, but its study cannot use a trial without a metric, and the
+            # exit code says so.
             run_files.report_trial_metric(files, result)
     elif MODE.value == "evaluate":
         evaluation = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
