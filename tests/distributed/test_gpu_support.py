@@ -3,7 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from trainer.distributed import gpu_support
+from trainer.distributed import gpu_support, strategies
+from trainer.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,13 @@ def test_every_gpu_that_is_too_new_is_named_and_no_other():
     assert problem.received.count("compute capability") == 2
 
 
+@pytest.fixture
+def blackwell(monkeypatch):
+    """A machine that TensorFlow lists such a GPU of: there is none here."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a device"])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": (10, 0)})
+
+
 @pytest.mark.parametrize(
     ("strategy", "tpu", "looks"),
     [
@@ -52,10 +60,14 @@ def test_every_gpu_that_is_too_new_is_named_and_no_other():
         ("cpu", None, False),
     ],
 )
-def test_only_a_strategy_that_uses_gpus_is_refused(monkeypatch, strategy, tpu, looks):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a device"])
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": (10, 0)})
+def test_only_a_strategy_that_uses_gpus_is_refused(blackwell, strategy, tpu, looks):
     assert bool(gpu_support.find_gpu_problems(strategy, tpu)) is looks
+
+
+def test_a_gpu_is_refused_with_the_other_problems_of_the_devices(blackwell):
+    with pytest.raises(UsageError) as caught:
+        strategies.request_devices("mirrored", 0, None, None, {}, trains=True)
+    assert [problem.setting for problem in caught.value.problems] == ["--virtual_devices", "--strategy=mirrored"]
 
 
 def test_the_installed_build_has_no_kernels_for_what_is_refused():
