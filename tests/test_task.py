@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import sklearn.metrics
-from helpers import free_addresses, python
+from helpers import ROOT, free_addresses, python
 
 from trainer.config import schema
 from trainer.evals import baseline
@@ -131,6 +133,43 @@ def test_a_finished_trial_reports_its_metric_again(flags, finished_run, tmp_path
     measured = json.loads((tmp_path / "metrics/file").read_text())
     result = json.loads((folder / "result.json").read_text())
     assert (measured["trial"], measured["global_step"]) == ("7", "100")
+    assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
+
+
+def test_a_trial_without_a_writable_metric_file_writes_nothing(flags, tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "7"
+    done = task(
+        *flags, env=of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "file/metrics"))
+    )
+    assert done.returncode == 2
+    assert "CLOUD_ML_HP_METRIC_FILE must " in done.stderr
+    assert not folder.exists()
+
+
+def test_a_lost_metric_fails_the_trial_after_its_result_is_written(flags, tmp_path):
+    folder, metrics = tmp_path / "7", tmp_path / "metrics"
+    metrics.mkdir()
+    environment = of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(metrics / "file"))
+    short = [*flags, "--set=training.steps=10"]
+    command = [sys.executable, "-m", "trainer.task", *short]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
+        while child.poll() is None and not (folder / "config.yaml").exists():
+            time.sleep(0.01)
+        metrics.rename(tmp_path / "gone")
+        metrics.touch()  # Before the first step: from here on the folder is a file.
+        out, error = child.communicate(timeout=300)
+    assert child.returncode == 1
+    assert (folder / "result.json").exists()
+    assert "finished: 10 steps" in out
+    assert "CLOUD_ML_HP_METRIC_FILE must " in error.splitlines()[-1]
+    # Where the file can be written again, the same command reports the metric.
+    metrics.unlink()
+    done = task(*short, env=environment)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "result.json").read_text())
+    (measured,) = map(json.loads, (metrics / "file").read_text().splitlines())
     assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
 
 

@@ -106,7 +106,10 @@ def main(argv: list[str]) -> int:
     session = modes.Session(config, files, STRATEGY.value, devices, STARTED)
     if MODE.value == "train":
         if result := modes.train(session, CLUSTER_TIMEOUT.value):
-            print(report.format_summary(result, files.root, files.export, files.tensorboard))
+            print(report.format_summary(result, files.root, files.export, files.tensorboard), flush=True)
+            # Last, since it may fail: the run is complete, but its study cannot use a trial without a metric, and the
+            # exit code says so.
+            run_files.report_trial_metric(files, result)
     elif MODE.value == "evaluate":
         evaluation = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
         print(f"{SPLIT.value} of {config.data_dir}\n{report.format_evaluation(evaluation.rows, evaluation.classes)}")

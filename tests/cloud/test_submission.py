@@ -55,6 +55,12 @@ def test_a_dry_run_prints_the_job_alone_and_reaches_nothing(offline):
     assert seconds < 10  # 0.7 on an idle machine.
 
 
+def test_the_submitter_s_quota_project_is_the_job_s(offline):
+    done = python(*ARGUMENTS, "--dry_run", env={**offline, "GOOGLE_CLOUD_QUOTA_PROJECT": "payer"})
+    (pool,) = parse_custom_job(yaml.safe_load(done.stdout)).job_spec.worker_pool_specs
+    assert ("GOOGLE_CLOUD_QUOTA_PROJECT", "payer") in [(entry.name, entry.value) for entry in pool.container_spec.env]
+
+
 def test_every_mistake_in_the_flags_is_reported_at_once(offline):
     done = python(
         *ARGUMENTS[:-1], "--machine=ct6e-standard-4t", "--set=data.batch_sise=3", "--data_dir=data/mine", env=offline

@@ -14,7 +14,7 @@ import dockerfile
 from helpers import ROOT, excerpt
 
 # Of the base image's system, which a test has no second one of.
-OF_THE_SYSTEM = ("useradd ",)
+OF_THE_SYSTEM = ("useradd ", "apt-get ")
 
 
 def instructions(name: str) -> list[dockerfile.Command]:

@@ -10,7 +10,16 @@ from typing import Any
 
 import yaml
 
-from trainer.cloud import ai_platform, endpoints, google_api, job_logs, job_spec, tuning_spec, vertex_client
+from trainer.cloud import (
+    ai_platform,
+    endpoints,
+    gcloud_config,
+    google_api,
+    job_logs,
+    job_spec,
+    tuning_spec,
+    vertex_client,
+)
 from trainer.cloud.job_request import JobRequest
 from trainer.cloud.tuning_spec import Study
 from trainer.config import loading
@@ -37,11 +46,18 @@ def print_yaml(*documents: Mapping[str, Any]) -> None:
 
 
 def submit_to_vertex(
-    request: JobRequest, study: Study | None, *, dry_run: bool, follow_interval_s: float | None
+    request: JobRequest, study: Study | None, *, print_format: str | None, follow_interval_s: float | None
 ) -> int:
-    """Print the job, or check its buckets, submit it, and follow it if there is an interval. Returns an exit code."""
+    """Print the job, or check its buckets, submit it, and follow it if there is an interval. Returns an exit code.
+
+    `print_format`: None to submit, "job" for the job as it is sent, "gcloud" for the file that gcloud's --config takes.
+    """
     job, collection = build_job(request, study)
-    if dry_run:
+    if print_format == "gcloud":
+        print(f"# {shlex.join(gcloud_config.build_command(request, collection))}")
+        print_yaml(gcloud_config.build_config(job))
+        return EXIT_DONE
+    if print_format:
         print_yaml(job)
         return EXIT_DONE
     google_api.check_installed()

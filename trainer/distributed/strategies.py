@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.distributed import rendezvous, tpu_probe
+from trainer.distributed import gpu_support, rendezvous, tpu_probe
 from trainer.distributed.rendezvous import Cluster
 from trainer.errors import Problem, UsageError
 
@@ -175,6 +175,7 @@ def request_devices(
         problems.extend(error.problems)
     request = DeviceRequest(virtual_devices, tpu, cluster)
     problems += find_flag_problems(name, request, model_dir)
+    problems += gpu_support.find_gpu_problems(name, tpu)
     if not trains and name == "multi_worker":
         problems.append(Problem("--strategy", "be of one worker with this --mode", name, "Use another."))
     if name == "tpu" or (name == "auto" and tpu):

@@ -10,7 +10,7 @@ from typing import Any
 from trainer.data import tasks
 from trainer.data.labels import format_number
 from trainer.evals import metrics
-from trainer.runtime import signals, trial, versions
+from trainer.runtime import signals, versions
 from trainer.storage import fs
 from trainer.train import advice, metrics_log, optimizers, report, runs
 from trainer.train.metrics_log import LogLine
@@ -25,10 +25,6 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     All workers take part in the test. Raises signals.Stopped after a signal; the same command resumes here.
     """
     job = run.job
-    if run.chief:
-        # Again, for a run that was interrupted before it, or resumed on another machine.
-        lines = run.history.of("validation")
-        trial.report_best(lines, job.metric, lower_is_better=job.metric in tasks.LOWER_IS_BETTER)
     runs.restore(run, run.best)
     best = runs.best_line(run)
     assert best is not None  # The last step evaluates.

@@ -168,6 +168,7 @@ def evaluate_at(run: Run, step: int, validation: records.Columns, request: signa
     runs.write_evaluation(run, step, "validation", summary)
     if run.chief:
         lines = run.history.of("validation")
-        trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
+        if problem := trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER):
+            _LOG.warning("%s", problem)  # It must not cost the run: at its end it is tried again.
         values = (labels.format_number(summary[name]) for name in (metric, "loss"))
         _LOG.info("step %s: validation %s %s, loss %s", f"{step:,}", metric, *values)

@@ -12,7 +12,7 @@ from trainer.data import batching
 from trainer.distributed import rendezvous, strategies
 from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
-from trainer.runtime import signals
+from trainer.runtime import signals, trial
 from trainer.storage import fs
 from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start
 
@@ -33,17 +33,20 @@ class Session:
 def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
     """Train, evaluate and export, unless the run is finished. Returns result.json's values, None if not the chief.
 
-    Raises signals.Stopped, with a checkpoint written, after a signal or when another worker is lost.
+    Raises signals.Stopped, with a checkpoint written, after a signal or when another worker is lost; UsageError for a
+    trial whose metric could not be written.
     """
     config, files, cluster = session.config, session.files, session.devices.cluster
     chief = not cluster or cluster.index == 0
+    if chief:
+        trial.check_metric_file()
     with fs.exclusive_lock(files.root) if chief else contextlib.nullcontext():
         result = run_files.read_finished_result(config, files)
         start = warm_start.find_warm_start(files, config.init_from)
         if result is not None:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
-                run_files.report_finished_run(files, result)
+                run_files.warn_without_export(files)
         else:
             if cluster and len(cluster.addresses) > 1:
                 rendezvous.wait_for_workers(

@@ -118,14 +118,25 @@ def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | 
     return config, manifest if manifest.fingerprint == read_identity(files).get("data_fingerprint") else None
 
 
-def report_finished_run(files: RunFiles, result: Mapping[str, Any]) -> None:
-    """Report a finished run's metric again, if it is a tuning job's trial. Warns if the run has no export."""
+def warn_without_export(files: RunFiles) -> None:
+    """Warn if a finished run has no export."""
+    if not fs.exists(fs.join(files.export, "saved_model.pb")):
+        _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
+
+
+def report_trial_metric(files: RunFiles, result: Mapping[str, Any]) -> None:
+    """Report a finished run's metric to the tuning service, if it is a trial. Call it when all else is written.
+
+    Raises UserError if it cannot be written.
+    """
+    if trial.metric_path() is None:
+        return
     lines = metrics_log.read_history(files.metrics, keep=False).of("validation")
     main = next(name for name in tasks.MAIN_METRIC.values() if name in result["validation"])
     metric = result.get("best_metric", main)
-    trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
-    if not fs.exists(fs.join(files.export, "saved_model.pb")):
-        _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
+    problem = trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
+    if problem:
+        raise UserError(problem)
 
 
 def _check_checkpoint_folder(files: RunFiles) -> None:
