@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers import free_addresses, python, start
 
 from trainer.distributed import strategies
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed.cluster_config import Cluster
 from trainer.errors import UsageError
 
 CODE = """
@@ -162,7 +162,7 @@ def test_a_single_worker_gets_its_own_values_back(device_request):
 WORKER = """
 import json, os, signal, sys
 from trainer.distributed import strategies
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed.cluster_config import Cluster
 name, index, addresses = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(","))
 choice = strategies.build_strategy(name, strategies.DeviceRequest(cluster=Cluster(addresses, index)))
 all_reduce_max = strategies.build_all_reduce_max(choice.strategy)
