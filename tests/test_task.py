@@ -1,9 +1,11 @@
 """The command itself, each time in a process of its own."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 
@@ -347,6 +349,21 @@ def test_a_worker_on_another_disk_is_named_by_all_before_anything_is_written(fla
         assert "worker 1 (127.0.0.1:" in done.stderr
     for name in ("run", "copy"):
         assert {path.name for path in (tmp_path / name).iterdir()} <= {"identity.json", ".lock"}
+
+
+def test_a_worker_that_meets_nobody_since_the_run_was_finished_ends_well(flags, finished_run, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("result.json"))
+    addresses = free_addresses(2)
+    arguments = [f"--model_dir={folder}", "--strategy=multi_worker", "--cluster_timeout=6"]
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        worker = executor.submit(task, *flags, *arguments, env=cluster(addresses, 1))
+        while not worker.done():
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", int(addresses[1].rpartition(":")[2])), timeout=1).close()
+                shutil.copy(finished_run / "result.json", folder)  # The chief has finished its export.
+            time.sleep(0.1)
+    assert worker.result().returncode == 0, worker.result().stderr
+    assert f"{folder} holds this run, finished: nothing to do." in worker.result().stderr
 
 
 def test_a_worker_that_waits_in_vain_says_for_whom_and_leaves_nothing(flags, tmp_path):

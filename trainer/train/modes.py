@@ -52,14 +52,20 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
             if others:
                 workers.tell_problem(others, error, cluster_timeout_s)
             raise
-        if result is not None:
+        if others and result is None:
+            try:
+                workers.meet_workers(others, files, signature, cluster_timeout_s)
+            except UserError:
+                # A worker that is started again while the chief exports meets nobody: the run is finished by then.
+                result = run_files.read_finished_result(config, files)
+                if result is None:
+                    raise
+        if result is None:
+            result = _train_to_the_end(session, start)
+        else:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
                 run_files.report_finished_run(files, result)
-        else:
-            if others:
-                workers.meet_workers(others, files, signature, cluster_timeout_s)
-            result = _train_to_the_end(session, start)
         return result if chief else None
 
 
