@@ -24,14 +24,8 @@ import trainer
 from trainer.cloud import job_request, machine_types
 
 STEPS = 150
-BLOCKS = {
-    label: text
-    for label, text in re.findall(
-        r"^```\w+ (kubernetes|slurm)\n(.*?)^```",
-        (ROOT / "docs/distributed.md").read_text(encoding="utf-8"),
-        re.M | re.S,
-    )
-}
+DOCUMENT = (ROOT / "docs/distributed.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"^```\w+ (kubernetes|slurm)\n(.*?)^```", DOCUMENT, re.M | re.S))
 SERVICE, JOB = yaml.safe_load_all(BLOCKS["kubernetes"])
 TRAIN = "python -m trainer.task --data_dir=/shared/data/mine --model_dir=/shared/runs/mine"
 
@@ -172,7 +166,7 @@ def test_pods_train_to_the_end_and_are_started_again_after_a_stop(job, tmp_path)
 SCONTROL = """#!/bin/bash
 if [ "$1 $2" = "show hostnames" ]; then echo "${3//,/$'\\n'}"; else echo "$@" >> "$SCONTROL_CALLS"; fi
 """
-# A task for each host. It sends SIGTERM on to them, as slurmd does before the time limit, and ends with the highest code.
+# A task for each host. It sends SIGTERM on to them, as slurmd does before the time limit; its code is their highest.
 SRUN = """#!/bin/bash
 while [[ "$1" == --* ]]; do shift; done
 tasks=()

@@ -21,7 +21,8 @@ _LOG = logging.getLogger(__name__)
 def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     """Test and export the best weights by validation. Returns what the chief writes to result.json; {} elsewhere.
 
-    All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes here.
+    All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes
+    here.
     """
     job = run.job
     if run.chief:
