@@ -334,6 +334,17 @@ def test_a_worker_without_the_data_is_named_by_all_with_its_host(flags, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_worker_that_cannot_make_the_model_dir_is_named_by_all(flags, tmp_path):
+    (tmp_path / "file").touch()
+    chief, worker = run_workers(
+        [*flags, f"--model_dir={tmp_path / 'run'}"], [*flags, f"--model_dir={tmp_path / 'file/run'}"]
+    )
+    assert (chief.returncode, worker.returncode) == (1, 2)
+    assert "Received: worker 1 (127.0.0.1:" in chief.stderr
+    for done in (chief, worker):
+        assert f"{tmp_path / 'file'} is no folder" in done.stderr
+
+
 def test_a_worker_on_another_disk_is_named_by_all_before_anything_is_written(flags, tmp_path):
     """Its disk has a copy of the run."""
     for name in ("run", "copy"):

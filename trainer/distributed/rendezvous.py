@@ -25,6 +25,10 @@ POLL_INTERVAL_S, REPLY_TIMEOUT_S, LOG_INTERVAL_S = 0.5, 5.0, 15.0
 # The signature of a resolved configuration takes about 1,500 bytes.
 MAX_HANDSHAKE_BYTES = 1 << 16
 MAX_PROBLEM_CHARACTERS = 2000
+# The first stage: workers of different ones do not answer each other.
+JOB_STAGE = "job"
+# A worker that cannot run does not wait longer for the others than this: they name it anyway.
+TELL_WITHIN_S = 60.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,6 +80,15 @@ def exchange_reports(cluster: Cluster, stage: str, report: Report, timeout_s: fl
                 logged = time.monotonic()
                 _LOG.info("waiting for worker %s, %.0f of %.0f s", missing, waited_s, timeout_s)
             time.sleep(POLL_INTERVAL_S)
+
+
+def tell_problem(cluster: Cluster | None, error: Exception, timeout_s: float) -> None:
+    """Tell the other workers, if there are any, why this one cannot run: each names it. The caller raises the error."""
+    if cluster and len(cluster.addresses) > 1:
+        limit_s = min(timeout_s, TELL_WITHIN_S)
+        _LOG.info("telling the other workers, for %.0f s at most, that this one cannot run", limit_s)
+        with contextlib.suppress(UserError):  # Its port may be in use, too.
+            exchange_reports(cluster, JOB_STAGE, Report({}, str(error)), limit_s)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.config.schema import Config
 from trainer.data import batching
-from trainer.distributed import strategies
+from trainer.distributed import rendezvous, strategies
 from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import signals
@@ -49,8 +49,7 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
             starts = others is not None and result is None
             signature = builder.job_signature(config, start.parent if start else None) if starts else {}
         except (ValueError, OSError) as error:
-            if others:
-                workers.tell_problem(others, error, cluster_timeout_s)
+            rendezvous.tell_problem(cluster, error, cluster_timeout_s)
             raise
         if others and result is None:
             try:

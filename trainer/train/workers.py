@@ -6,7 +6,6 @@ the folder was once copied; and a client of NFS may remember what a known name w
 """
 
 import contextlib
-import logging
 import re
 import time
 import uuid
@@ -16,7 +15,7 @@ from typing import Any
 from trainer.distributed import rendezvous
 from trainer.distributed.cluster_config import Cluster
 from trainer.distributed.rendezvous import Report
-from trainer.errors import Problem, UsageError, UserError
+from trainer.errors import Problem, UsageError
 from trainer.storage import fs, shared_disk
 from trainer.train.run_files import RunFiles
 
@@ -25,10 +24,7 @@ MARK_PREFIX = ".seen-by-workers-"
 VISIBLE_WITHIN_S, POLL_S = 60.0, 0.5
 # For workers that have met to say what they have found.
 ANSWER_WITHIN_S = 30.0
-# The stages of the rendezvous: workers of different ones do not answer each other.
-_JOB, _MODEL_DIR = "job", "model_dir"
-
-_LOG = logging.getLogger(__name__)
+_MODEL_DIR_STAGE = "model_dir"
 
 
 def meet_workers(cluster: Cluster, files: RunFiles, job_signature: Mapping[str, Any], timeout_s: float) -> None:
@@ -38,20 +34,15 @@ def meet_workers(cluster: Cluster, files: RunFiles, job_signature: Mapping[str, 
     for the workers to come, and VISIBLE_WITHIN_S at most to look for the mark.
     """
     with _leave_mark(files.root) if cluster.index == 0 else contextlib.nullcontext("") as mark:
-        reports = rendezvous.exchange_reports(cluster, _JOB, Report(job_signature, mark=mark), timeout_s)
+        reports = rendezvous.exchange_reports(
+            cluster, rendezvous.JOB_STAGE, Report(job_signature, mark=mark), timeout_s
+        )
         limit_s = min(VISIBLE_WITHIN_S, timeout_s)
         problem = None if cluster.index == 0 else _find_folder_problem(cluster, files, reports[0].mark, limit_s)
         report = Report(job_signature, str(problem or ""))
-        rendezvous.exchange_reports(cluster, _MODEL_DIR, report, limit_s + ANSWER_WITHIN_S)
+        rendezvous.exchange_reports(cluster, _MODEL_DIR_STAGE, report, limit_s + ANSWER_WITHIN_S)
         if problem:
             raise UsageError(problem)
-
-
-def tell_problem(cluster: Cluster, error: Exception, timeout_s: float) -> None:
-    """Tell the other workers why this one cannot run, so that each of them names it. The caller raises the error."""
-    _LOG.error("%s\nWaiting for the other workers, to tell them.", error)
-    with contextlib.suppress(UserError):  # Its port may be in use, too.
-        rendezvous.exchange_reports(cluster, _JOB, Report({}, str(error)), timeout_s)
 
 
 def refresh_folders(files: RunFiles) -> None:
