@@ -13,8 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.distributed import gpu_support, rendezvous, tpu_probe
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed import cluster_config, gpu_support, tpu_probe
+from trainer.distributed.cluster_config import Cluster
 from trainer.errors import Problem, UsageError
 
 # How long a worker waits for the others in one collective: longer than any of them is busy alone (saving to a bucket).
@@ -143,13 +143,8 @@ def find_flag_problems(name: str, request: DeviceRequest, model_dir: str | None)
         problems.append(Problem("--strategy", f"be one of {', '.join(STRATEGIES)}", name))
     if request.virtual_devices is not None and request.virtual_devices < 1:
         problems.append(Problem("--virtual_devices", "be at least 1", str(request.virtual_devices)))
-    sharing = None
-    if request.tpu and name in ("auto", "tpu"):
-        sharing = "with a TPU"
-    elif request.cluster and len(request.cluster.hosts) > 1 and name in ("auto", "multi_worker"):
-        sharing = f"on {len(request.cluster.hosts)} hosts"
-    if sharing and model_dir and "://" not in model_dir:
-        required = f"be on shared storage, gs://..., for a run {sharing}"
+    if request.tpu and name in ("auto", "tpu") and model_dir and "://" not in model_dir:
+        required = "be on shared storage, gs://..., for a run with a TPU"
         problems.append(Problem("--model_dir", required, f"{model_dir}, a local path"))
     return problems
 
@@ -170,7 +165,7 @@ def request_devices(
     problems: list[Problem] = []
     cluster = None
     try:
-        cluster = rendezvous.read_cluster(environment) if trains and name in ("auto", "multi_worker") else None
+        cluster = cluster_config.read_cluster(environment) if trains and name in ("auto", "multi_worker") else None
     except UsageError as error:
         problems.extend(error.problems)
     request = DeviceRequest(virtual_devices, tpu, cluster)

@@ -22,17 +22,25 @@ _LOG = logging.getLogger(__name__)
 def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     """Test and export the best weights by validation. Returns what the chief writes to result.json; {} elsewhere.
 
-    All workers take part in the test. Raises signals.Stopped after a signal; the same command resumes here.
+    All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes
+    here.
     """
-    job = run.job
     runs.restore(run, run.best)
     best = runs.best_line(run)
     assert best is not None  # The last step evaluates.
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
     test = test_line(run, predictions)
     difference = runs.export_run(run, request)
-    if not run.chief:
-        return {}
+    result = write_result(run, best, test, predictions, difference) if run.chief else {}
+    runs.end_together(run)
+    return result
+
+
+def write_result(
+    run: Run, best: LogLine, test: LogLine, predictions: metrics.Predictions, export_difference: float
+) -> dict[str, Any]:
+    """Draw history.png and write result.json, whose values it returns. `best` and `test` are lines of metrics.jsonl."""
+    job = run.job
     unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
     for note in unlearned:
         _LOG.warning("%s", note)
@@ -40,7 +48,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
     looks = [line["step"] for line in run.history.of("validation")]
     notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
-    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, difference)
+    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, export_difference)
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
 

@@ -14,7 +14,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start
+from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start, workers
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,28 +38,42 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
     """
     config, files, cluster = session.config, session.files, session.devices.cluster
     chief = not cluster or cluster.index == 0
-    if chief:
-        trial.check_metric_file()
-    with fs.exclusive_lock(files.root) if chief else contextlib.nullcontext():
-        result = run_files.read_finished_result(config, files)
-        start = warm_start.find_warm_start(files, config.init_from)
-        if result is not None:
+    others = cluster if cluster and len(cluster.addresses) > 1 else None
+    with contextlib.ExitStack() as stack:
+        try:
+            if chief:
+                trial.check_metric_file()
+                stack.enter_context(fs.exclusive_lock(files.root))
+            else:
+                workers.refresh_folders(files)
+            result = run_files.read_finished_result(config, files)
+            start = warm_start.find_warm_start(files, config.init_from)
+            starts = others is not None and result is None
+            signature = builder.job_signature(config, start.parent if start else None) if starts else {}
+        except (ValueError, OSError) as error:
+            rendezvous.tell_problem(cluster, error, cluster_timeout_s)
+            raise
+        if others and result is None:
+            try:
+                workers.meet_workers(others, files, signature, cluster_timeout_s)
+            except UserError:
+                # A worker that is started again while the chief exports meets nobody: the run is finished by then.
+                result = run_files.read_finished_result(config, files)
+                if result is None:
+                    raise
+        if result is None:
+            result = _train_to_the_end(session, start)
+        else:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
                 run_files.warn_without_export(files)
-        else:
-            if cluster and len(cluster.addresses) > 1:
-                rendezvous.wait_for_workers(
-                    cluster, builder.job_signature(config, start.parent if start else None), cluster_timeout_s
-                )
-            result = _train_to_the_end(session, start)
         return result if chief else None
 
 
 def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
-    _, workers = strategies.worker_index_and_count(choice.strategy)
+    _, worker_count = strategies.worker_index_and_count(choice.strategy)
     try:
         manifest = builder.read_job_manifest(session.config)
         started = run_files.read_label_use(session.files, manifest)
@@ -71,7 +85,7 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
         with signals.watch_signals() as request, checkpoints.background_saves_finished(run.checkpoints):
             return loop.train_and_evaluate(run, request)
     except strategies.WORKER_LOST_ERRORS as error:
-        if workers == 1:
+        if worker_count == 1:
             raise
         raise signals.Stopped(
             f"stopped: another worker is gone ({str(error).splitlines()[0][:200]}). Run the same command again on "

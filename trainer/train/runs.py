@@ -20,6 +20,8 @@ from trainer.train.checkpoints import CheckpointSeries
 
 # The number of validation texts whose scores an export must reproduce.
 PARITY_TEXTS = 100
+# The chief, whose TensorFlow coordinates the workers, ends this long after them: what it sends last has to arrive.
+LEAD_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +117,17 @@ def stop_if_requested(run: Run, request: signals.StopRequest) -> None:
     """Raises signals.Stopped on every worker if a signal has come to any."""
     agreed = run.all_reduce_max({"stop": request.reason is not None})
     signals.raise_if_requested(request, bool(agreed["stop"]))
+
+
+def end_together(run: Run) -> None:
+    """Return on every worker when the chief has written its results. Raises one of WORKER_LOST_ERRORS if it is lost.
+
+    A service does not start a worker again that has ended well, and a chief that is lost in its export could not resume
+    alone.
+    """
+    run.all_reduce_max({"finished": True})
+    if run.chief and strategies.worker_index_and_count(run.job.strategy)[1] > 1:
+        time.sleep(LEAD_S)
 
 
 def write_line(run: Run, line: metrics_log.LogLine) -> None:
