@@ -84,6 +84,7 @@ def build_result(
     job, scale = run.job, run.job.label_use.scale
     return {
         "task": job.manifest.task,
+        "texts": job.manifest.texts,
         "steps": job.plan.steps,
         "best_step": best["step"],
         "best_metric": job.metric,

@@ -152,6 +152,8 @@ def format_evaluation(rows: Sequence[tuple[str, Mapping[str, float]]], classes: 
 
 def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str) -> str:
     """The closing summary of a run from result.json's values. `export` and `tensorboard` are folders."""
+    # A tab separates the texts of a pair.
+    example = r"$'the first text\tthe second'" if result.get("texts") == 2 else '"this is such an amazing movie!"'
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
     metric = f" {result['best_metric'].replace('_', ' ')}" if "best_metric" in result else ""
     lines = [
@@ -171,6 +173,6 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
         *(f"note: {note}" for note in result.get("notes", [])),
         f"results    {shlex.quote(f'{model_dir}/result.json')}, metrics.jsonl, history.png, {events}",
         f"model      {shlex.quote(export)}",
-        f'try it     python scripts/predict.py --model={shlex.quote(export)} "this is such an amazing movie!"',
+        f"try it     python scripts/predict.py --model={shlex.quote(export)} {example}",
     ]
     return "\n".join(lines)
