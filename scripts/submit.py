@@ -9,11 +9,13 @@
 --machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
 GPU each), tpu_v2, tpu_v3, tpu_v5e. The default of --data_dir is gs://BUCKET/data/PRESET. An --encoder that is the
 name of a folder stands for gs://BUCKET/encoders/NAME. --dry_run prints a CustomJob as YAML on standard output, and
-reaches nothing. docs/cloud.md has everything from a project's id to a finished job.
+reaches nothing; with --format=gcloud it prints the file that gcloud's --config takes. docs/cloud.md has everything from
+a project's id to a finished job.
 """
 
 import dataclasses
 import logging
+import os
 
 from absl import flags
 
@@ -38,11 +40,17 @@ _LOG = logging.getLogger("trainer.submit")
 
 DEFAULT_SERVING_MACHINE = "n1-standard-4"
 # Flags of JobOptions, and --tune, that AI Platform had no counterpart for.
-VERTEX_FLAGS = ("image", "spot", "restarts", "timeout_hours", "network", "tpu_topology", "tune")
+VERTEX_FLAGS = ("image", "spot", "restarts", "timeout_hours", "network", "tpu_topology", "tune", "format")
 
 TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "The service. ai_platform ended in 2025.")
 TUNE = flags.DEFINE_string("tune", None, "Submit a tuning job of this YAML file, such as configs/tune_imdb.yaml.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be sent, and send nothing.")
+FORMAT = flags.DEFINE_enum(
+    "format",
+    "job",
+    ["job", "gcloud"],
+    "With --dry_run: `job` prints the job as it is sent, `gcloud` the file of gcloud's --config, and the command.",
+)
 FOLLOW = flags.DEFINE_bool(
     "follow", False, "Print the job's log until it ends. The exit code is 1 if it failed, 75 if it was stopped."
 )
@@ -94,7 +102,8 @@ def submit(options: JobOptions) -> int:
         request = build_request(options, machine_types.SHORT_NAMES)
         study = tuning_spec.read_study(TUNE.value) if TUNE.value else None
         interval_s = FOLLOW_INTERVAL_S.value if FOLLOW.value else None
-        return submission.submit_to_vertex(request, study, dry_run=DRY_RUN.value, follow_interval_s=interval_s)
+        print_format = FORMAT.value if DRY_RUN.value else None
+        return submission.submit_to_vertex(request, study, print_format=print_format, follow_interval_s=interval_s)
     _LOG.warning("%s", ai_platform.DEPRECATION)
     given = [f"--{name}" for name in VERTEX_FLAGS if flags.FLAGS[name].present]
     if given:
@@ -105,7 +114,8 @@ def submit(options: JobOptions) -> int:
 
 
 def build_request(options: JobOptions, short_names: machine_types.MachineNames) -> job_request.JobRequest:
-    request = job_request.build_job_request(options, trainer.__version__, short_names)
+    quota_project = os.environ.get(job_request.QUOTA_PROJECT_VARIABLE, "")
+    request = job_request.build_job_request(options, trainer.__version__, short_names, quota_project)
     for default in request.defaults:
         _LOG.info("default: %s", default)
     return request
@@ -138,6 +148,8 @@ def main(argv: list[str]) -> int:
     problems = app.find_argument_problems(argv)
     local_or_bucket = ("config", "tune", "data_dir", "init_from", "base_output_directory", "model")
     problems += app.normalize_path_flags(*local_or_bucket, urls=("encoder", "preprocess"))
+    if FORMAT.present and (SERVE.value or not DRY_RUN.value):
+        problems.append(Problem("--format", "come with --dry_run of a job", FORMAT.value))
     if problems:
         raise UsageError(*problems)
     versions.check_installation()

@@ -170,7 +170,7 @@ def send_signal_at(
             return False
         time.sleep(0.001)
     time.sleep(rng.uniform(0, instant.longest_delay_s))
-    alive = [process for process in running.processes if process.poll() is None]  # in an export, the chief alone
+    alive = [process for process in running.processes if process.poll() is None]
     if not alive:
         return False
     rng.choice(alive).send_signal(signal.SIGTERM if name == "SIGTERM" else signal.SIGKILL)

@@ -6,6 +6,7 @@ python -m trainer.task --mode=export --model_dir=runs/mine
 python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,7 @@ from absl import flags  # noqa: E402
 
 from trainer.config import flags as config_flags  # noqa: E402
 from trainer.config.schema import PATH_KEYS, URL_KEYS, Config  # noqa: E402
-from trainer.distributed import tpu_probe  # noqa: E402
+from trainer.distributed import cluster_config, rendezvous, tpu_probe  # noqa: E402
 from trainer.errors import EXIT_DONE, Problem, UsageError  # noqa: E402
 from trainer.runtime import app, versions, vertex_env  # noqa: E402
 from trainer.storage import compute_engine, preflight  # noqa: E402
@@ -83,6 +84,13 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
     return config
 
 
+def tell_workers(error: UsageError) -> None:
+    """Tell the other workers, if this is one of several, that it cannot run."""
+    if MODE.value == "train" and STRATEGY.value in ("auto", "multi_worker"):
+        with contextlib.suppress(UsageError):  # A variable that cannot be read: its problem is not the first one.
+            rendezvous.tell_problem(cluster_config.read_cluster(os.environ), error, CLUSTER_TIMEOUT.value)
+
+
 def main(argv: list[str]) -> int:
     versions.check_installation()
     problems = app.find_argument_problems(argv)
@@ -92,7 +100,11 @@ def main(argv: list[str]) -> int:
     tpu = tpu_probe.requested_tpu(TPU.value)
     if tpu and STRATEGY.value in ("auto", "tpu"):
         tpu_probe.set_tpu_environment(tpu)  # Before TensorFlow is imported.
-    config = read_config(model_dir, predictions, problems)
+    try:
+        config = read_config(model_dir, predictions, problems)
+    except UsageError as error:  # Such as a disk that is not mounted on this worker.
+        tell_workers(error)
+        raise
 
     from trainer.distributed import strategies
     from trainer.train import modes, report, run_files
@@ -103,12 +115,15 @@ def main(argv: list[str]) -> int:
             print(json.dumps(line))
         return EXIT_DONE
     devices = strategies.request_devices(
-        STRATEGY.value, VIRTUAL_DEVICES.value, tpu, model_dir, os.environ, trains=MODE.value == "train"
+        STRATEGY.value, VIRTUAL_DEVICES.value, tpu, os.environ, trains=MODE.value == "train"
     )
     session = modes.Session(config, files, STRATEGY.value, devices, STARTED)
     if MODE.value == "train":
         if result := modes.train(session, CLUSTER_TIMEOUT.value):
-            print(report.format_summary(result, files.root, files.export, files.tensorboard))
+            print(report.format_summary(result, files.root, files.export, files.tensorboard), flush=True)
+            # Last, since it may fail: the run is complete, but its study cannot use a trial without a metric, and the
+            # exit code says so.
+            run_files.report_trial_metric(files, result)
     elif MODE.value == "evaluate":
         evaluation = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
         print(f"{SPLIT.value} of {config.data_dir}\n{report.format_evaluation(evaluation.rows, evaluation.classes)}")

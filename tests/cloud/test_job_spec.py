@@ -2,6 +2,7 @@
 
 import json
 
+import google.auth.environment_vars
 import pytest
 import yaml
 from fakes import vertex_replicas
@@ -62,6 +63,13 @@ def test_a_job_has_the_variables_of_its_machine(build_request):
     }
     assert environment_of(build_request(machine="tpu_v3")) == common | {"TPU_NAME": "local"}
     assert environment_of(build_request(machine="gpus")) == common
+
+
+def test_a_job_bills_the_project_that_its_submitter_bills(build_request):
+    variable = google.auth.environment_vars.GOOGLE_CLOUD_QUOTA_PROJECT
+    for machine in machine_types.SHORT_NAMES:
+        assert environment_of(build_request(machine=machine, quota_project="payer"))[variable] == "payer"
+        assert variable not in environment_of(build_request(machine=machine))
 
 
 def test_a_job_has_its_schedule_and_its_account(build_request):

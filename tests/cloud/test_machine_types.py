@@ -47,6 +47,12 @@ def test_an_accelerator_may_be_written_in_several_ways(given):
         (dict(name="ct6e-standard-4t"), "--machine", "ct6e-standard-4t"),
         (dict(name="tpu7x-standard-4t"), "--machine", "tpu7x-standard-4t"),
         (dict(name="tpu_v6e"), "--machine", "tpu_v6e"),
+        (dict(name="g4-standard-48"), "--machine", "g4-standard-48"),
+        (dict(name="a4-highgpu-8g"), "--machine", "a4-highgpu-8g"),
+        (dict(name="a4x-highgpu-4g"), "--machine", "a4x-highgpu-4g"),
+        (dict(name="n1-standard-8", accelerator="nvidia-b200:8"), "--accelerator", "NVIDIA_B200:8"),
+        (dict(name="n1-standard-8", accelerator="NVIDIA_GB200:4"), "--accelerator", "NVIDIA_GB200:4"),
+        (dict(name="n1-standard-8", accelerator="RTX_PRO_6000"), "--accelerator", "RTX_PRO_6000:1"),
         (dict(name="n1-standard-8", accelerator="T4:three"), "--accelerator", "NVIDIA_TESLA_T4:0"),
         (dict(name="ct5lp-hightpu-4t", tpu_topology="4x4"), "--tpu_topology", "4x4 with ct5lp-hightpu-4t"),
         (dict(name="gpu", tpu_topology="2x2"), "--tpu_topology", "2x2 with g2-standard-8"),
@@ -60,6 +66,20 @@ def test_an_accelerator_may_be_written_in_several_ways(given):
 def test_what_the_trainer_cannot_run_on_is_refused(given, flag, received):
     (problem,) = machine_types.find_machine_problems(*machine_types.resolve_machine(**given))
     assert (problem.setting, problem.received) == (flag, received)
+
+
+def test_a_blackwell_gpu_is_refused_with_the_reason_and_one_that_runs():
+    machine, replicas = machine_types.resolve_machine("g4-standard-96", "NVIDIA_RTX_PRO_6000:2")
+    problems = machine_types.find_machine_problems(machine, replicas)
+    assert [problem.setting for problem in problems] == ["--machine", "--accelerator"]
+    for problem in problems:
+        assert "CUDA 12.5" in problem.advice
+        assert "--machine=gpu" in problem.advice
+
+
+def test_the_gpus_that_are_refused_are_the_service_s():
+    members = {name.removeprefix("NVIDIA_") for name in AcceleratorType.__members__}
+    assert {"B200", "GB200", "RTX_PRO_6000"} == members & set(machine_types.BLACKWELL_GPUS)
 
 
 def test_an_unknown_short_name_has_the_nearest_one():

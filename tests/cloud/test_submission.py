@@ -1,6 +1,5 @@
 """scripts/submit.py as a process: what it prints, what it refuses, and what local services receive."""
 
-import json
 import shlex
 import time
 
@@ -11,6 +10,8 @@ from fakes.grpc_services import Method
 from fakes.vertex_jobs import CREATE, HOSTS, NAME, job_in_state, log_answer, log_entry, methods, parse_custom_job
 from helpers import python
 
+from trainer.data import manifests
+
 ARGUMENTS = [
     *("scripts/submit.py", "--target=vertex", "--config=configs/smoke.yaml", "--project=p", "--region=us-central1"),
     *("--bucket=bucket", "--machine=n1-standard-8"),
@@ -18,12 +19,18 @@ ARGUMENTS = [
 
 
 @pytest.fixture
-def write_job_inputs(write_object):
+def write_job_inputs(write_object, tmp_path):
     """A function that writes what a job of the smoke preset reads: a manifest, and an encoder."""
 
     def write(examples: int = 100) -> None:
-        manifest = {"kind": "classification", "splits": {"train": {"examples": examples}}}
-        write_object("data/smoke/dataset.json", json.dumps(manifest).encode())
+        split = manifests.Split(examples, (), {"bad": 1, "good": examples - 1}, {}, {})
+        vocabulary = manifests.Vocabulary("", 0, True, 0, 0, 0)
+        splits = dict.fromkeys(("train", "validation", "test"), split)
+        manifest = manifests.Manifest(
+            "csv", "classification", 1, ("bad", "good"), "tiny", vocabulary, seed=0, splits=splits, removed={}
+        )
+        manifests.write_manifest(str(tmp_path), manifest)
+        write_object("data/smoke/dataset.json", (tmp_path / "dataset.json").read_bytes())
         write_object("encoders/tiny/encoder/saved_model.pb", b"1")
 
     return write
@@ -46,6 +53,12 @@ def test_a_dry_run_prints_the_job_alone_and_reaches_nothing(offline):
         "default: --base_output_directory",
     ]
     assert seconds < 10  # 0.7 on an idle machine.
+
+
+def test_the_submitter_s_quota_project_is_the_job_s(offline):
+    done = python(*ARGUMENTS, "--dry_run", env={**offline, "GOOGLE_CLOUD_QUOTA_PROJECT": "payer"})
+    (pool,) = parse_custom_job(yaml.safe_load(done.stdout)).job_spec.worker_pool_specs
+    assert ("GOOGLE_CLOUD_QUOTA_PROJECT", "payer") in [(entry.name, entry.value) for entry in pool.container_spec.env]
 
 
 def test_every_mistake_in_the_flags_is_reported_at_once(offline):
@@ -90,8 +103,15 @@ def test_nothing_is_submitted_without_enough_data(simulator, write_job_inputs):
         empty = python(*ARGUMENTS, env=simulator.environment())
         write_job_inputs(examples=3)
         few = python(*ARGUMENTS, "--replicas=4", env=simulator.environment())
+        settings = ("--training.best_metric=pearson", "--data.positive_class=fine")
+        unsuitable = python(*ARGUMENTS, *settings, env=simulator.environment())
+        orphan = python(*ARGUMENTS, "--init_from=gs://bucket/runs/gone", env=simulator.environment())
         missing = python(*ARGUMENTS, "--bucket=missing", env=simulator.environment())
-    assert (empty.returncode, empty.stdout) == (few.returncode, few.stdout) == (2, "")
+    for done in (empty, few, unsuitable, orphan):
+        assert (done.returncode, done.stdout) == (2, "")
+    assert "training.best_metric must" in unsuitable.stderr
+    assert "data.positive_class must" in unsuitable.stderr
+    assert "--init_from must exist. Received: gs://bucket/runs/gone" in orphan.stderr
     assert "--data_dir must hold" in empty.stderr
     assert "is in europe-west4, the accelerator in us-central1" in empty.stderr
     assert missing.returncode == 2

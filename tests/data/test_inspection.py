@@ -68,9 +68,15 @@ def test_pairs_are_shown_with_both_texts(folder):
 
 
 def test_numbers_are_shown_as_labels(folder):
-    described = inspection.describe_data_set(folder([Row(i, f"a movie {i}", None, "0.25", "") for i in range(40)]))
+    rows = [Row(i, f"a movie {i}", None, f"{12300 + i}.25", "") for i in range(40)]
+    described = inspection.describe_data_set(folder(rows))
     assert "csv, regression" in described
-    assert described.count(": 0.25\n") == 3
+    assert len(re.findall(r"example (\d+): 123\d\d.25\n", described)) == 3
+
+
+def test_a_class_of_two_lines_is_shown_in_one(folder):
+    data = folder([Row(i, f"a movie {i}", None, "two\nlines" if i % 2 else "one", "") for i in range(40)])
+    assert "(one 16, two lines 16)" in inspection.summarize_data_set(data)
 
 
 def test_a_folder_that_was_not_prepared_is_refused(tmp_path):

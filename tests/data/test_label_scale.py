@@ -35,6 +35,25 @@ def test_equal_labels_have_deviation_1(label):
     assert label_scale.standardize(columns(labels), label_scale.fit_scale(labels)).labels.tolist() == [0] * 7
 
 
+POINTS = np.linspace(0, 100, 50)
+
+
+@pytest.mark.parametrize("values", [POINTS * 1e30, POINTS * 1e-30, POINTS + 1e5, POINTS * 1e5 + 1.7e9, POINTS // 99])
+def test_numbers_that_float32_tells_apart_can_be_predicted(values):
+    assert label_scale.find_number_problems(values) == []
+
+
+@pytest.mark.parametrize("values", [POINTS * 1e300, POINTS * 1e-60, POINTS + 1e9, -1e16 - POINTS])
+def test_numbers_that_float32_does_not_tell_apart_are_refused(values):
+    (problem,) = label_scale.find_number_problems(values)
+    assert problem.received == f"some from {values.min():.10g} to {values.max():.10g}"
+
+
+def test_numbers_that_are_all_equal_are_refused():
+    (problem,) = label_scale.find_number_problems(np.full(9, 5.5))
+    assert problem.received == "5.5 in all 9 rows"
+
+
 def test_standardized_labels_have_mean_0_and_deviation_1():
     labels = RNG.normal(90, 5, 300)
     scale = label_scale.fit_scale(columns(labels).labels)

@@ -136,3 +136,11 @@ def test_equal_numbers_have_the_name_of_the_first(values, names):
 def test_a_number_of_any_exponent_that_is_accepted_can_be_compared():
     assert labels.name_equal_numbers(["1e-999999999", "0"])["0"] == "0"
     assert not labels.is_number("1e-99999999999999999999")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.0000"), (-1.5, "-1.5000"), (83.456789, "83.4568"), (8.7634e-14, "8.763e-14"), (1.2e60, "1.2e+60")],
+)
+def test_a_number_is_shown_with_digits_that_tell_something(value, shown):
+    assert labels.format_number(value) == shown

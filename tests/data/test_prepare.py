@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import shutil
 import time
 
@@ -29,6 +30,13 @@ def test_one_class_is_refused(tiny, make_rows, tmp_path):
     for class_names in (None, ("bad", "good")):
         with pytest.raises(UserError, match="'good'"):
             write(make_rows({"good": 50}), tiny, tmp_path / "out", class_names=class_names)
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_that_cannot_be_learned_are_refused(tiny, make_rows, tmp_path):
+    rows = [dataclasses.replace(row, label=f"{1e9 + row.id / 50}") for row in make_rows({"any": 50})]
+    with pytest.raises(UserError, match="float32"):
+        write(rows, tiny, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -163,11 +163,12 @@ def test_ratings_with_a_missing_one_are_numbers_without_it(write):
     assert (len(found.rows), found.bad_rows) == (199, 1)
 
 
-def test_equal_numbers_are_one_class_in_all_files(write):
+def test_equal_numbers_are_one_class_in_all_files(write, caplog):
     train = write("train.csv", "text,label", "a,1", "b,0.0", "c,1.0", "d,0")
     test = write("test.jsonl", *(json.dumps({"text": "e", "label": label}) for label in (True, 1.0, "0", 0, False)))
     labels = [row.label for row in read(train, test_source=test).rows]
     assert labels == ["1", "0.0", "1", "0.0", "1", "1", "0.0", "0.0", "0.0"]
+    assert "one class: 1.0 is 1, 0 is 0.0, true is 1, false is 0.0." in caplog.text
 
 
 def test_the_hash_of_a_local_source_is_verified(table):

@@ -1,4 +1,4 @@
-"""The cluster that the environment describes, and the rendezvous, between threads on ports of this host."""
+"""The rendezvous, between threads on ports of this host."""
 
 import concurrent.futures
 import contextlib
@@ -11,214 +11,9 @@ import pytest
 from helpers import free_addresses
 
 from trainer.distributed import rendezvous
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed.cluster_config import Cluster
+from trainer.distributed.rendezvous import Report
 from trainer.errors import UsageError, UserError
-
-# --- The environment -------------------------------------------------------------------------------
-
-CHIEF_AND_WORKERS = {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
-POOLS = {"workerpool0": ["a:1"], "workerpool1": ["b:2", "c:3"]}
-
-
-def described(jobs, kind="worker", index=0) -> str:
-    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
-
-
-@pytest.mark.parametrize("name", ["TF_CONFIG", "CLUSTER_SPEC"])
-@pytest.mark.parametrize(
-    ("jobs", "tasks"),
-    [
-        (CHIEF_AND_WORKERS, [("chief", 0), ("worker", 0), ("worker", 1)]),
-        ({"worker": ["b:2", "c:3"], "chief": ["a:1"]}, [("chief", 0), ("worker", 0), ("worker", 1)]),
-        ({"master": ["a:1"], "worker": ["b:2", "c:3"]}, [("master", 0), ("worker", 0), ("worker", 1)]),
-        ({"worker": ["a:1", "b:2", "c:3"]}, [("worker", 0), ("worker", 1), ("worker", 2)]),
-        (POOLS, [("workerpool0", 0), ("workerpool1", 0), ("workerpool1", 1)]),
-    ],
-    ids=["chief", "chief-last", "master", "workers", "pools"],
-)
-def test_each_format_gives_every_task_its_index_chief_first(name, jobs, tasks):
-    for position, (kind, index) in enumerate(tasks):
-        assert rendezvous.read_cluster({name: described(jobs, kind, index)}) == Cluster(("a:1", "b:2", "c:3"), position)
-
-
-def test_what_vertex_ai_adds_is_ignored():
-    spec = {
-        "cluster": POOLS,
-        "environment": "cloud",
-        "task": {"type": "workerpool1", "index": 1, "trial": "3"},
-        "job": '{"python_module": "trainer.task"}',
-    }
-    assert rendezvous.read_cluster({"CLUSTER_SPEC": json.dumps(spec)}) == Cluster(("a:1", "b:2", "c:3"), 2)
-
-
-# The examples of https://cloud.google.com/vertex-ai/docs/training/distributed-training and of one trial of AI Platform,
-# https://cloud.google.com/ai-platform/training/docs/distributed-training-details, with their names of hosts.
-VERTEX_SPEC = {
-    "workerpool0": ["cmle-training-workerpool0-ab-0:2222"],
-    "workerpool1": ["cmle-training-workerpool1-ab-0:2222", "cmle-training-workerpool1-ab-1:2222"],
-    "workerpool2": ["cmle-training-workerpool2-ab-0:2222", "cmle-training-workerpool2-ab-1:2222"],
-    "workerpool3": [f"cmle-training-workerpool3-ab-{index}:2222" for index in range(3)],
-}
-VERTEX_CONFIG = {
-    "chief": ["training-workerpool0-[ID_STRING_1]-0:2222"],
-    "ps": ["training-workerpool2-[ID_STRING_1]-0:2222"],
-    "worker": ["training-workerpool1-[ID_STRING_1]-0:2222", "training-workerpool1-[ID_STRING_1]-1:2222"],
-}
-AI_PLATFORM_CONFIG = {
-    "chief": ["cmle-training-chief-[ID_STRING_1]-0:2222"],
-    "ps": ["cmle-training-ps-[ID_STRING_1]-0:2222"],
-    "worker": ["cmle-training-worker-[ID_STRING_1]-0:2222", "cmle-training-worker-[ID_STRING_1]-1:2222"],
-}
-EXAMPLES = [
-    ("CLUSTER_SPEC", VERTEX_SPEC, ("workerpool0", "workerpool1"), {"trial": "TRIAL_ID"}),
-    ("TF_CONFIG", VERTEX_CONFIG, ("chief", "worker"), {"cloud": "[ID_STRING_2]", "trial": "1"}),
-    ("TF_CONFIG", AI_PLATFORM_CONFIG, ("chief", "worker"), {"cloud": "[ID_STRING_2]", "trial": "1"}),
-]
-
-
-def example(jobs, kind, index, more) -> str:
-    task = {"type": kind, "index": index, **more}
-    return json.dumps({"cluster": jobs, "environment": "cloud", "task": task, "job": {"workerPoolSpecs": []}})
-
-
-@pytest.mark.parametrize(("name", "jobs", "kinds", "more"), EXAMPLES, ids=["vertex-spec", "vertex", "ai-platform"])
-def test_the_documented_examples_are_read_without_parameter_servers(name, jobs, kinds, more):
-    workers = {kind: jobs[kind] for kind in kinds}
-    addresses = tuple(address for kind in kinds for address in jobs[kind])
-    for position, (kind, index) in enumerate([(kinds[0], 0), (kinds[1], 0), (kinds[1], 1)]):
-        assert rendezvous.read_cluster({name: example(workers, kind, index, more)}) == Cluster(addresses, position)
-    others = ", ".join(job for job in jobs if job not in kinds)
-    with pytest.raises(UsageError, match=rf"^{name} .*Received: also {others}\."):
-        rendezvous.read_cluster({name: example(jobs, kinds[1], 0, more)})
-
-
-def test_an_evaluator_outside_the_cluster_is_rejected():
-    with pytest.raises(UsageError, match="Received: task evaluator 0 of chief 0 to 0, worker 0 to 1"):
-        rendezvous.read_cluster({"TF_CONFIG": example(CHIEF_AND_WORKERS, "evaluator", 0, {"cloud": "id"})})
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"CLUSTER_SPEC": example({"workerpool0": ["cmle-training-workerpool0-ab-0:2222"]}, "workerpool0", 0, {})},
-        {"TF_CONFIG": example({"chief": ["127.0.0.1:2222"]}, "chief", 0, {"cloud": "id"})},
-        {"TF_CONFIG": example({"master": ["localhost:2222"]}, "master", 0, {"cloud": "id"})},
-        {"TF_CONFIG": '{"environment": "cloud", "job": {}, "task": {"type": "master", "index": 0}}'},
-    ],
-    ids=["vertex", "ai-platform", "before-2.1", "no-cluster"],
-)
-def test_a_job_on_one_host_has_no_other_workers(environment):
-    cluster = rendezvous.read_cluster(environment)
-    assert cluster is None or (len(cluster.addresses), cluster.index) == (1, 0)
-
-
-def test_an_index_may_be_text():
-    assert rendezvous.read_cluster({"TF_CONFIG": described(CHIEF_AND_WORKERS, "worker", "1")}).index == 2
-
-
-@pytest.mark.parametrize(
-    "value", ["", " \n", "{}", '{"cluster": {}}', '{"cluster": null, "task": null}', '{"task": {"type": "chief"}}']
-)
-def test_a_value_without_workers_is_no_cluster(value):
-    assert rendezvous.read_cluster({}) is None
-    assert rendezvous.read_cluster({"TF_CONFIG": value}) is None
-    assert rendezvous.read_cluster({"CLUSTER_SPEC": value}) is None
-
-
-def test_tf_config_takes_precedence_over_cluster_spec():
-    spec = described({"workerpool0": ["x:1"], "workerpool1": ["y:1"]}, "workerpool1")
-    assert (
-        rendezvous.read_cluster({"TF_CONFIG": described(CHIEF_AND_WORKERS), "CLUSTER_SPEC": spec}).addresses[0] == "a:1"
-    )
-    assert rendezvous.read_cluster({"TF_CONFIG": "", "CLUSTER_SPEC": spec}) == Cluster(("x:1", "y:1"), 1)
-
-
-def test_hosts_are_counted_once():
-    assert Cluster(("a:1", "a:2", "b:1"), 0).hosts == {"a", "b"}
-    assert Cluster(("127.0.0.1:1", "localhost:2", "[::1]:3"), 0).hosts == {"localhost"}
-
-
-@pytest.mark.parametrize("name", ["TF_CONFIG", "CLUSTER_SPEC"])
-@pytest.mark.parametrize(
-    "value",
-    [
-        "worker 0",
-        '{"cluster": ',
-        "[]",
-        "[1, 2]",
-        "7",
-        "null",
-        '"worker"',
-        '{"cluster": ["a:1"]}',
-        '{"cluster": {"worker": 7}}',
-        '{"cluster": {"worker": ["a:1"]}, "task": [0]}',
-        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": null}}',
-        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "first"}}',
-    ],
-)
-def test_a_value_of_another_form_is_rejected_with_an_example(name, value):
-    with pytest.raises(UsageError, match=rf'^{name} must be JSON such as {{"cluster": {{"worker": .*Received: ') as r:
-        rendezvous.read_cluster({name: value})
-    assert value in str(r.value)
-
-
-def test_a_long_value_is_truncated_in_the_message():
-    with pytest.raises(UsageError, match=r"Received: x{200} ") as raised:
-        rendezvous.read_cluster({"TF_CONFIG": "x" * 10_000})
-    assert len(str(raised.value)) < 500
-
-
-@pytest.mark.parametrize("name", ["TF_CONFIG", "CLUSTER_SPEC"])
-@pytest.mark.parametrize(
-    ("kind", "index"), [("worker", 2), ("worker", -1), ("chief", 1), ("master", 0), ("workerpool0", 0), ("ps", 0)]
-)
-def test_a_task_without_an_address_is_rejected_with_those_that_have_one(name, kind, index):
-    words = rf"^{name} .* Received: task {kind} {index} of chief 0 to 0, worker 0 to 1\."
-    with pytest.raises(UsageError, match=words):
-        rendezvous.read_cluster({name: described(CHIEF_AND_WORKERS, kind, index)})
-
-
-@pytest.mark.parametrize("name", ["TF_CONFIG", "CLUSTER_SPEC"])
-@pytest.mark.parametrize("others", [["ps"], ["evaluator"], ["evaluator", "ps"], ["workerpool2"]])
-@pytest.mark.parametrize("kind", ["worker", "own"])
-def test_parameter_servers_and_evaluators_are_rejected_by_name(name, others, kind):
-    jobs = {**CHIEF_AND_WORKERS, **{other: [f"{other}:9"] for other in others}}
-    with pytest.raises(UsageError, match=rf"^{name} .*Received: also {', '.join(others)}\."):
-        rendezvous.read_cluster({name: described(jobs, others[0] if kind == "own" else kind)})
-
-
-@pytest.mark.parametrize("name", ["TF_CONFIG", "CLUSTER_SPEC"])
-@pytest.mark.parametrize(
-    "addresses",
-    [
-        ["a:1", "a:1"],
-        ["a:1", "b"],
-        ["a:1", "b:"],
-        ["a:1", ":2"],
-        ["a:1", "b:http"],
-        ["a:1", "b:-2"],
-        ["a:1", ""],
-        ["a:1", "10.0.0.1"],
-        ["a:1", "2222"],
-        ["a:1", "b:65536"],
-    ],
-)
-def test_every_worker_needs_its_own_host_and_port(name, addresses):
-    with pytest.raises(UsageError, match=rf"^{name} .*Received: {', '.join(addresses)}\."):
-        rendezvous.read_cluster({name: described({"worker": addresses})})
-
-
-def test_the_same_address_in_two_jobs_is_rejected():
-    with pytest.raises(UsageError, match=r"Received: a:1, a:1\."):
-        rendezvous.read_cluster({"TF_CONFIG": described({"chief": ["a:1"], "worker": ["a:1"]})})
-
-
-def test_a_cluster_without_this_task_is_rejected():
-    with pytest.raises(UsageError, match="TF_CONFIG"):
-        rendezvous.read_cluster({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:2"]}}'})
-
-
-# --- The rendezvous --------------------------------------------------------------------------------
 
 SIGNATURE = {"seed": 0, "data.batch_size": 32, "optimizer.learning_rate": 1e-4, "task": None, "the data set": "f00"}
 
@@ -234,11 +29,11 @@ def port(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def wait(addresses, index, signature=SIGNATURE, timeout=8.0, delay=0.0) -> Exception | None:
+def wait(addresses, index, signature=SIGNATURE, timeout=8.0, delay=0.0, problem="") -> Exception | None:
     """What the rendezvous raises on this worker, which starts after a delay."""
     time.sleep(delay)
     try:
-        rendezvous.wait_for_workers(Cluster(addresses, index), signature, timeout)
+        rendezvous.exchange_reports(Cluster(addresses, index), "job", Report(signature, problem), timeout)
     except Exception as error:
         return error
     return None
@@ -369,7 +164,57 @@ def test_a_port_in_use_is_named_at_once():
     assert f"{addresses[0]} (Address already in use)" in str(error)
 
 
+def test_a_worker_that_cannot_run_is_named_by_the_others():
+    addresses = free_addresses(3)
+    with worker_threads() as start:
+        futures = [start(addresses, index, problem="--data_dir is gone" * (index == 1)) for index in range(3)]
+        chief, own, other = (future.result() for future in futures)
+    assert own is None  # It raises its own error.
+    for error in (chief, other):
+        assert type(error) is UserError
+        assert f"Received: worker 1 ({addresses[1]}): --data_dir is gone." in str(error)
+    assert all_free(addresses)
+
+
+def test_all_workers_that_cannot_run_or_run_another_job_are_named():
+    addresses = free_addresses(3)
+    with worker_threads() as start:
+        chief = start(addresses, 0)
+        for index in (1, 2):
+            start(addresses, index, {**SIGNATURE, "seed": index}, problem=f"no {index}")
+    assert [problem.received for problem in chief.result().problems] == [
+        f"worker {index} ({addresses[index]}): no {index}" for index in (1, 2)
+    ]
+    errors = wait_all(free_addresses(3), [SIGNATURE, {"seed": 1}, {"seed": 2}])
+    assert [len(error.problems) for error in errors] == [2, 2, 2]
+
+
+def test_a_worker_that_cannot_run_tells_nobody_for_longer_than_the_timeout():
+    started = time.monotonic()
+    assert wait(free_addresses(2), 0, timeout=0.2, problem="no data") is None
+    assert time.monotonic() - started < 2
+
+
+def test_two_stages_follow_each_other_without_a_pause():
+    addresses = free_addresses(3)
+
+    def meet(index):
+        for stage in ("first", "second", "third"):
+            report = Report(SIGNATURE, mark=f"{stage} {index}")
+            reports = rendezvous.exchange_reports(Cluster(addresses, index), stage, report, 8)
+            assert {i: r.mark for i, r in reports.items()} == {i: f"{stage} {i}" for i in range(3) if i != index}
+
+    with concurrent.futures.ThreadPoolExecutor(3) as executor:
+        list(executor.map(meet, range(3)))
+    assert all_free(addresses)
+
+
 # --- Other clients and servers ---------------------------------------------------------------------
+
+
+def handshake_of(index: int, stage: str = "job") -> bytes:
+    report = {"job_signature": {"seed": 1}, "problem": "", "mark": ""}
+    return json.dumps({"hubtune": index, "stage": stage, "report": report}).encode() + b"\n"
 
 
 def call(address: str, data: bytes) -> socket.socket:
@@ -396,10 +241,11 @@ def call(address: str, data: bytes) -> socket.socket:
         b'"hubtune"\n',
         b"null\n",
         b'{"hubtune": 1}\n',
-        b'{"hubtune": "one", "job_signature": {}}\n',
-        b'{"hubtune": 1, "job_signature": 7}\n',
+        b'{"hubtune": 1, "stage": "job", "report": 7}\n',
+        b'{"hubtune": 1, "stage": "job", "report": {"job_signature": 7, "problem": "", "mark": ""}}\n',
+        b'{"hubtune": "one", "stage": "job", "report": {"job_signature": {}, "problem": "", "mark": ""}}\n',
         b"x" * 200_000,
-        b'{"hubtune": Infinity, "job_signature": {}}\n',
+        b'{"hubtune": Infinity, "stage": "job", "report": {"job_signature": {}, "problem": "", "mark": ""}}\n',
         b"[" * 60_000 + b"\n",
     ],
     ids=lambda data: data[:20].decode(errors="replace").strip() or "newline",
@@ -423,7 +269,8 @@ def test_an_http_client_gets_a_handshake_and_is_disconnected():
             assert file.read() == b""  # Closed.
         worker = start(addresses, 1)
         assert (chief.result(), worker.result()) == (None, None)
-    assert handshake == {"hubtune": 0, "job_signature": SIGNATURE}
+    report = {"job_signature": SIGNATURE, "problem": "", "mark": ""}
+    assert handshake == {"hubtune": 0, "stage": "job", "report": report}
 
 
 def test_silent_clients_delay_the_rendezvous_by_their_timeouts_at_most():
@@ -457,7 +304,7 @@ def test_a_worker_of_a_larger_job_causes_no_index_error():
     addresses = free_addresses(2)
     with worker_threads() as start:
         chief = start(addresses, 0, timeout=1)
-        with call(addresses[0], b'{"hubtune": 7, "job_signature": {"seed": 1}}\n'):
+        with call(addresses[0], handshake_of(7)):
             worker = start(addresses, 1, timeout=1)
             errors = (chief.result(), worker.result())
     assert not [error for error in errors if isinstance(error, LookupError)]
@@ -488,18 +335,16 @@ def server(address: str, data: bytes | None):
                 connection.close()
 
 
-HANDSHAKE_OF_THE_CHIEF = json.dumps({"hubtune": 0, "job_signature": {"seed": 1}}).encode() + b"\n"
-
-
 @pytest.mark.parametrize(
     "data",
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\n",
         None,
-        HANDSHAKE_OF_THE_CHIEF,
+        handshake_of(0),
+        handshake_of(1, stage="another"),
     ],
-    ids=["http", "grpc", "silence", "another-index"],
+    ids=["http", "grpc", "silence", "another-index", "another-stage"],
 )
 def test_a_server_that_is_no_worker_counts_as_a_missing_worker(data):
     addresses = free_addresses(2)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers import free_addresses, python, start
 
 from trainer.distributed import strategies
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed.cluster_config import Cluster
 from trainer.errors import UsageError
 
 CODE = """
@@ -77,56 +77,21 @@ def test_bfloat16_depends_on_the_features_of_the_processor(monkeypatch):
 
 # --- Flags that do not go together ------------------------------------------------------------------
 
-ONE_HOST = Cluster(("a:1", "a:2"), 0)
 TWO_HOSTS = Cluster(("a:1", "b:1"), 0)
 
 
 def test_every_problem_of_the_flags_is_found_at_once():
     request = strategies.DeviceRequest(virtual_devices=0, tpu="local", cluster=TWO_HOSTS)
-    problems = strategies.find_flag_problems("horovod", request, "runs/mine")
+    problems = strategies.find_flag_problems("horovod", request)
     assert [problem.setting for problem in problems] == ["--strategy", "--virtual_devices"]
-    problems = strategies.find_flag_problems("multi_worker", request, "runs/mine")
-    assert [problem.setting for problem in problems] == ["--virtual_devices", "--model_dir"]
+    problems = strategies.find_flag_problems("multi_worker", request)
+    assert [problem.setting for problem in problems] == ["--virtual_devices"]
 
 
 def test_building_raises_every_problem_at_once():
     with pytest.raises(UsageError) as caught:
         strategies.build_strategy("horovod", strategies.DeviceRequest(virtual_devices=-1))
     assert [problem.setting for problem in caught.value.problems] == ["--strategy", "--virtual_devices"]
-
-
-@pytest.mark.parametrize(
-    ("name", "device_request", "sharing"),
-    [
-        ("multi_worker", strategies.DeviceRequest(cluster=TWO_HOSTS), "on 2 hosts"),
-        ("auto", strategies.DeviceRequest(cluster=TWO_HOSTS), "on 2 hosts"),
-    ],
-)
-@pytest.mark.parametrize("folder", ["runs/mine", "/tmp/run", "./gcs/run", "/gcsmine/run"])
-def test_a_model_dir_of_several_hosts_is_on_shared_storage(name, device_request, sharing, folder):
-    (problem,) = strategies.find_flag_problems(name, device_request, folder)
-    assert problem.setting == "--model_dir"
-    assert sharing in problem.required
-    assert folder in problem.received
-    assert strategies.find_flag_problems(name, device_request, "gs://bucket/run") == []
-    assert strategies.find_flag_problems(name, device_request, None) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "device_request"),
-    [
-        ("multi_worker", strategies.DeviceRequest(cluster=ONE_HOST)),
-        ("auto", strategies.DeviceRequest(cluster=ONE_HOST)),
-        ("auto", strategies.DeviceRequest()),
-        ("tpu", strategies.DeviceRequest(tpu="local")),
-        ("auto", strategies.DeviceRequest(tpu="mine", cluster=TWO_HOSTS)),
-        ("cpu", strategies.DeviceRequest(tpu="local", cluster=TWO_HOSTS)),
-        ("mirrored", strategies.DeviceRequest(tpu="local", virtual_devices=2)),
-        ("multi_worker", strategies.DeviceRequest(tpu="local", cluster=ONE_HOST)),
-    ],
-)
-def test_a_job_whose_files_one_host_reads_may_use_its_disk(name, device_request):
-    assert strategies.find_flag_problems(name, device_request, "runs/mine") == []
 
 
 # --- Missing hardware -------------------------------------------------------------------------------
@@ -161,7 +126,7 @@ def test_a_single_worker_gets_its_own_values_back(device_request):
 WORKER = """
 import json, os, signal, sys
 from trainer.distributed import strategies
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed.cluster_config import Cluster
 name, index, addresses = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(","))
 choice = strategies.build_strategy(name, strategies.DeviceRequest(cluster=Cluster(addresses, index)))
 all_reduce_max = strategies.build_all_reduce_max(choice.strategy)

@@ -102,6 +102,15 @@ def test_the_tuning_command_prints_a_study():
     assert yaml.safe_load(printed.stdout)["studySpec"]["metrics"][0]["metricId"] == "validation/accuracy"
 
 
+def test_the_gcloud_command_is_the_one_that_the_printed_file_begins_with():
+    (program, *arguments), gcloud = commands("gcloud", {"PROJECT": "p", "BUCKET": "bucket"})
+    assert (program, arguments[-2]) == ("python", ">")
+    printed = python(*arguments[:-2])
+    assert printed.returncode == 0, printed.stderr
+    assert shlex.split(printed.stdout.splitlines()[0].removeprefix("# ")) == gcloud
+    assert gcloud[-1] == f"--config={arguments[-1]}"
+
+
 def flags_of(command: list[str]) -> dict[str, str]:
     pairs = (word.removeprefix("--").partition("=") for word in command if word.startswith("--"))
     return {name: value for name, _, value in pairs}

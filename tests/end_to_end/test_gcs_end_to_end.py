@@ -1,8 +1,10 @@
 """The commands with every path in a bucket give bit for bit the results of local paths, in spite of faults and kills.
 
-`make test` kills one process. `make chaos` kills five, with a schedule drawn with CHAOS_SEED, and one of two workers.
+Without faults they run on fake-gcs-server, which others wrote; with faults on a simulator of ours. `make test` kills
+three processes. `make chaos` kills five more, with a schedule drawn with CHAOS_SEED, and one of two workers.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -11,15 +13,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fakes import gcs
+from fakes import gcs, gcs_server
 from helpers import ROOT, excerpt, write_reviews
 from interruptions import (
     AFTER_TRAINING,
+    INSTANTS,
     Instant,
     RunningJob,
     assert_equal_runs,
@@ -37,14 +40,16 @@ RUN = "gs://bucket/run"
 
 @dataclass(frozen=True)
 class Commands:
-    """The project's commands, run against a simulator."""
+    """The project's commands, with buckets that a server on the loopback has."""
 
-    simulator: gcs.Simulator
+    environment: Mapping[str, str]  # Of a process that uses the server.
     folder: Path
+    run_folder: Path  # What `instants` observe.
+    instants: Mapping[str, Instant]
 
     def run(self, *arguments: object) -> str:
         command = [sys.executable, *map(str, arguments)]
-        options = {"cwd": ROOT, "env": self.simulator.environment(), "text": True, "timeout": 300}
+        options = {"cwd": ROOT, "env": self.environment, "text": True, "timeout": 300}
         done = subprocess.run(command, capture_output=True, **options)
         assert done.returncode == 0, excerpt(done.stderr)
         return done.stdout
@@ -54,51 +59,62 @@ class Commands:
         self.run("-c", f"from trainer.storage import fs; {calls}")
 
     def start(self, arguments: list[str], workers: int = 1) -> RunningJob:
-        return start_workers(arguments, self.folder, self.folder / "log", workers, self.simulator.environment())
+        return start_workers(arguments, self.run_folder, self.folder / "log", workers, self.environment)
 
     def run_with_kills(self, arguments: list[str], instants: list[str], rng: random.Random, workers: int = 1) -> None:
         """Run a job to its end, and kill it at each instant in turn."""
         for instant in instants:
             running = self.start(arguments, workers)
-            sent = send_signal_at(running, instant, rng, self.instants())
+            sent = send_signal_at(running, instant, rng, self.instants)
             codes = running.wait(60 if sent else 0.1)
             assert sent, f"{instant}: {codes}, {running.output()}"
             assert -signal.SIGKILL in codes
         running = self.start(arguments, workers)
         assert running.wait(300) == [0] * workers, running.output()
 
-    def instants(self) -> dict[str, Instant]:
-        """The instants of interruptions.INSTANTS with SIGKILL, observed in the simulator's log."""
 
-        def counter(pattern: str, key: str = "wrote") -> Callable[[Path], int]:
-            def count(_: Path) -> int:
-                time.sleep(0.05)  # the log is long
-                return sum(bool(re.search(pattern, line.get(key, ""))) for line in self.simulator.log())
+def commands_on(simulator: gcs.Simulator, folder: Path) -> Commands:
+    """Commands on the simulator: the instants of interruptions.INSTANTS with SIGKILL, observed in its log."""
 
-            return count
+    def counter(pattern: str, key: str = "wrote") -> Callable[[Path], int]:
+        def count(_: Path) -> int:
+            time.sleep(0.05)  # the log is long
+            return sum(bool(re.search(pattern, line.get(key, ""))) for line in simulator.log())
 
-        return {
-            "start-up": Instant(lambda _: None, 8.0),
-            "training": Instant(counter("run/checkpoints/checkpoint"), 0.5),
-            "during a save": Instant(counter(r"POST .*/upload/.*run%2Fcheckpoints%2Fckpt-", "request"), 0.01),
-            "evaluation": Instant(counter("run/metrics.jsonl"), 0.3),
-            "after an evaluation": Instant(counter("run/best/checkpoint"), 0.02),
-            "test": Instant(counter(r"GET .*run%2Fbest%2Fckpt-\d+\.data", "request"), 0.3),
-            "export": Instant(counter("run/export/"), 0.3),
-            "rename": Instant(counter("run/export/saved_model.pb"), 0.0),
-        }
+        return count
+
+    instants = {
+        "start-up": Instant(lambda _: None, 8.0),
+        "training": Instant(counter("run/checkpoints/checkpoint"), 0.5),
+        "during a save": Instant(counter("run/checkpoints/ckpt-"), 0.01),
+        "evaluation": Instant(counter("run/metrics.jsonl"), 0.3),
+        "after an evaluation": Instant(counter("run/best/checkpoint"), 0.02),
+        "test": Instant(counter(r"GET .*run%2Fbest%2Fckpt-\d+\.data", "request"), 0.3),
+        "export": Instant(counter("run/export/"), 0.3),
+        "rename": Instant(counter("run/export/saved_model.pb"), 0.0),
+    }
+    return Commands(simulator.environment(), folder, folder, instants)
 
 
 def run_all_in_bucket(
-    commands: Commands, tiny: Path, flags: list[str], seed: int, instants: list[str], export_again: bool = False
+    commands: Commands,
+    tiny: Path,
+    flags: list[str],
+    seed: int,
+    instants: list[str],
+    faults: contextlib.AbstractContextManager,
+    export_again: bool = False,
 ) -> Path:
-    """Prepare, train with kills, evaluate, export and predict, with faults. Returns a local copy of the bucket."""
+    """Prepare, train with kills, evaluate, export and predict. Returns a local copy of the bucket.
+
+    `faults` is entered once the encoder and the rows are there.
+    """
     folder = commands.folder
     (folder / "source").mkdir()
     write_reviews(folder / "source/reviews.csv", 300)
     commands.copy((tiny, "gs://bucket/encoder"), (folder / "source", "gs://bucket/source"))
     encoder, model = "--encoder=gs://bucket/encoder", f"--model_dir={RUN}"
-    with commands.simulator.faults({"do": list(FAULTS), "seed": seed, "rate": FAULT_RATE, "seconds": 0.3}):
+    with faults:
         source = "--source=gs://bucket/source/reviews.csv"
         commands.run("scripts/prepare_data.py", "--task=csv", source, encoder, "--output=gs://bucket/data")
         settings = [flag for flag in flags if flag.startswith("--set")]
@@ -129,13 +145,28 @@ def assert_equal_to_local(bucket: Path, prepared: Path, finished_run: Path, eval
     assert splits == {"train", "validation", "test"}
 
 
+def random_faults(simulator: gcs.Simulator, seed: int) -> contextlib.AbstractContextManager:
+    return simulator.faults({"do": list(FAULTS), "seed": seed, "rate": FAULT_RATE, "seconds": 0.3})
+
+
+def test_a_job_killed_twice_on_another_server_equals_a_local_one(
+    tiny, prepared, flags, finished_run, evaluated, tmp_path
+):
+    with gcs_server.running(tmp_path / "server", "bucket") as server:
+        commands = Commands(server.environment(), tmp_path, server.folder / "bucket/run", INSTANTS)
+        kills = ["training", "after an evaluation"]
+        bucket = run_all_in_bucket(commands, tiny, flags, 1, kills, contextlib.nullcontext(), export_again=True)
+    assert_equal_to_local(bucket, prepared, finished_run, evaluated)
+
+
 def test_a_killed_job_in_a_bucket_with_faults_equals_a_local_one(
     simulator, tiny, prepared, flags, finished_run, evaluated, tmp_path
 ):
-    bucket = run_all_in_bucket(Commands(simulator, tmp_path), tiny, flags, 1, ["training"])
+    faults = random_faults(simulator, 1)
+    bucket = run_all_in_bucket(commands_on(simulator, tmp_path), tiny, flags, 1, ["training"], faults)
     assert_equal_to_local(bucket, prepared, finished_run, evaluated)
-    faults = [line["outcome"] for line in simulator.log() if line["outcome"] not in (200, 204, 206, 308, 404)]
-    assert len(faults) > 20
+    log = simulator.log()
+    assert len([line for line in log if line["outcome"] not in (200, 204, 206, 308, 404)]) > 20
 
 
 @pytest.mark.chaos
@@ -145,7 +176,8 @@ def test_a_job_in_a_bucket_killed_five_times_equals_a_local_one(
     seed = int(os.environ.get("CHAOS_SEED", "0"))
     drawn = [name for name in draw_instants(seed, 2 * KILLS) if name not in ("SIGTERM", *AFTER_TRAINING)]
     instants = drawn[: KILLS - len(AFTER_TRAINING)] + AFTER_TRAINING
-    bucket = run_all_in_bucket(Commands(simulator, tmp_path), tiny, flags, seed, instants, export_again=True)
+    commands, faults = commands_on(simulator, tmp_path), random_faults(simulator, seed)
+    bucket = run_all_in_bucket(commands, tiny, flags, seed, instants, faults, export_again=True)
     assert_equal_to_local(bucket, prepared, finished_run, evaluated)
     outcomes = [str(line["outcome"]) for line in simulator.log()]
     with capsys.disabled():
@@ -156,7 +188,7 @@ def test_a_job_in_a_bucket_killed_five_times_equals_a_local_one(
 @pytest.mark.chaos
 def test_two_workers_in_a_bucket_with_one_killed_equal_local_ones(simulator, make_job_command, tiny, tmp_path):
     local = make_job_command("multi_worker", 150)
-    commands = Commands(simulator, tmp_path)
+    commands = commands_on(simulator, tmp_path)
     data = next(flag for flag in local.flags if flag.startswith("--data_dir=")).partition("=")[2]
     commands.copy((tiny, "gs://bucket/encoder"), (data, "gs://bucket/data"))
     rest = [flag for flag in local.flags if not flag.startswith(("--data_dir", "--encoder"))]
@@ -169,7 +201,7 @@ def test_two_workers_in_a_bucket_with_one_killed_equal_local_ones(simulator, mak
 
 
 def test_a_run_that_loses_its_permission_fails_with_a_message(simulator, tiny, prepared, flags, tmp_path):
-    commands = Commands(simulator, tmp_path)
+    commands = commands_on(simulator, tmp_path)
     commands.copy((tiny, "gs://bucket/encoder"), (prepared, "gs://bucket/data"))
     settings = [flag for flag in flags if flag.startswith("--set")]
     paths = ["--encoder=gs://bucket/encoder", "--data_dir=gs://bucket/data", f"--model_dir={RUN}"]
@@ -198,7 +230,7 @@ def test_a_run_that_loses_its_permission_fails_with_a_message(simulator, tiny, p
     ],
 )
 def test_a_corrupt_shard_stops_the_run_before_it_begins(simulator, prepared, tmp_path, corruption, words):
-    commands = Commands(simulator, tmp_path)
+    commands = commands_on(simulator, tmp_path)
     commands.run(
         "-c",
         f"""
@@ -220,6 +252,7 @@ open("{tmp_path}/sizes", "w").write(f"{{len(corrupt)}} {{len(data)}}")
     running = commands.start(["-m", "trainer.task", "--data_dir=gs://bucket/data", f"--model_dir={RUN}"])
     assert running.wait(60) == [1]
     assert words.format(truncated=truncated, size=size) in running.log.read_text()
+    written = [line.get("wrote", "") for line in simulator.log()]
     assert not [
-        line for line in simulator.log() if line.get("wrote", "").startswith("run/") and "lock" not in line["wrote"]
-    ]
+        name for name in written if name.startswith("run/") and "/." not in name
+    ]  # But the lock, and the check.

@@ -8,6 +8,7 @@ from helpers import review
 
 from trainer.data import manifests, records
 from trainer.data.label_scale import LabelScale
+from trainer.errors import UserError
 from trainer.evals import baseline, metrics
 
 
@@ -59,6 +60,12 @@ def test_a_class_missing_from_train_gets_probability_0():
     )
     assert predictions.scores[:, 1].tolist() == [0, 0]
     assert predictions.scores.argmax(axis=1).tolist() == [2, 0]
+
+
+def test_texts_without_words_have_no_baseline():
+    texts = columns(["!", "?", "a"] * 5, np.int32([0, 1, 0] * 5))
+    with pytest.raises(UserError, match=r"--baseline must .* 15 texts, such as '!'"):
+        baseline.predict_baseline(texts, texts, manifest("classification", ("a", "b")))
 
 
 def test_both_texts_of_a_pair_are_joined():

@@ -53,6 +53,8 @@ def test_an_output_is_one_line_for_every_reader(format_line):
     assert len(printed.splitlines()) == 1
     if format_line is prediction_outputs.format_json:
         assert json.loads(printed)["text"] == text
+    lines = format_line(predicted(0.25, 0.75), Shown(["one", "two\nlines"], None, False))
+    assert len(lines.splitlines()) == 1
 
 
 def test_equal_scores_keep_the_order_of_the_classes():

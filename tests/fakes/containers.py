@@ -14,7 +14,7 @@ import dockerfile
 from helpers import ROOT, excerpt
 
 # Of the base image's system, which a test has no second one of.
-OF_THE_SYSTEM = ("useradd ",)
+OF_THE_SYSTEM = ("useradd ", "apt-get ")
 
 
 def instructions(name: str) -> list[dockerfile.Command]:
@@ -67,7 +67,7 @@ class Build:
 
     def process(self) -> dict[str, str]:
         """The environment of a command: the machine's without what is Python's, then ENV's."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TF_", "GCS_"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TF_"))}
         path = f"{self.environment / 'bin'}:{os.environ['PATH']}"
         return {**kept, **self.variables, "PATH": path, "VIRTUAL_ENV": str(self.environment)}
 

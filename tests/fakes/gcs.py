@@ -73,11 +73,8 @@ class Simulator:
         return self.control("log")
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """The environment of a process whose clients use the simulator, without other variables of Google or a proxy.
-
-        TensorFlow's own settings, which importing trainer has set in this process, are removed too.
-        """
-        removed = ("GCS_", "GOOGLE_", "STORAGE_")
+        """The environment of a process that uses the simulator, without other variables of Google or a proxy."""
+        removed = ("GOOGLE_", "STORAGE_")
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -88,7 +85,6 @@ class Simulator:
             **kept,
             "https_proxy": proxy,
             "HTTPS_PROXY": proxy,
-            "CURL_CA_BUNDLE": str(self.folder / "ca.pem"),
             "REQUESTS_CA_BUNDLE": str(self.folder / "ca.pem"),
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.folder / "ca.pem"),
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.folder / "credentials.json"),

@@ -1,11 +1,11 @@
-"""Buckets and objects in memory, with the part of Google Cloud Storage's API that its two clients here use.
+"""Buckets and objects in memory, with the part of Google Cloud Storage's JSON API that google-cloud-storage uses here.
 
-TensorFlow's client reads through the XML API and uses JSON for the rest; google-cloud-storage uses JSON for everything.
 This module maps a Request to a Reply; it knows nothing of sockets, TLS or faults.
 """
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -22,7 +22,12 @@ PERMISSIONS = tuple(
     f"storage.{name}"
     for name in ("buckets.get", *(f"objects.{p}" for p in ("get", "list", "create", "delete", "update")))
 )
-TOKEN = {"access_token": "of-the-simulator", "expires_in": 3600, "token_type": "Bearer"}
+TOKEN = {
+    "access_token": "of-the-simulator",
+    "expires_in": 3600,
+    "token_type": "Bearer",
+    "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+}
 PRECONDITIONS = (
     ("GenerationMatch", 0, True),
     ("GenerationNotMatch", 0, False),
@@ -48,9 +53,11 @@ class Object:
     metageneration: int = 1
     written: str = dataclasses.field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z")
 
+    @functools.cached_property
     def crc32c(self) -> str:
         return base64.b64encode(google_crc32c.Checksum(self.data).digest()).decode()
 
+    @functools.cached_property
     def md5(self) -> str:
         return base64.b64encode(hashlib.md5(self.data).digest()).decode()
 
@@ -60,6 +67,11 @@ class Bucket:
     name: str
     location: str = "US-CENTRAL1"
     permissions: tuple[str, ...] = PERMISSIONS
+    anonymous: tuple[str, ...] | None = None  # The permissions of a caller without credentials; None: the same.
+    folders: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # A prefix -> permissions below it.
+    token: str | None = None  # The only access token that is accepted.
+    retained: bool = False  # A retention policy: no object is replaced or deleted.
+    requester_pays: bool = False
     meta: dict = dataclasses.field(default_factory=dict)  # The other values that it was made with.
     objects: dict[str, Object] = dataclasses.field(default_factory=dict)
 
@@ -121,8 +133,8 @@ def resource(bucket: str, stored: Object) -> dict:
         "generation": str(stored.generation),
         "metageneration": str(stored.metageneration),
         "size": str(len(stored.data)),
-        "crc32c": stored.crc32c(),
-        "md5Hash": stored.md5(),
+        "crc32c": stored.crc32c,
+        "md5Hash": stored.md5,
         "etag": f"{stored.generation}/{stored.metageneration}",
         "timeCreated": stored.written,
         "updated": stored.written,
@@ -137,7 +149,7 @@ def media(stored: Object, headers: Mapping[str, str]) -> Reply:
         "ETag": f'"{stored.generation}"',
         "x-goog-generation": str(stored.generation),
         "x-goog-metageneration": str(stored.metageneration),
-        "x-goog-hash": f"crc32c={stored.crc32c()},md5={stored.md5()}",
+        "x-goog-hash": f"crc32c={stored.crc32c},md5={stored.md5}",
         "x-goog-stored-content-length": str(len(stored.data)),
     }
     wanted, size = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range") or ""), len(stored.data)
@@ -190,11 +202,18 @@ def check_preconditions(query: Mapping[str, str], stored: Object | None, prefix:
             raise ServiceError(412, "At least one of the pre-conditions you specified did not hold.")
 
 
+def check_retention(bucket: Bucket, name: str) -> None:
+    if bucket.retained and name in bucket.objects:
+        reason = f"Object '{bucket.name}/{name}' is subject to bucket's retention policy or object retention"
+        raise ServiceError(403, f"{reason} and cannot be deleted or overwritten until 2030-01-01T00:00:00Z")
+
+
 def put(service: Service, bucket: Bucket, name: str, data: bytes, meta: dict, query: Mapping[str, str]) -> dict:
     """Write an object if the preconditions hold and its checksums are the declared ones."""
     check_preconditions(query, bucket.objects.get(name))
+    check_retention(bucket, name)
     written = Object(name, data, meta, next(service.numbers))
-    for key, own in (("crc32c", written.crc32c()), ("md5Hash", written.md5())):
+    for key, own in (("crc32c", written.crc32c), ("md5Hash", written.md5)):
         if meta.get(key, own) != own:
             raise ServiceError(400, f"Provided {key} {meta[key]!r} doesn't match calculated {own!r}.")
     bucket.objects[name] = written
@@ -271,7 +290,7 @@ def continue_upload(service: Service, bucket: Bucket, request: Request, number: 
 
 def required_permission(request: Request) -> str | None:
     """The permission that a request requires; None if it requires none."""
-    if "testPermissions" in request.path or request.path.endswith("/token") or "computeMetadata" in request.path:
+    if "testPermissions" in request.path or "upload_id" in request.query:  # An upload that goes on was allowed before.
         return None
     if request.path.startswith("/upload/") or "/rewriteTo/" in request.path or request.path.endswith("/compose"):
         return "storage.objects.create"
@@ -282,27 +301,65 @@ def required_permission(request: Request) -> str | None:
     return "storage.objects." + {"DELETE": "delete", "PATCH": "update"}.get(request.method, "get")
 
 
-def handle(service: Service, request: Request) -> Reply:
-    """The service's reply to a request. Raises ServiceError for an error."""
+def addressed_name(request: Request) -> str:
+    """The object, or the prefix of objects, that a request is about."""
+    query = request.first_values()
+    in_path = re.search(r"/o/([^/]+)", request.path)
+    if in_path:
+        return unquote(in_path[1])
+    if request.path.startswith("/upload/") and "name" not in query:
+        multipart = query["uploadType"] == "multipart"
+        meta = request.body.partition(b"\r\n\r\n")[2].partition(b"\r\n--")[0] if multipart else request.body
+        return str(json.loads(meta)["name"])
+    return query.get("name") or query.get("prefix", "")
+
+
+def check_caller(bucket: Bucket, request: Request) -> list[str]:
+    """The permissions of the request's sender. Raises ServiceError if the bucket does not accept it."""
+    credentials = request.headers.get("Authorization")
+    if bucket.token and credentials != f"Bearer {bucket.token}":
+        raise ServiceError(401, "Invalid Credentials")
+    if bucket.requester_pays and not request.headers.get("X-Goog-User-Project"):
+        raise ServiceError(400, "Bucket is a requester pays bucket but no user project provided.")
+    anonymous = credentials is None and bucket.anonymous is not None
+    granted = bucket.anonymous if anonymous else bucket.permissions
+    needed = required_permission(request)
+    if needed:
+        name = addressed_name(request)
+        below = {
+            permission for prefix, more in bucket.folders.items() if name.startswith(prefix) for permission in more
+        }
+        if needed in request.denied or needed not in {*granted, *below}:
+            caller, status = ("Anonymous caller", 401) if anonymous else ("The caller", 403)
+            raise ServiceError(status, f"{caller} does not have {needed} access to the Google Cloud Storage object.")
+    return [name for name in granted if name not in request.denied]
+
+
+def exchange_token(request: Request) -> Reply | None:
+    """A token for credentials: of a service account, a federated identity or an impersonated account."""
     if request.path.endswith("/token"):
         return json_reply(TOKEN)
+    if request.path.endswith(":generateAccessToken"):
+        return json_reply({"accessToken": "of-the-impersonated", "expireTime": "2099-01-01T00:00:00Z"})
+    return None
+
+
+def handle(service: Service, request: Request) -> Reply:
+    """The service's reply to a request. Raises ServiceError for an error."""
+    if token := exchange_token(request):
+        return token
     if request.path.startswith("/computeMetadata/"):
         return Reply(200, b"projects/1/zones/us-central1-b", {"Metadata-Flavor": "Google"})
     if request.path == "/storage/v1/b" and request.method == "POST":
         return make_bucket(service, request)
-    json_path = re.fullmatch(
+    path = re.fullmatch(
         r"(/upload|/download)?/storage/v1/b/([^/]+)(?:/(o|iam/testPermissions)(?:/([^/]+)(/.*)?)?)?", request.path
     )
-    xml_path = re.fullmatch(r"/([^/]+)/(.+)", request.path)
-    if not json_path and not (xml_path and request.method == "GET"):
+    if not path:
         raise ServiceError(501, f"not simulated: {request.method} {request.path}")
-    bucket = find_bucket(service, (json_path[2] if json_path else xml_path[1]))
-    allowed = [name for name in bucket.permissions if name not in request.denied]
-    if (needed := required_permission(request)) and needed not in allowed:
-        raise ServiceError(403, f"The caller does not have {needed} access to the Google Cloud Storage bucket.")
-    if not json_path:
-        return media(find_object(bucket, unquote(xml_path[2]), request.first_values()), request.headers)
-    kind, _, what, name, action = json_path.groups()
+    kind, bucket_name, what, name, action = path.groups()
+    bucket = find_bucket(service, bucket_name)
+    allowed = check_caller(bucket, request)
     if what is None:
         return json_reply(describe_bucket(bucket))
     if what != "o":
@@ -332,6 +389,7 @@ def handle_object(service: Service, bucket: Bucket, name: str, action: str | Non
     stored = find_object(bucket, name, query)
     check_preconditions(query, stored)
     if request.method == "DELETE":
+        check_retention(bucket, name)
         del bucket.objects[name]
         return Reply(204)
     if request.method == "PATCH":

@@ -1,14 +1,13 @@
-"""Google Cloud Storage on the loopback, with faults, as a process for TensorFlow's client and Google's.
+"""Google Cloud Storage on the loopback, with faults, as a process.
 
   python tests/fakes/gcs_simulator.py FOLDER [FAULTS.json]
 
 It is a proxy (https_proxy) that terminates TLS for the service's hosts, with a certificate made at the start, and
 rejects every other host: nothing leaves 127.0.0.1. It writes FOLDER/ca.pem and FOLDER/credentials.json, the key of a
-service account that does not exist, prints {"port": N} and ends when its standard input is closed. It is a process,
-since TensorFlow retries in C++ with Python's lock held: a server in the same process could not reply.
+service account that does not exist, prints {"port": N} and ends when its standard input is closed.
 
 Faults are a list of JSON objects. The first one that matches a request is applied to it:
-  do       status      reply with the number `status` (default 503) instead
+  do       status      reply with the number `status` (default 503) and the reason `message` instead
            reset       reset the connection before anything is done
            lose reply  handle the request, then reset the connection
            hang        send nothing for `seconds`, then reset the connection
@@ -26,7 +25,7 @@ Faults are a list of JSON objects. The first one that matches a request is appli
 
 Control, in plain HTTP to the same port: POST /control/faults (a list, which replaces the one before), GET /control/log
 ([{"seconds", "request", "range", "outcome", and for a completed upload "wrote"}]; no header and no token is kept),
-POST /control/buckets ({"name", "location", "permissions"}; "remove": true removes it), POST /control/tunnels ({host:
+POST /control/buckets (the values of gcs_objects.Bucket; "remove": true removes it), POST /control/tunnels ({host:
 port}: a connection to the host is forwarded unchanged to the local port), POST /control/wipe.
 """
 
@@ -50,7 +49,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # It is run as a script.
 
 from fakes import gcs_certificate, gcs_objects
 
-HOSTS = ("www.googleapis.com", "storage.googleapis.com", "oauth2.googleapis.com")
+SERVICES = ("www", "storage", "oauth2", "sts", "iamcredentials", "cloudresourcemanager")
+HOSTS = tuple(f"{name}.googleapis.com" for name in SERVICES)
 NAMES = (*HOSTS, "*.googleapis.com")  # Those of the certificate, which servers behind a tunnel use as well.
 CORRUPTING = ("truncate", "short", "flip")
 
@@ -60,6 +60,7 @@ class Fault:
     do: str | list[str]
     match: str = ""
     status: int = 503
+    message: str = "injected"
     seconds: float = 0.0
     bytes: int | None = None
     permission: str = ""
@@ -127,22 +128,6 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 1 << 16)
         self.close_connection = False
 
-    def handle_expect_100(self) -> bool:
-        """Reply "100 Continue" at once: libcurl waits a second for it before each upload."""
-        super().handle_expect_100()
-        self.wfile.flush()
-        return True
-
-    def read_body(self) -> bytes:
-        if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
     def reset(self) -> None:
         """End the connection with a reset, as a server that crashes does."""
         self.close_connection = True
@@ -164,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def serve(self) -> None:
-        body = self.read_body()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.startswith("/control/"):
             self.send(control(self.state, self.path, body))
             return
@@ -173,9 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             self.command, address.path, parse_qs(address.query, keep_blank_values=True), self.headers, body
         )
         described = f"{self.command} {self.host}{self.path}"
-        reads = self.command == "GET" and (
-            "alt=media" in address.query or not re.match(r"/(storage|computeM)", address.path)
-        )
+        reads = self.command == "GET" and "alt=media" in address.query
         with self.state.lock:
             choices = ((fault, fault.choose(described, reads)) for fault in self.state.faults)
             fault, action = next((pair for pair in choices if pair[1]), (Fault(""), None))
@@ -194,7 +177,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if action == "status":
             entry["outcome"] = fault.status
-            self.send(gcs_objects.Reply(fault.status, error_body(fault.status, "injected"), {}))
+            self.send(gcs_objects.Reply(fault.status, error_body(fault.status, fault.message), {}))
             return
         with self.state.lock:
             reply = handle(self.state.service, replace(request, denied=tuple(self.state.denied)))

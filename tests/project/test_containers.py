@@ -12,6 +12,8 @@ from fakes import containers
 from fakes.containers import carry_out, fresh_environment, ignored, instructions, sources, values
 from helpers import ROOT, excerpt
 
+from trainer.runtime import trial
+
 DOCKERFILES = ("Dockerfile", "Dockerfile.tpu")
 IMAGES = [("Dockerfile", {}), ("Dockerfile", {"ACCELERATOR": "gpu"}), ("Dockerfile.tpu", {})]
 PLATFORM = "x86_64-manylinux_2_36"  # Debian 12, the base image's
@@ -66,6 +68,17 @@ def test_an_image_does_not_run_as_root(name):
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
+def test_the_one_command_that_runs_as_root_takes_the_metric_folder(name):
+    (line,) = (run for (run,) in values(name, "RUN") if "sudo" in run)
+    (rule,) = re.findall(r"echo '(.*)' > /etc/sudoers.d/hypertune", line)
+    sudo, option, *command = trial.TAKE_SERVICE_FOLDER
+    assert (sudo, option) == ("sudo", "--non-interactive")
+    assert rule == f"trainer ALL=(root) NOPASSWD: {' '.join(command)}"
+    assert f"install --directory --owner=trainer {trial.SERVICE_FOLDER}" in line
+    assert "visudo --check" in line  # A file with an error, or with other rights than 0440, fails the build.
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
 def test_packages_are_installed_by_their_sums_before_the_code_comes(name):
     commands = [(command.cmd, " ".join(command.value)) for command in instructions(name)]
     (packages,) = (place for place, (_, text) in enumerate(commands) if ".lock" in text and text.startswith("pip "))
@@ -105,7 +118,7 @@ def test_the_cpu_image_s_commands_run_with_packages_that_are_there_already(tmp_p
     here = next(environment.glob("lib/python3.*/site-packages")) / "borrowed.pth"
     here.write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     build = carry_out("Dockerfile", tmp_path / "root", environment, {}, borrowed)
-    assert build.skipped == ["useradd --create-home --uid 1000 trainer"]
+    assert [line.split()[0] for line in build.skipped] == ["useradd", "apt-get"]
     assert "--model_dir" in build.run([*build.entrypoint, "--help"]).stdout
     where = build.run(["python", "-c", "import trainer; print(trainer.__file__)"], cwd=tmp_path)
     assert where.stdout.strip() == str(build.here("trainer/__init__.py"))

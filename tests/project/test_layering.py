@@ -129,7 +129,11 @@ def test_nothing_inherits_an_implementation():
 
 def test_google_clients_are_used_by_storage_and_cloud_only():
     using = {module for module, tree in TREES.items() if any("google.cloud" in n for n in imported_names(tree))}
-    assert {module for module in using if not module.startswith("cloud.")} == {"storage.gcs", "storage.retries"}
+    assert {module for module in using if not module.startswith("cloud.")} == {
+        "storage.bucket_errors",
+        "storage.gcs",
+        "storage.retries",
+    }
 
 
 def test_no_other_client_of_buckets_is_used():

@@ -45,7 +45,7 @@ def is_environ(node: ast.AST) -> bool:
 
 
 # Modules that read their own variables from the environment that they are given.
-READING_ENVIRONMENT = ("rendezvous", "strategies", "vertex_env")
+READING_ENVIRONMENT = ("cluster_config", "strategies", "vertex_env")
 
 
 def find_violations(name: str, source: str) -> list[str]:

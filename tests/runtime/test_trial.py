@@ -1,9 +1,11 @@
 """The metric file of a trial, in the format of cloudml-hypertune, which the service reads."""
 
 import json
+import os
 
 import pytest
 
+from trainer.errors import UsageError
 from trainer.runtime import trial
 
 LINES = [
@@ -91,3 +93,71 @@ def test_a_job_that_is_no_trial_writes_no_file(path, monkeypatch, number):
 def test_a_trial_without_an_evaluation_reports_nothing(path):
     trial.report_best([], "accuracy")
     assert not path.exists()
+
+
+# --- A file that cannot be written ------------------------------------------------------------------
+
+
+@pytest.fixture
+def unwritable(tmp_path, monkeypatch):
+    """The metric file of a trial, in a folder that no user can make: it is below a file."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file/output.metrics"
+    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(path))
+    monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "3")
+    return path
+
+
+def test_a_trial_whose_metric_cannot_be_written_is_refused(unwritable):
+    with pytest.raises(UsageError) as caught:
+        trial.check_metric_file()
+    (problem,) = caught.value.problems
+    assert problem.setting == "CLOUD_ML_HP_METRIC_FILE"
+    assert problem.received.startswith(str(unwritable))
+    assert "RUN_AS=root" in problem.advice
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_the_check_leaves_the_metric_file_as_it_is(path, written):
+    if written:
+        trial.report_best(LINES, "accuracy")
+    before = path.read_text() if written else None
+    trial.check_metric_file()
+    assert (path.read_text() if path.exists() else None) == before
+    assert [entry.name for entry in path.parent.iterdir()] == ([path.name] if written else [])
+
+
+def test_a_job_that_is_no_trial_is_not_checked(unwritable, monkeypatch):
+    monkeypatch.delenv("CLOUD_ML_TRIAL_ID")
+    trial.check_metric_file()
+    assert trial.report_best(LINES, "accuracy") is None
+
+
+def test_a_metric_that_cannot_be_written_is_a_problem_and_no_error(unwritable):
+    problem = trial.report_best(LINES, "accuracy")
+    assert problem.setting == "CLOUD_ML_HP_METRIC_FILE"
+    assert "The same command" in problem.advice
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start another user's process")
+def test_a_folder_of_root_is_refused_for_another_user(tmp_path):
+    """The folder of the service, without the rule that the images have for sudo."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    folder = tmp_path / "hypertune"
+    folder.mkdir(mode=0o755)
+    variables = {"CLOUD_ML_TRIAL_ID": "1", "CLOUD_ML_HP_METRIC_FILE": str(folder / "output.metrics")}
+    read, write = os.pipe()
+    child = os.fork()  # Not another interpreter: the user may not read this one's packages.
+    if not child:
+        os.environ |= variables
+        os.setuid(1000)
+        try:
+            trial.check_metric_file()
+        except UsageError as error:
+            os.write(write, str(error).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as message:
+        assert "the user with the id 1000: Permission denied" in message.read()

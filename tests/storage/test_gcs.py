@@ -1,6 +1,6 @@
 """Paths in a bucket: each fault that storage may have, and what becomes of it. Every client is the real one.
 
-The code under test runs in another process, as TensorFlow reads its settings once.
+The code under test runs in another process, which has the credentials and the certificates of the simulator.
 """
 
 import json
@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from trainer.storage import gcs
+from trainer.storage import bucket_errors, gcs
 
 
 def test_every_function_of_the_filesystem_layer_works_on_a_bucket(simulator):
@@ -64,33 +64,18 @@ for name in ("../../out", f"{sys.argv[1]}/out"):
     assert not list(tmp_path.glob("**/out"))
 
 
-def test_our_client_and_tensorflows_read_each_others_files(simulator):
-    code = """
-tf.saved_model.save(tf.Module(), folder)
-print(sorted(fs.list_names(folder)), fs.exists(f"{folder}/saved_model.pb"))
-fs.write_text(f"{folder}/s", "aaaa")
-print(tf.io.gfile.GFile(f"{folder}/s").read())
-gcs.write(f"{folder}/s", b"longer than that")  # A stale size would truncate it.
-print(tf.io.gfile.GFile(f"{folder}/s").read())
-"""
-    out = simulator.storage_python(code)[0].splitlines()
-    assert "'saved_model.pb'" in out[0]
-    assert out[0].endswith("True")
-    assert out[1:] == ["aaaa", "longer than that"]
-
-
 # (a fault, the outcome of reading an object of eight letters)
 READING = [
     *(({"do": "status", "status": code, "times": 2}, "complete") for code in (408, 429, 500, 503)),
     ({"do": "reset", "times": 2}, "complete"),
     ({"do": "truncate"}, "complete"),
-    ({"do": "flip"}, "complete"),  # TensorFlow returns the changed byte.
-    ({"do": "short", "bytes": 3}, "complete"),  # TensorFlow returns three bytes.
+    ({"do": "flip"}, "complete"),
+    ({"do": "short", "bytes": 3}, "complete"),
     ({"do": "slow", "seconds": 0.5}, "complete"),
     ({"do": "hang", "seconds": 3}, "complete"),
     (
         {"do": "status", "status": 503, "times": -1},
-        "must be reachable for reading. Received: status 503.",
+        "must be reachable for reading. Received: 503, injected.",
     ),
     ({"do": "reset", "times": -1}, "must be reachable for reading. Received: ProxyError"),
     ({"do": "truncate", "times": -1}, "must be reachable for reading. Received: "),
@@ -99,7 +84,7 @@ READING = [
     ({"do": "hang", "seconds": 20, "times": -1}, "must be reachable for reading. Received: "),
     (
         {"do": "status", "status": 401, "times": -1},
-        "must be used with credentials that the service accepts. Received: 401.",
+        "must be used with Google credentials that the service accepts. Received: 401, injected.",
     ),
     ({"do": "status", "status": 403, "times": -1}, "gs://bucket/a must allow reading. Received: 403"),
     ({"do": "status", "status": 404, "times": -1}, "gs://bucket/a does not exist"),
@@ -176,6 +161,17 @@ except OSError as error:
     assert seconds < 60
 
 
+def test_a_missing_object_is_missing_though_the_reply_is_cut_off(simulator):
+    code = """
+try:
+    fs.read_text("gs://bucket/none")
+except FileNotFoundError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "truncate", "match": "download", "times": 2}):
+        assert simulator.storage_python(code)[0] == "gs://bucket/none does not exist (reading)."
+
+
 @pytest.mark.parametrize("status", [403, 503])
 def test_a_failure_does_not_count_as_missing(simulator, status):
     code = """
@@ -195,7 +191,7 @@ with concurrent.futures.ThreadPoolExecutor(len(functions)) as executor:  # Each 
     assert out.split() == ["BucketError"] * 6
 
 
-def test_a_missing_bucket_is_named_where_tensorflow_would_not_end(simulator):
+def test_a_missing_bucket_is_named_whatever_is_asked_of_it(simulator):
     code = """
 from trainer.train import checkpoints
 from trainer.train import metrics_log
@@ -204,7 +200,6 @@ series = checkpoints.CheckpointSeries(tf.train.Checkpoint(v=tf.Variable(1.0)), f
 events = metrics_log.open_event_log(folder)
 events.add({"step": 1, "split": "train", "loss": 1.0})
 for function in (
-    lambda: fs.make_folder(folder),
     lambda: checkpoints.save_checkpoint(series, 1),
     lambda: checkpoints.restore_newest(series),
     events.publish,
@@ -217,8 +212,106 @@ for function in (
 """
     simulator.storage_python('fs.write_text("gs://bucket/full/a", "a")')
     out, seconds = simulator.storage_python(code)
-    assert out.count("must be in a bucket that exists. Received: no bucket gs://missing.") == 5, out
+    assert out.count("must be in a bucket that exists. Received: no bucket gs://missing.") == 4, out
     assert seconds < 20
+
+
+# --- Credentials and certificates ------------------------------------------------------------------------
+
+ROUND_TRIP = """
+from trainer.train import checkpoints
+series = checkpoints.CheckpointSeries(tf.train.Checkpoint(v=tf.Variable(7.0)), folder, 3)
+checkpoints.save_checkpoint(series, 1)
+print(checkpoints.restore_newest(series), fs.list_names(folder)[0])
+"""
+
+
+def write_json(path, **values) -> str:
+    path.write_text(json.dumps(values))
+    return str(path)
+
+
+@pytest.fixture
+def external_account(tmp_path) -> dict:
+    """What `gcloud iam workload-identity-pools create-cred-config` writes, for a token in a file."""
+    (tmp_path / "subject").write_text("a token of another provider")
+    return {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "https://sts.googleapis.com/v1/token",
+        "credential_source": {"file": str(tmp_path / "subject")},
+    }
+
+
+IMPERSONATION = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@b.iam.gserviceaccount.com"
+
+
+@pytest.mark.parametrize("impersonated", [False, True])
+def test_workload_identity_federation_saves_and_restores(simulator, external_account, tmp_path, impersonated):
+    simulator.bucket("bucket", token="of-the-impersonated" if impersonated else "of-the-simulator")
+    if impersonated:
+        external_account["service_account_impersonation_url"] = f"{IMPERSONATION}:generateAccessToken"
+    path = write_json(tmp_path / "credentials.json", **external_account)
+    out, _ = simulator.storage_python(ROUND_TRIP, GOOGLE_APPLICATION_CREDENTIALS=path)
+    assert out == "1 checkpoint"
+
+
+def test_an_impersonated_service_account_saves_and_restores(simulator, tmp_path):
+    simulator.bucket("bucket", token="of-the-impersonated")
+    path = write_json(
+        tmp_path / "credentials.json",
+        type="impersonated_service_account",
+        service_account_impersonation_url=f"{IMPERSONATION}:generateAccessToken",
+        source_credentials={"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"},
+    )
+    out, _ = simulator.storage_python(ROUND_TRIP, GOOGLE_APPLICATION_CREDENTIALS=path)
+    assert out == "1 checkpoint"
+
+
+def test_credentials_that_are_refused_are_named(simulator, external_account, tmp_path):
+    path = write_json(tmp_path / "credentials.json", **external_account)
+    code = """
+try:
+    fs.read_text(f"{folder}/a")
+except OSError as error:
+    print(error)
+"""
+    fault = {"do": "status", "status": 400, "message": "The audience is unknown.", "match": "sts", "times": -1}
+    with simulator.faults(fault):
+        out, _ = simulator.storage_python(code, GOOGLE_APPLICATION_CREDENTIALS=path)
+    assert "must be used with Google credentials that the service accepts. Received: " in out
+    assert "The audience is unknown" in out
+
+
+def test_a_public_bucket_is_read_without_credentials(simulator, tmp_path):
+    simulator.storage_python('fs.write_text("gs://bucket/a", "public")')
+    nothing = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
+    code = """
+def outcome(function, *arguments):
+    try:
+        print(function(*arguments))
+    except OSError as error:
+        print(error)
+outcome(fs.read_text, "gs://public/a")
+outcome(fs.list_names, "gs://public")
+outcome(fs.write_text, "gs://public/b", "no")
+outcome(fs.read_text, "gs://bucket/a")
+"""
+    simulator.bucket("public", anonymous=["storage.objects.get", "storage.objects.list"])
+    simulator.storage_python('fs.write_text("gs://public/a", "public")')
+    simulator.bucket("bucket", anonymous=[])
+    read, listed, written, private = simulator.storage_python(code, **nothing)[0].splitlines()
+    assert (read, listed) == ("public", "['a']")
+    for refused in (written, private):
+        assert "must be used with Google credentials that the service accepts. Received: none. Run `gcloud" in refused
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_certificates_of_a_company_are_trusted_by_one_variable(simulator, variable):
+    variables = dict.fromkeys(("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), "")
+    variables[variable] = str(simulator.folder / "ca.pem")
+    assert simulator.storage_python(ROUND_TRIP, **variables)[0] == "1 checkpoint"
 
 
 # --- A folder that is copied or replaced ---------------------------------------------------------------
@@ -262,8 +355,24 @@ except ValueError as error:
     assert "Received: gs://bucket/export, which has no saved_model.pb." in out[1]
 
 
+def test_a_bucket_may_be_named_bucket_and_be_used_at_its_root(simulator):
+    code = """
+with fs.exclusive_lock("gs://bucket"):
+    fs.write_text("gs://bucket/bucket does not exist", "it does")
+    print(fs.list_names("gs://bucket"))
+try:
+    fs.read_text("gs://bucket/The specified bucket does not exist")
+except FileNotFoundError:
+    print("no such object")
+"""
+    assert simulator.storage_python(code)[0].splitlines() == [
+        "['.lock', 'bucket does not exist']",
+        "no such object",
+    ]
+
+
 def test_a_path_is_split_into_bucket_and_name():
     assert gcs.split_path("gs://a/b/c/") == ("a", "b/c")
     assert gcs.split_path("gs://a") == ("a", "")
-    with pytest.raises(gcs.BucketError, match="gs://BUCKET/NAME"):
+    with pytest.raises(bucket_errors.BucketError, match="gs://BUCKET/NAME"):
         gcs.split_path("gs://")

@@ -1,6 +1,5 @@
 """A model_dir in a bucket has one holder at a time, whatever fails: the holder, its machine or the storage."""
 
-import json
 import os
 import signal
 import time
@@ -34,10 +33,6 @@ def hold(simulator, seconds):
 
 def test_a_lease_is_longer_than_failures_are_retried():
     assert lease.lease_seconds() * 2 / 3 > retries.retry_seconds()
-
-
-def test_a_holder_is_described_without_its_token():
-    assert json.loads(lease._describe_holder({"host": "h", "token": "secret"})) == {"host": "h"}
 
 
 def test_a_live_holder_is_named_and_releases_its_folder(simulator):
@@ -118,3 +113,11 @@ def test_a_holder_without_its_heartbeat_stops(simulator):
     os.kill(heartbeat, signal.SIGKILL)
     assert first.wait(30) == 75
     assert "gs://bucket/run/.lock" in first.communicate()[1]
+
+
+def test_a_bucket_whose_objects_cannot_be_replaced_is_refused(simulator):
+    simulator.bucket("bucket", retained=True)
+    process = hold(simulator, 60)
+    out, error = process.communicate(timeout=60)
+    assert "held" not in out
+    assert "gs://bucket/run/.lock must allow writing. Received: 403, Object 'bucket/run/.lock' is subject to" in error

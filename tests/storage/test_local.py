@@ -9,11 +9,13 @@ import pytest
 from helpers import start
 
 from trainer.errors import UserError
-from trainer.storage import fs
+from trainer.storage import fs, shared_disk
 
 LOCK = """
 import sys, time
-from trainer.storage import fs
+from trainer.storage import fs, shared_disk
+if "shared" in sys.argv:  # As if the disk were one of NFS.
+    shared_disk.LOCAL_FILESYSTEMS = frozenset()
 with fs.exclusive_lock(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)
@@ -39,9 +41,12 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
     assert path.read_text() == "before"
 
 
-def test_a_folder_is_locked_until_the_holder_is_killed(tmp_path):
+@pytest.mark.parametrize("disk", ["local", "shared"])
+def test_a_folder_is_locked_until_the_holder_is_killed(tmp_path, monkeypatch, disk):
     folder = str(tmp_path / "run")
-    holder = start(LOCK, folder)
+    if disk == "shared":
+        monkeypatch.setattr(shared_disk, "LOCAL_FILESYSTEMS", frozenset())
+    holder = start(LOCK, folder, disk)
     try:
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(UserError) as caught, fs.exclusive_lock(folder):
@@ -50,6 +55,7 @@ def test_a_folder_is_locked_until_the_holder_is_killed(tmp_path):
         assert problem.setting == "--model_dir"
         for words in (folder, f'"pid": "{holder.pid}"', socket.gethostname()):
             assert words in problem.received
+        assert (tmp_path / "run" / ".lease").exists() is (disk == "shared")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         with fs.exclusive_lock(folder):
@@ -66,7 +72,9 @@ def test_an_exception_releases_the_lock(tmp_path):
         pass
 
 
-def test_a_folder_that_was_locked_and_left_empty_is_removed(tmp_path):
+@pytest.mark.parametrize("filesystems", [shared_disk.LOCAL_FILESYSTEMS, frozenset()])
+def test_a_folder_that_was_locked_and_left_empty_is_removed(tmp_path, monkeypatch, filesystems):
+    monkeypatch.setattr(shared_disk, "LOCAL_FILESYSTEMS", filesystems)
     with fs.exclusive_lock(str(tmp_path / "run")):
         pass
     assert not (tmp_path / "run").exists()

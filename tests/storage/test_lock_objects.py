@@ -1,5 +1,13 @@
 """Lock objects in the simulated service: of several writers one succeeds."""
 
+import json
+
+from trainer.storage import lock_objects
+
+
+def test_a_holder_is_described_without_its_token():
+    assert json.loads(lock_objects.describe_holder({"host": "h", "token": "secret"})) == {"host": "h"}
+
 
 def test_each_generation_is_replaced_by_one_writer_only(simulator):
     code = """

@@ -68,7 +68,7 @@ def test_a_metric_of_numbers_is_refused_for_classes(manifest):
     assert "average_precision, loss for a classification. Received: pearson." in problem
 
 
-@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "f1", "recall"])
 def test_a_metric_that_validation_does_not_define_is_refused(manifest, metric):
     counts = {"fraud": 5, "ok": 95}
     lacking = with_counts(manifest, counts, validation={"fraud": 0, "ok": 100})
@@ -76,6 +76,14 @@ def test_a_metric_that_validation_does_not_define_is_refused(manifest, metric):
     assert f"Received: {metric}, with 0 of 100 of 'fraud'." in problem
     assert not problems(lacking, metric="macro_f1")
     assert not problems(with_counts(manifest, counts), metric=metric)
+
+
+def test_a_mean_over_classes_may_lack_one_of_them(manifest):
+    counts = {"a": 1, "b": 2, "c": 3}
+    lacking = with_counts(manifest, counts, validation=counts | {"a": 0})
+    assert not problems(lacking, metric="f1")
+    assert problems(lacking, "a", metric="f1")
+    assert problems(lacking, metric="roc_auc")
 
 
 def test_many_class_names_are_shown_with_their_number():

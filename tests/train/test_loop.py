@@ -123,6 +123,19 @@ def test_a_metric_that_is_no_number_ends_the_run(own_job, tmp_path):
     assert not (tmp_path / "best").exists()
 
 
+def test_weights_that_are_no_numbers_end_the_run_at_an_evaluation(own_job, tmp_path):
+    bias = own_job.model.trainable_variables[-1]
+    before = bias.numpy()
+    run = runs.open_run(own_job, resolve_run_files(str(tmp_path)), time.monotonic())
+    try:
+        bias.assign(before * np.nan)
+        with pytest.raises(ValueError, match="loss must be a number on validation"):
+            loop.evaluate_at(run, 50, runs.read_split(run, "validation"), StopRequest())
+    finally:
+        bias.assign(before)
+    assert not (tmp_path / "best").exists()
+
+
 def test_a_run_learns(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     assert result["validation"]["accuracy"] >= 0.8

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import tensorflow as tf
@@ -79,7 +80,7 @@ def test_events_hold_the_values_of_the_lines(tmp_path):
     events = metrics_log.open_event_log(str(tmp_path))
     for step in (1, 2):
         for split in ("train", "validation"):
-            events.add(line(step, split, accuracy=0.5))
+            events.add(line(step, split, accuracy=0.5, mean_squared_error=1e60))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "validation"]
     (file,) = (tmp_path / "validation").iterdir()
     values = {
@@ -87,4 +88,5 @@ def test_events_hold_the_values_of_the_lines(tmp_path):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert values == {(s, tag): v for s in (1, 2) for tag, v in {"examples": 8, "loss": 1 / s, "accuracy": 0.5}.items()}
+    constant = {"examples": 8, "accuracy": 0.5, "mean_squared_error": math.inf}  # More than float32 can hold.
+    assert values == {(s, tag): v for s in (1, 2) for tag, v in {"loss": 1 / s, **constant}.items()}

@@ -1,6 +1,11 @@
+import dataclasses
+import json
+import shutil
+
 import pytest
 
 from trainer.config import loading
+from trainer.data import manifests
 from trainer.distributed import strategies
 from trainer.train import modes
 from trainer.train.run_files import resolve_run_files
@@ -42,3 +47,26 @@ def test_an_evaluation_gives_the_run_s_and_the_baseline_s_metrics(session, finis
     supports = {name: scores["support"] for name, scores in evaluation.classes["by_class"].items()}
     names = [row["label_name"] for row in predictions]
     assert supports == {name: names.count(name) for name in ("negative", "positive")}
+
+
+def test_the_baseline_on_other_data_learns_from_the_run_s_own_train(session, model_dir, prepared, tmp_path):
+    own = session(model_dir)
+    folder = str(shutil.copytree(prepared, tmp_path / "other"))
+    manifest = manifests.read_manifest(folder)
+    few = manifest.splits | {"train": manifest.splits["test"]}
+    manifests.write_manifest(folder, dataclasses.replace(manifest, splits=few))
+    other = dataclasses.replace(own, config=dataclasses.replace(own.config, data_dir=folder))
+    (_, expected), (_, baseline) = (modes.evaluate(s, "validation", with_baseline=True).rows[1] for s in (own, other))
+    assert baseline == expected
+    (model_dir / "config.yaml").write_text(loading.dump_config(other.config))
+    with pytest.raises(ValueError, match="--baseline must be left out"):
+        modes.evaluate(other, "validation", with_baseline=True)
+
+
+def test_an_evaluation_names_another_encoder_than_the_run_s(session, model_dir, caplog):
+    modes.evaluate(session(model_dir), "test")
+    assert "--encoder" not in caplog.text
+    identity = json.loads((model_dir / "identity.json").read_text())
+    (model_dir / "identity.json").write_text(json.dumps(identity | {"encoder_sha256": "0"}))
+    modes.evaluate(session(model_dir), "test")
+    assert "is another one than that of the run in --model_dir" in caplog.text

@@ -36,7 +36,8 @@ def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
     history.add(line(1, "test", pearson=0.75))
     figures = []
     monkeypatch.setattr(pyplot, "close", figures.append)  # The figure stays to be read.
-    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), "a title", squared_unit=25.0)
+    title = "a path with $x^$ in it"
+    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), title, squared_unit=25.0)
     monkeypatch.undo()
     left, right = figures[0].axes
     assert (left.get_title(), right.get_title()) == ("mean squared error", "pearson")
@@ -94,6 +95,8 @@ def test_the_summary_s_paths_can_be_copied_to_a_shell():
     summary = report.format_summary(result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard")
     assert "predict.py --model='my runs/a/export' " in summary
     assert "results    'my runs/a/result.json', " in summary
+    pairs = report.format_summary(result | {"texts": 2}, "m", "m/export", "m/tensorboard")
+    assert pairs.endswith(r"--model=m/export $'the first text\tthe second'")
 
 
 CLASSES = {
@@ -139,6 +142,16 @@ def test_a_long_class_name_is_shortened():
     assert max(map(len, lines[1:])) < 80
 
 
+def test_class_names_are_told_apart_and_in_one_line():
+    names = ["complaint about the bill of May", "complaint about the bill of June", "two\nlines"]
+    scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 8}
+    classes = {"positive_class": None, "by_class": dict.fromkeys(names, scores)}
+    classes["confusion"] = {name: {name: 8} for name in names}
+    lines = "\n".join(report.format_classes(classes, "test")).splitlines()
+    firsts = [line.partition("  ")[0] for line in lines]
+    assert firsts[3:6] == firsts[8:] == [*names[:2], "two lines"]
+
+
 def test_numbers_have_no_classes_and_a_scale():
     assert report.format_classes({}, "test") == []
     metrics = {"examples": 8, "loss": 0.5, "pearson": 0.75, "mean_squared_error": 12.5}
@@ -148,6 +161,8 @@ def test_numbers_have_no_classes_and_a_scale():
     assert "best at step 9 by validation mean squared error" in summary
     assert "the loss is that of (label - 90) / 5;" in summary
     assert "\nnote: N.\n" in summary
+    below = report.format_summary(result | {"label_scale": {"mean": -90.0, "deviation": 5.0}}, "m", "m/export", "m/t")
+    assert "the loss is that of (label + 90) / 5;" in below
 
 
 def test_an_evaluation_has_the_classes_of_its_first_row():

@@ -118,11 +118,15 @@ def test_a_started_run_keeps_what_it_made_of_its_labels(job, model_dir, tmp_path
     assert run_files.read_label_use(resolve_run_files(str(tmp_path / "new")), job.manifest) is None
 
 
-def test_a_run_without_weights_makes_of_its_labels_what_a_new_one_does(job, model_dir):
+def test_a_run_without_a_checkpoint_decides_on_its_labels_again(job, model_dir):
+    """It was killed before its first checkpoint, and starts again: with other data, or another positive class."""
+    edit_identity(model_dir, positive_class="negative")
     shutil.rmtree(model_dir / "checkpoints")
-    assert run_files.read_label_use(resolve_run_files(str(model_dir)), job.manifest) is not None  # best/ has weights.
+    files = resolve_run_files(str(model_dir))
+    assert run_files.read_label_use(files, job.manifest) is None
+    assert run_files.read_label_use(files, job.manifest, of_best=True) == LabelUse(None, "negative")
     shutil.rmtree(model_dir / "best")
-    assert run_files.read_label_use(resolve_run_files(str(model_dir)), job.manifest) is None
+    assert run_files.read_label_use(files, job.manifest, of_best=True) is None
 
 
 def test_a_run_from_before_labels_were_kept_goes_on_as_it_began(job, model_dir):

@@ -16,6 +16,8 @@ from trainer.errors import Problem, UsageError
 DEFAULT_MACHINE = "gpu"  # Its one L4 fine-tunes any of the tutorials' encoders.
 IMAGES = {"cpu": "hubtune", "gpu": "hubtune-gpu", "tpu": "hubtune-tpu"}
 IMAGE_REPOSITORY = "hubtune"
+# Google's clients bill the requests for buckets whose requester pays to the project that this variable names.
+QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
 
 _PATH_IN_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 _WITHOUT_BUCKET = "gs:///"  # How a default path in --bucket begins if that flag was not given.
@@ -65,6 +67,7 @@ class JobRequest:
     timeout_s: float
     service_account: str
     network: str
+    quota_project: str  # The submitter's QUOTA_PROJECT_VARIABLE, which the job gets too. "" if it is not set.
     defaults: Sequence[str]  # The flags that were not given, with the values that they have got.
 
     @property
@@ -76,7 +79,9 @@ class JobRequest:
         return self.machine.devices * self.replicas
 
 
-def build_job_request(options: JobOptions, version: str, short_names: MachineNames = SHORT_NAMES) -> JobRequest:
+def build_job_request(
+    options: JobOptions, version: str, short_names: MachineNames = SHORT_NAMES, quota_project: str = ""
+) -> JobRequest:
     """Resolve what was not given. `version`: the default image's. `short_names`: what --machine may abbreviate.
 
     Raises UsageError with everything that is wrong with any of the options.
@@ -126,6 +131,7 @@ def build_job_request(options: JobOptions, version: str, short_names: MachineNam
         timeout_s=options.timeout_hours * 3600,
         service_account=options.service_account,
         network=options.network,
+        quota_project=quota_project,
         defaults=defaults,
     )
 

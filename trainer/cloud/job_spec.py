@@ -6,7 +6,7 @@ https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.cus
 import dataclasses
 from typing import Any
 
-from trainer.cloud.job_request import JobRequest
+from trainer.cloud.job_request import QUOTA_PROJECT_VARIABLE, JobRequest
 from trainer.cloud.machine_types import Machine
 from trainer.config import schema
 from trainer.config.schema import Config
@@ -78,7 +78,7 @@ def _build_worker_pool(request: JobRequest, replicas: int) -> dict[str, Any]:
         "imageUri": request.image,
         "command": list(TRAINER_COMMAND),
         "args": trainer_flags(request),
-        "env": _environment(request.machine),
+        "env": _environment(request),
     }
     return {
         "machineSpec": build_machine_spec(request.machine),
@@ -98,7 +98,9 @@ def build_machine_spec(machine: Machine) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if value}
 
 
-def _environment(machine: Machine) -> list[dict[str, str]]:
+def _environment(request: JobRequest) -> list[dict[str, str]]:
+    machine = request.machine
     tpu = TPU_V5E_VARIABLES if machine.tpu_topology else TPU_VARIABLES if machine.has_tpu else {}
-    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **ONEDNN_VARIABLES, **tpu}
+    billing = {QUOTA_PROJECT_VARIABLE: request.quota_project} if request.quota_project else {}
+    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **ONEDNN_VARIABLES, **tpu, **billing}
     return [{"name": key, "value": value} for key, value in variables.items()]

@@ -16,14 +16,12 @@ from trainer.errors import Problem
 INCLUDED_GPUS = {
     **{f"g2-standard-{cores}": ("NVIDIA_L4", 1) for cores in (4, 8, 12, 16, 32)},
     **{f"g2-standard-{24 * gpus}": ("NVIDIA_L4", 2 * gpus) for gpus in (1, 2, 4)},
-    **{f"g4-standard-{48 * gpus}": ("NVIDIA_RTX_PRO_6000", gpus) for gpus in (1, 2, 4, 8)},
     **{f"a2-highgpu-{gpus}g": ("NVIDIA_TESLA_A100", gpus) for gpus in (1, 2, 4, 8)},
     "a2-megagpu-16g": ("NVIDIA_TESLA_A100", 16),
     **{f"a2-ultragpu-{gpus}g": ("NVIDIA_A100_80GB", gpus) for gpus in (1, 2, 4, 8)},
     **{f"a3-highgpu-{gpus}g": ("NVIDIA_H100_80GB", gpus) for gpus in (1, 2, 4, 8)},
     "a3-megagpu-8g": ("NVIDIA_H100_MEGA_80GB", 8),
     "a3-ultragpu-8g": ("NVIDIA_H200_141GB", 8),
-    "a4-highgpu-8g": ("NVIDIA_B200", 8),
 }
 # The GPUs that an n1 machine can have: the last part of each is its short name.
 ATTACHABLE_GPUS = {
@@ -35,6 +33,14 @@ CLOUD_TPU_CORES = 8  # One host has so many.
 ONE_HOST_TOPOLOGIES = {"ct5lp-hightpu-1t": "1x1", "ct5lp-hightpu-4t": "2x2", "ct5lp-hightpu-8t": "2x4"}
 # TPU v6e and later: Vertex AI has no TensorFlow for them.
 WITHOUT_TENSORFLOW = ("ct6e", "tpu7x", "tpu_v6e", "tpu_v7", "tpu-v6e", "v6e")
+# GPUs of the Blackwell generation (compute capability 10 or 12), by the start of their machine types and of their names
+# without NVIDIA_. distributed/gpu_support.py says why TensorFlow 2.20 does not run on them.
+BLACKWELL_MACHINES = ("a4-", "a4x-", "g4-")
+BLACKWELL_GPUS = ("B200", "B300", "GB200", "GB300", "RTX_PRO_6000")
+WITHOUT_KERNELS = (
+    "TensorFlow 2.20 is built for CUDA 12.5 and has no kernels for Blackwell GPUs (compute capability 10 and 12). "
+    "Use an L4 (--machine=gpu), an A100 (a2-highgpu-1g) or an H100 (a3-highgpu-1g)."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +128,8 @@ def find_machine_problems(machine: Machine, replicas: int, short_names: MachineN
     if machine_type.startswith(WITHOUT_TENSORFLOW):
         advice = "From TPU v6e on, Vertex AI has no TensorFlow. Use tpu_v5e, tpu_v3 or tpu_v2, or a GPU."
         problems.append(Problem("--machine", "be one that runs TensorFlow", machine_type, advice))
+    elif machine_type.startswith(BLACKWELL_MACHINES):
+        problems.append(Problem("--machine", "have GPUs that TensorFlow runs on", machine_type, WITHOUT_KERNELS))
     elif "-" not in machine_type:
         required = f"be a machine type of Vertex AI, such as n1-standard-8, or one of {', '.join(short_names)}"
         problems.append(Problem("--machine", required, machine_type, nearest_name(machine_type, short_names)))
@@ -138,6 +146,8 @@ def find_machine_problems(machine: Machine, replicas: int, short_names: MachineN
         problems.append(Problem("--accelerator", required, accelerator, larger))
     elif machine_type in ONE_HOST_TOPOLOGIES and machine.accelerator_type:
         problems.append(Problem("--accelerator", f"be left out with {machine_type}", accelerator))
+    elif machine.accelerator_type.removeprefix("NVIDIA_").startswith(BLACKWELL_GPUS):
+        problems.append(Problem("--accelerator", "be GPUs that TensorFlow runs on", accelerator, WITHOUT_KERNELS))
     elif machine.accelerator_type and machine.accelerator_count < 1:
         problems.append(Problem("--accelerator", "have a count of at least 1, NAME:COUNT", accelerator))
     if topology and topology != ONE_HOST_TOPOLOGIES.get(machine_type):

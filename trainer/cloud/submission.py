@@ -1,6 +1,5 @@
 """What scripts/submit.py does with a job or an export: print it, or check its buckets and send it."""
 
-import json
 import logging
 import os
 import shlex
@@ -11,10 +10,21 @@ from typing import Any
 
 import yaml
 
-from trainer.cloud import ai_platform, endpoints, google_api, job_logs, job_spec, tuning_spec, vertex_client
+from trainer.cloud import (
+    ai_platform,
+    endpoints,
+    gcloud_config,
+    google_api,
+    job_logs,
+    job_spec,
+    tuning_spec,
+    vertex_client,
+)
 from trainer.cloud.job_request import JobRequest
 from trainer.cloud.tuning_spec import Study
 from trainer.config import loading
+from trainer.config.schema import Config
+from trainer.data import manifests, tasks
 from trainer.errors import EXIT_DONE, EXIT_FAILED, Problem, UsageError, UserError
 from trainer.storage import fs, gcs, preflight
 from trainer.storage.preflight import PathUse
@@ -36,11 +46,18 @@ def print_yaml(*documents: Mapping[str, Any]) -> None:
 
 
 def submit_to_vertex(
-    request: JobRequest, study: Study | None, *, dry_run: bool, follow_interval_s: float | None
+    request: JobRequest, study: Study | None, *, print_format: str | None, follow_interval_s: float | None
 ) -> int:
-    """Print the job, or check its buckets, submit it, and follow it if there is an interval. Returns an exit code."""
+    """Print the job, or check its buckets, submit it, and follow it if there is an interval. Returns an exit code.
+
+    `print_format`: None to submit, "job" for the job as it is sent, "gcloud" for the file that gcloud's --config takes.
+    """
     job, collection = build_job(request, study)
-    if dry_run:
+    if print_format == "gcloud":
+        print(f"# {shlex.join(gcloud_config.build_command(request, collection))}")
+        print_yaml(gcloud_config.build_config(job))
+        return EXIT_DONE
+    if print_format:
         print_yaml(job)
         return EXIT_DONE
     google_api.check_installed()
@@ -74,36 +91,39 @@ def check_buckets(request: JobRequest, study: Study | None) -> None:
     uses = [
         PathUse("--data_dir", config.data_dir),
         PathUse("--encoder", config.encoder),
+        PathUse("--init_from", config.init_from),
         PathUse("--base_output_directory", base, writes=True),
     ]
     # One check of each bucket, for the last use of it: that is the one that writes.
     use_of_bucket = {gcs.split_path(use.path or "")[0]: use for use in preflight.in_buckets(uses)}
     preflight.check_paths(list(use_of_bucket.values()), request.region)
-    manifest = fs.join(config.data_dir, "dataset.json")
-    if not fs.exists(manifest):
-        received = f"{config.data_dir}, which has no dataset.json"
+    if not fs.exists(fs.join(config.data_dir, manifests.MANIFEST_FILE)):
+        received = f"{config.data_dir}, which has no {manifests.MANIFEST_FILE}"
         raise UsageError(Problem("--data_dir", "hold a data set of scripts/prepare_data.py", received))
     if config.encoder.startswith(gcs.GCS_PREFIX) and not fs.is_folder(config.encoder):
         folder, name = os.path.split(config.encoder)
         copied = shlex.join([f"encoders/{name}", f"{folder}/"])
         advice = f"Copy it, such as: gcloud storage cp --recursive {copied}"
         raise UsageError(Problem("--encoder", "exist", f"{config.encoder}, which does not. {advice}"))
-    examples, kind = _read_manifest(manifest)
-    loading.check_replicas(config, request.devices, examples)
+    if config.init_from and not fs.is_folder(config.init_from):
+        raise UsageError(Problem("--init_from", "exist", f"{config.init_from}, which does not"))
+    manifest = manifests.read_manifest(config.data_dir)
+    loading.check_replicas(config, request.devices, manifest.splits["train"].examples)
+    _check_labels(config, manifest)
     if study:
-        tuning_spec.check_metric(study, kind, config.training.best_metric)
+        tuning_spec.check_metric(study, manifest.kind, config.training.best_metric)
         if fs.is_folder(fs.join(base, "1")):
             received = f"{base}, which has the trials of another study"
             raise UsageError(Problem("--name or --base_output_directory", "be new with --tune", received))
 
 
-def _read_manifest(path: str) -> tuple[int, str]:
-    """(the number of training examples, the kind of labels) of a data set."""
-    try:
-        manifest = json.loads(fs.read_text(path))
-        return int(manifest["splits"]["train"]["examples"]), str(manifest["kind"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(Problem(path, "be the manifest of a data set", f"{error!r} while reading it")) from None
+def _check_labels(config: Config, manifest: manifests.Manifest) -> None:
+    """Raises UsageError for settings that do not suit the labels, as the job would."""
+    from trainer.train import label_use  # Imports TensorFlow, which a dry run does not wait for.
+
+    metric = config.training.best_metric or tasks.MAIN_METRIC[manifest.kind]
+    if problems := label_use.find_label_problems(manifest, config.data.positive_class, metric):
+        raise UsageError(*problems)
 
 
 def serve(requests: Sequence[endpoints.Request], model: str, region: str, *, dry_run: bool) -> int:

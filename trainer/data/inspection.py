@@ -11,7 +11,7 @@ def summarize_data_set(folder: str) -> str:
     manifest = manifests.read_manifest(folder)
     lines = [f"{folder}: {manifest.task}, {manifest.kind}" + (", pairs of texts" if manifest.texts == 2 else "")]
     for name, split in manifest.splits.items():
-        labels = ", ".join(f"{label} {count:,}" for label, count in split.label_counts.items())
+        labels = ", ".join(f"{' '.join(label.split())} {count:,}" for label, count in split.label_counts.items())
         lengths = ", ".join(f"{p} % {n}" for p, n in split.length_percentiles.items())
         lines.append(
             f"  {name:<10} {split.examples:>7,} examples" + (f" ({labels})" if labels else "") + f"; tokens: {lengths}"
@@ -50,7 +50,7 @@ def describe_data_set(folder: str, examples: int = 3) -> str:
     columns = records.read_shards(folder, train.shards[:1], manifest, with_text=True)
     pieces = tokenization.vocabulary_pieces(fs.join(folder, manifests.PREPROCESS_FOLDER))
     for row in range(min(examples, len(columns))):
-        label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:g}"
+        label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:.7g}"
         lines.append(f"\nexample {columns.ids[row]!r}: {label}")
         lines.append(f"  text:   {columns.texts[row]}" if columns.texts else "")
         lines.append("  tokens: " + " ".join(pieces[i] for i in columns.tokens.row(row)))

@@ -10,6 +10,10 @@ import math
 import numpy as np
 
 from trainer.data import manifests, records
+from trainer.errors import Problem
+
+# What a label may lose as float32, the type that it is stored as, in standard deviations of all labels.
+MAX_ROUNDING_ERROR = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +22,21 @@ class LabelScale:
 
     mean: float
     deviation: float
+
+
+def find_number_problems(values: np.ndarray) -> list[Problem]:
+    """What is wrong with numbers to predict, float64 [rows]: all are equal, or float32 does not tell them apart."""
+    smallest, largest = values.min(), values.max()
+    if smallest == largest:
+        return [Problem("The labels", "differ, to be predicted", f"{smallest:.10g} in all {len(values):,} rows")]
+    with np.errstate(over="ignore"):
+        error = float(np.abs(values.astype(np.float32) - values).max())
+    unit = np.abs(values).max()  # The square of a large number is infinite.
+    if error <= MAX_ROUNDING_ERROR * float((values / unit).std() * unit):
+        return []
+    required = "be numbers that differ within the 7 digits of float32, from 1e-37 to 1e38"
+    advice = "Subtract a number that is near all of them, or divide all by one."
+    return [Problem("The labels", required, f"some from {smallest:.10g} to {largest:.10g}", advice)]
 
 
 def fit_scale(labels: np.ndarray) -> LabelScale:

@@ -121,3 +121,8 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     if all(map(is_number, different)):
         return tuple(sorted(different, key=lambda label: (float(label), label)))
     return tuple(sorted(different))
+
+
+def format_number(value: float) -> str:
+    """A metric or a number in the label's own units for people: four decimals, or four digits if those show too few."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from trainer.data import labels, manifests, records, splits, task_rows, tasks, tokenization
+from trainer.data import label_scale, labels, manifests, records, splits, task_rows, tasks, tokenization
 from trainer.data.manifests import Shard, Split
 from trainer.data.records import Example
 from trainer.data.sources import Row
@@ -132,8 +132,11 @@ def prepare_data_set(
     if kind == "classification":
         classes = class_names or labels.class_names(row.label for row in rows)
         problems = splits.find_label_problems(split.rows)
-        if problems:
-            raise UserError(*problems)
+    else:
+        values = np.fromiter((float(row.label) for row in rows), np.float64, len(rows))
+        problems = label_scale.find_number_problems(values)
+    if problems:
+        raise UserError(*problems)
     tokenizer = tokenization.load_tokenizer(preprocess)
     sha256 = tokenization.vocabulary_sha256(preprocess)
     if sha256 is None:

@@ -232,7 +232,7 @@ def _check_columns(columns: Sequence[str], source: str, required: Sequence[str])
     for name in dict.fromkeys(required):
         if name not in columns:
             received = f"a table with {', '.join(map(repr, columns)) or 'no columns'}"
-            advice = "Set --text_column, --text_pair_column and --label_column."
+            advice = "Set the flag that names it, such as --text_column."
             problems.append(Problem(source, f"have the column {name!r}", received, advice))
         elif columns.count(name) > 1:
             problems.append(Problem(source, f"have the column {name!r} once", f"{columns.count(name)} of them"))

@@ -5,6 +5,7 @@ import bisect
 import dataclasses
 import fnmatch
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from trainer.data import downloads, labels, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
+
+MAX_SHOWN_LABELS = 5
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +218,10 @@ def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[R
 
 def _name_equal_numbers(rows: list[Row]) -> list[Row]:
     names = labels.name_equal_numbers(row.label for row in rows)
+    renamed = [f"{label} is {name}" for label, name in names.items() if label != name]
+    if renamed:  # Of versions, such as 3.1 and 3.10, this would be wrong.
+        shown = ", ".join(renamed[:MAX_SHOWN_LABELS]) + (", ..." if len(renamed) > MAX_SHOWN_LABELS else "")
+        _LOG.warning("labels that are equal numbers are one class: %s. Add a letter to those that are names.", shown)
     for index, row in enumerate(rows):
         if names[row.label] != row.label:
             rows[index] = dataclasses.replace(row, label=names[row.label])

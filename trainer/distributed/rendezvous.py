@@ -1,7 +1,7 @@
-"""The workers of a job: who they are, and their rendezvous before TensorFlow starts.
+"""The rendezvous of a job's workers, before TensorFlow starts.
 
 TensorFlow waits for a missing worker without end, and without handling SIGTERM. So the workers first connect here, over
-plain TCP on the addresses that TensorFlow will use, and compare what they are about to run.
+plain TCP on the addresses that TensorFlow will use, and tell each other what they are about to run, or why they cannot.
 """
 
 import contextlib
@@ -15,108 +15,62 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer.distributed.cluster_config import Cluster
 from trainer.errors import Problem, UsageError, UserError
 
 # The keys of a handshake, which is one line of JSON.
-INDEX_KEY, SIGNATURE_KEY = "hubtune", "job_signature"
+INDEX_KEY, STAGE_KEY, REPORT_KEY = "hubtune", "stage", "report"
 # Between two calls to a worker that has not answered; for one answer; between two lines of the log.
 POLL_INTERVAL_S, REPLY_TIMEOUT_S, LOG_INTERVAL_S = 0.5, 5.0, 15.0
 # The signature of a resolved configuration takes about 1,500 bytes.
 MAX_HANDSHAKE_BYTES = 1 << 16
+MAX_PROBLEM_CHARACTERS = 2000
+# The first stage: workers of different ones do not answer each other.
+JOB_STAGE = "job"
+# A worker that cannot run does not wait longer for the others than this: they name it anyway.
+TELL_WITHIN_S = 60.0
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
-    """The workers of a job, as one of them sees it."""
+class Report:
+    """What a worker tells the others."""
 
-    addresses: tuple[str, ...]  # The host:port of every worker; the chief's is first.
-    index: int  # This worker's place among the addresses.
-
-    @property
-    def hosts(self) -> set[str]:
-        """The different hosts. The names of the loopback count as one."""
-        names = {address.rpartition(":")[0] for address in self.addresses}
-        return {"localhost" if name in ("127.0.0.1", "[::1]") else name for name in names}
+    job_signature: Mapping[str, Any]  # Names -> plain JSON values, which must be the same on every worker.
+    problem: str = ""  # Why it cannot run; "" if it can.
+    mark: str = ""  # The chief's: the name of a file that it has left in the model_dir.
 
 
-def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
-    """The cluster that TF_CONFIG, or else Vertex AI's CLUSTER_SPEC, describes; None if there is neither.
+def exchange_reports(cluster: Cluster, stage: str, report: Report, timeout_s: float) -> dict[int, Report]:
+    """Return the other workers' reports, by their indexes, once every worker has reached every other one.
 
-    https://www.tensorflow.org/guide/distributed_training#TF_CONFIG describes the one format,
-    https://cloud.google.com/vertex-ai/docs/training/distributed-training the other, whose workerpool0 is the chief.
-    Vertex AI sets CLUSTER_SPEC in every job, and TF_CONFIG too if there are several workers; AI Platform set TF_CONFIG
-    in every job. Raises UsageError for a value that cannot be read.
+    Workers answer each other only in the same `stage`. Raises, with all workers that it concerns: UserError if others
+    cannot run; UsageError, with the names that differ, if others have another signature; and UserError if some are
+    missing after `timeout_s`. A worker that reports a problem itself gets the reports that have come: it only tells.
     """
-    for variable in ("TF_CONFIG", "CLUSTER_SPEC"):
-        if environment.get(variable, "").strip():
-            cluster = _parse(variable, environment[variable])
-            if cluster:
-                return cluster
-    return None
-
-
-def _parse(variable: str, value: str) -> Cluster | None:
-    """The cluster that a variable describes; None if it names no workers, as for a job on one host."""
-    try:
-        described = json.loads(value)
-        jobs, task = described.get("cluster") or {}, described.get("task") or {}
-        jobs = {job: [str(address) for address in addresses] for job, addresses in jobs.items() if addresses}
-        job, index = str(task.get("type", "worker")), int(task.get("index", 0))
-    except (ValueError, AttributeError, TypeError) as error:
-        example = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-        raise UsageError(Problem(variable, f"be JSON such as {example}", f"{value[:200]} ({error})")) from None
-    if not jobs:
-        return None
-    training = [job for job in ("workerpool0", "chief", "master", "worker", "workerpool1") if job in jobs]
-    others = sorted(set(jobs) - set(training))
-    if others:
-        required = "hold nothing but workers (chief, worker, workerpool0, workerpool1)"
-        advice = "There are no parameter servers and no evaluator: leave them out of the job."
-        raise UsageError(Problem(variable, required, f"also {', '.join(others)}", advice))
-    if (not task and sum(map(len, jobs.values())) > 1) or job not in jobs or not 0 <= index < len(jobs[job]):
-        known = ", ".join(f"{name} 0 to {len(addresses) - 1}" for name, addresses in jobs.items())
-        raise UsageError(Problem(variable, "hold this task's address", f"task {job} {index} of {known}"))
-    addresses = [address for name in training for address in jobs[name]]
-    if not all(map(_is_address, addresses)) or len(set(addresses)) < len(addresses):
-        raise UsageError(Problem(variable, "hold a different host:port for each worker", ", ".join(addresses)))
-    return Cluster(tuple(addresses), sum(len(jobs[j]) for j in training[: training.index(job)]) + index)
-
-
-def _is_address(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
-
-
-def wait_for_workers(cluster: Cluster, job_signature: Mapping[str, Any], timeout_s: float) -> None:
-    """Return once every worker has reached every other one and all have the same job signature.
-
-    `job_signature` maps names to plain JSON values. Raises UsageError, with the names that differ, if another worker
-    has another one, and UserError, with the workers that are missing, after `timeout_s`.
-    """
-    handshake = json.dumps({INDEX_KEY: cluster.index, SIGNATURE_KEY: job_signature}).encode() + b"\n"
+    content = {**dataclasses.asdict(report), "problem": report.problem[:MAX_PROBLEM_CHARACTERS]}
+    handshake = json.dumps({INDEX_KEY: cluster.index, STAGE_KEY: stage, REPORT_KEY: content}).encode() + b"\n"
     others = set(range(len(cluster.addresses))) - {cluster.index}
     reached: set[int] = set()  # The workers that have answered our call; `callers` are those that have called us.
-    signatures: dict[int, dict[str, Any]] = {}
+    reports: dict[int, Report] = {}
     started = logged = time.monotonic()
-    with _listen(cluster.addresses[cluster.index], handshake) as callers:
+    with _listen(cluster.addresses[cluster.index], stage, handshake) as callers:
         while True:
             for index in sorted(others - reached):
-                answer = _call(cluster.addresses[index], handshake)
+                answer = _call(cluster.addresses[index], stage, handshake)
                 if answer is not None and answer[0] == index:
-                    signatures[index] = answer[1]
+                    reports[index] = answer[1]
                     reached.add(index)
                 if time.monotonic() - started > timeout_s:
                     break
-            signatures.update({caller: theirs for caller, theirs in list(callers.items()) if caller in others})
+            reports.update({caller: theirs for caller, theirs in list(callers.items()) if caller in others})
             absent = sorted(others - (reached & callers.keys()))
             waited_s = time.monotonic() - started
-            if not absent or waited_s > timeout_s:
-                for index in sorted(signatures):  # Not earlier: a worker that left could not tell the others why.
-                    _check_signature(cluster, job_signature, index, signatures[index])
-            if not absent:
-                return
+            if (not absent or waited_s > timeout_s) and not report.problem:
+                _check_reports(cluster, report, reports)  # Not earlier: a worker that left could not tell the others.
+            if not absent or (waited_s > timeout_s and report.problem):
+                return reports
             missing = ", ".join(f"{index} ({cluster.addresses[index]})" for index in absent)
             if waited_s > timeout_s:
                 required, received = f"be reached within {timeout_s:.0f} s", f"no answer from worker {missing}"
@@ -128,9 +82,18 @@ def wait_for_workers(cluster: Cluster, job_signature: Mapping[str, Any], timeout
             time.sleep(POLL_INTERVAL_S)
 
 
+def tell_problem(cluster: Cluster | None, error: Exception, timeout_s: float) -> None:
+    """Tell the other workers, if there are any, why this one cannot run: each names it. The caller raises the error."""
+    if cluster and len(cluster.addresses) > 1:
+        limit_s = min(timeout_s, TELL_WITHIN_S)
+        _LOG.info("telling the other workers, for %.0f s at most, that this one cannot run", limit_s)
+        with contextlib.suppress(UserError):  # Its port may be in use, too.
+            exchange_reports(cluster, JOB_STAGE, Report({}, str(error)), limit_s)
+
+
 @contextlib.contextmanager
-def _listen(address: str, handshake: bytes) -> Iterator[dict[int, dict[str, Any]]]:
-    """Answer calls on this worker's port, in a thread. Yields a dictionary, callers' index -> signature, that it fills.
+def _listen(address: str, stage: str, handshake: bytes) -> Iterator[dict[int, Report]]:
+    """Answer calls on this worker's port, in a thread. Yields a dictionary, callers' index -> report, that it fills.
 
     The port is closed at the end, so that TensorFlow can use it.
     """
@@ -142,7 +105,7 @@ def _listen(address: str, handshake: bytes) -> Iterator[dict[int, dict[str, Any]
         received = f"{address} ({os.strerror(error.errno or 0)})"
         advice = "Another worker of the same index may be running."
         raise UserError(Problem("This worker's port", "be free", received, advice)) from None
-    callers: dict[int, dict[str, Any]] = {}
+    callers: dict[int, Report] = {}
     ended = threading.Event()
 
     def answer() -> None:
@@ -150,7 +113,7 @@ def _listen(address: str, handshake: bytes) -> Iterator[dict[int, dict[str, Any]
             with contextlib.suppress(OSError):  # Among them TimeoutError, if nobody has called.
                 connection, _ = listener.accept()
                 with connection:
-                    caller = _exchange(connection, handshake)
+                    caller = _exchange(connection, stage, handshake)
                     if caller:
                         callers[caller[0]] = caller[1]
 
@@ -165,17 +128,17 @@ def _listen(address: str, handshake: bytes) -> Iterator[dict[int, dict[str, Any]
         listener.close()
 
 
-def _call(address: str, handshake: bytes) -> tuple[int, dict[str, Any]] | None:
-    """Call a worker. Returns its index and signature; None if it does not answer with a handshake."""
+def _call(address: str, stage: str, handshake: bytes) -> tuple[int, Report] | None:
+    """Call a worker. Returns its index and report; None if it does not answer with a handshake of this stage."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=REPLY_TIMEOUT_S) as connection:
-            return _exchange(connection, handshake)
+            return _exchange(connection, stage, handshake)
     except OSError:
         return None
 
 
-def _exchange(connection: socket.socket, handshake: bytes) -> tuple[int, dict[str, Any]] | None:
+def _exchange(connection: socket.socket, stage: str, handshake: bytes) -> tuple[int, Report] | None:
     """Send our handshake and read theirs. None if it is none: another server may listen on that port."""
     deadline = time.monotonic() + REPLY_TIMEOUT_S
     connection.settimeout(REPLY_TIMEOUT_S)
@@ -187,21 +150,41 @@ def _exchange(connection: socket.socket, handshake: bytes) -> tuple[int, dict[st
         if not more:
             break
         line += more
+    return _parse_handshake(line, stage)
+
+
+def _parse_handshake(line: bytes, stage: str) -> tuple[int, Report] | None:
     try:
         theirs = json.loads(line)
-        index, signature = theirs[INDEX_KEY], dict(theirs[SIGNATURE_KEY])
+        index, content = theirs[INDEX_KEY], theirs[REPORT_KEY]
+        report = Report(dict(content["job_signature"]), str(content["problem"]), str(content["mark"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return (index, signature) if isinstance(index, int) else None
+    return (index, report) if isinstance(index, int) and theirs.get(STAGE_KEY) == stage else None
 
 
-def _check_signature(cluster: Cluster, ours: Mapping[str, Any], index: int, theirs: Mapping[str, Any]) -> None:
-    different = [
+def _check_reports(cluster: Cluster, ours: Report, reports: Mapping[int, Report]) -> None:
+    """Raises what exchange_reports does for workers that cannot run, or run another job."""
+
+    def describe(index: int, what: str) -> str:
+        return f"worker {index} ({cluster.addresses[index]}){what}"
+
+    unable = [describe(index, f": {report.problem}") for index, report in sorted(reports.items()) if report.problem]
+    if unable:
+        raise UserError(*(Problem("Every worker", "be able to run the job", received) for received in unable))
+    different = []
+    for index, report in sorted(reports.items()):
+        names = _describe_differences(ours.job_signature, report.job_signature)
+        if names:
+            received, advice = describe(index, f" with another ({names})"), "Start all workers with the same flags."
+            different.append(Problem("Every worker", "run the same configuration on the same data", received, advice))
+    if different:
+        raise UsageError(*different)
+
+
+def _describe_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    return "; ".join(
         f"{name}: {ours.get(name)} here, {theirs.get(name)} there"
         for name in sorted({*ours, *theirs})
         if ours.get(name) != theirs.get(name)
-    ]
-    if different:
-        required = "run the same configuration on the same data"
-        received = f"worker {index} ({cluster.addresses[index]}) with another ({'; '.join(different)})"
-        raise UsageError(Problem("Every worker", required, received, "Start all workers with the same flags."))
+    )

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from trainer.distributed import remote_hosts, rendezvous, tpu_probe
-from trainer.distributed.rendezvous import Cluster
+from trainer.distributed import cluster_config, gpu_support, remote_hosts, tpu_probe
+from trainer.distributed.cluster_config import Cluster
 from trainer.errors import Problem, UsageError
 
 # How long a worker waits for the others in one collective: longer than any of them is busy alone (saving to a bucket).
@@ -139,17 +139,13 @@ STRATEGIES: dict[str, Callable[[DeviceRequest], StrategyChoice]] = {
 }
 
 
-def find_flag_problems(name: str, request: DeviceRequest, model_dir: str | None) -> list[Problem]:
-    """What is wrong with --strategy, --virtual_devices and --model_dir together. Starts no device."""
+def find_flag_problems(name: str, request: DeviceRequest) -> list[Problem]:
+    """What is wrong with --strategy and --virtual_devices. Starts no device."""
     problems = []
     if name not in STRATEGIES:
         problems.append(Problem("--strategy", f"be one of {', '.join(STRATEGIES)}", name))
     if request.virtual_devices is not None and request.virtual_devices < 1:
         problems.append(Problem("--virtual_devices", "be at least 1", str(request.virtual_devices)))
-    several_hosts = request.cluster and len(request.cluster.hosts) > 1 and not (name == "auto" and request.tpu)
-    if request.cluster and several_hosts and name in ("auto", "multi_worker") and model_dir and "://" not in model_dir:
-        required = f"be on shared storage, gs://..., for a run on {len(request.cluster.hosts)} hosts"
-        problems.append(Problem("--model_dir", required, f"{model_dir}, a local path"))
     return problems
 
 
@@ -157,7 +153,6 @@ def request_devices(
     name: str,
     virtual_devices: int | None,
     tpu: str | None,
-    model_dir: str | None,
     environment: Mapping[str, str],
     *,
     trains: bool,
@@ -169,11 +164,12 @@ def request_devices(
     problems: list[Problem] = []
     cluster = None
     try:
-        cluster = rendezvous.read_cluster(environment) if trains and name in ("auto", "multi_worker") else None
+        cluster = cluster_config.read_cluster(environment) if trains and name in ("auto", "multi_worker") else None
     except UsageError as error:
         problems.extend(error.problems)
     request = DeviceRequest(virtual_devices, tpu, cluster)
-    problems += find_flag_problems(name, request, model_dir)
+    problems += find_flag_problems(name, request)
+    problems += gpu_support.find_gpu_problems(name, tpu)
     if not trains and name == "multi_worker":
         problems.append(Problem("--strategy", "be of one worker with this --mode", name, "Use another."))
     if name == "tpu" or (name == "auto" and tpu):
@@ -208,7 +204,7 @@ def build_strategy(name: str, request: DeviceRequest) -> StrategyChoice:
 
     Raises UsageError for an unknown name, or if the hardware is missing.
     """
-    problems = find_flag_problems(name, request, None)
+    problems = find_flag_problems(name, request)
     if problems:
         raise UsageError(*problems)
     if request.virtual_devices is not None:

@@ -5,6 +5,7 @@ import numpy as np
 from trainer.data.label_scale import LabelScale
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
+from trainer.errors import Problem, UserError
 from trainer.evals.metrics import Predictions
 
 BASELINE_NAME = "baseline: TF-IDF + linear"
@@ -26,13 +27,18 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: L
     Features are the words and word pairs of a text, weighted by (1 + ln(count)) * (ln((1 + n) / (1 + df)) + 1) and
     scaled to length 1, where df of the n documents hold the word
     (https://scikit-learn.org/stable/modules/feature_extraction.html#tfidf-term-weighting). The linear model is
-    scikit-learn's LogisticRegression, or Ridge for regression, with its default L2 penalty.
+    scikit-learn's LogisticRegression, or Ridge for regression, with its default L2 penalty. Raises UserError if train
+    has no words.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    train_features = vectorizer.fit_transform(join_pairs(train))
+    documents = join_pairs(train)
+    if not any(map(vectorizer.build_analyzer(), documents)):
+        required = "be left out for a train without words of two letters or digits"
+        raise UserError(Problem("--baseline", required, f"{len(documents):,} texts, such as {documents[0][:40]!r}"))
+    train_features = vectorizer.fit_transform(documents)
     test_features = vectorizer.transform(join_pairs(test))
     if manifest.kind == "regression":
         values = Ridge().fit(train_features, train.labels).predict(test_features).astype(np.float32)

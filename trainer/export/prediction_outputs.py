@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data.labels import format_number
 from trainer.errors import Problem, UserError
 from trainer.export.predict import Prediction
 
@@ -41,16 +42,19 @@ def format_row(prediction: Prediction, shown: Shown) -> str:
     """
     scores, count = prediction.scores, shown.top_k or 1
     if not shown.names:
-        cells = [f"{'-' if scores is None else f'{scores[0]:.4f}':>9}"]
+        cells = [f"{'-' if scores is None else format_number(scores[0]):>9}"]
     else:
         best = (
             [("-", "-")] if scores is None else [(name, f"{score:.4f}") for name, score in rank(scores, shown)][:count]
         )
-        width = max(map(len, shown.names))
-        cells = [f"{name:<{width}}  {score:<6}" for name, score in best]
+        width = max(len(_in_one_line(name)) for name in shown.names)
+        cells = [f"{_in_one_line(name):<{width}}  {score:<6}" for name, score in best]
     numbers = [f"{prediction.number:>7}"] if shown.line_numbers else []
-    text = " ".join("\t".join(prediction.texts).splitlines())  # One line, whatever the text has.
-    return "  ".join([*numbers, *cells, text])
+    return "  ".join([*numbers, *cells, _in_one_line("\t".join(prediction.texts))])
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def format_json(prediction: Prediction, shown: Shown) -> str:

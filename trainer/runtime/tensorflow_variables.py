@@ -2,8 +2,6 @@
 
 import os
 
-from trainer.storage import retries
-
 # oneDNN computes TensorFlow's matrix products on a CPU. Its cache of primitives takes two products that differ in
 # memory layout for one if a dimension is 1; the product then writes past the end of a buffer, and about one process in
 # some hundreds dies. Without the cache it does not. docs/limits.md has the cause, docs/benchmarks.md the cost.
@@ -18,5 +16,5 @@ DEFAULTS = {
 
 def set_defaults() -> None:
     """Set the variables that are not set. Processes that this one starts inherit them."""
-    for name, value in {**DEFAULTS, **retries.tensorflow_variables()}.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

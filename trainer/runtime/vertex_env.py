@@ -90,6 +90,6 @@ def trial_number(environment: Mapping[str, str]) -> str | None:
     for variable in ("CLUSTER_SPEC", "TF_CONFIG"):
         try:
             number = number or str(json.loads(environment.get(variable, "{}"))["task"]["trial"])
-        except (ValueError, KeyError, TypeError):  # No trial, or a value that rendezvous.read_cluster refuses by name.
+        except (ValueError, KeyError, TypeError):  # No trial, or a value that read_cluster refuses by name.
             continue
     return None if number in ("", "0") else number

@@ -68,7 +68,7 @@ def size(path: str) -> int:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder and those above it. A bucket has none to make, but has to exist: raises OSError otherwise."""
+    """Make a folder and those above it. A bucket has none to make."""
     _files(path).make_folder(path)
 
 
@@ -98,16 +98,20 @@ def replace_folder(source: str, target: str) -> None:
 def copy_folder(source: str, target: str) -> None:
     """Copy the files of a folder. Raises UserError for a name that leads out of it, as a bucket's object may have."""
     for name in sorted(_files(source).list_files(source), key=gcs.write_order):
-        _copy(join(source, name), join_inside(target, name))
+        copy_file(join(source, name), join_inside(target, name))
 
 
-def _copy(source: str, target: str) -> None:
-    if not in_bucket(target):
-        make_folder(os.path.dirname(target))
-    if _files(source) is _files(target):
-        _files(source).copy(source, target)
+def copy_file(source: str, target: str) -> None:
+    """Copy a file, verified by its checksum if one of the two is in a bucket. Makes the local folder of `target`."""
+    make_folder(os.path.dirname(target) or ".")
+    if in_bucket(source) and in_bucket(target):
+        gcs.copy(source, target)
+    elif in_bucket(source):
+        gcs.download(source, target)
+    elif in_bucket(target):
+        gcs.upload(source, target)
     else:
-        write_bytes(target, read_bytes(source))
+        local.copy(source, target)
 
 
 def local_copy(path: str, only: Sequence[str] | None = None) -> str:
@@ -121,11 +125,11 @@ def local_copy(path: str, only: Sequence[str] | None = None) -> str:
     target = join(local_scratch(path), os.path.basename(path.rstrip("/")))
     if only is not None:
         for name in only:
-            _copy(join(path, name), join(target, name))
+            copy_file(join(path, name), join(target, name))
     elif is_folder(path):
         copy_folder(path, target)
     else:
-        _copy(path, target)
+        copy_file(path, target)
     return target
 
 
@@ -149,6 +153,11 @@ _SCRATCH_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # They are remove
 def local_scratch(path: str) -> str:
     """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
     return _make_scratch_folder() if in_bucket(path) else path
+
+
+def scratch_root() -> str:
+    """The folder of temporary files: TMPDIR, or what the system has for them."""
+    return tempfile.gettempdir()
 
 
 def _make_scratch_folder() -> str:
@@ -177,16 +186,13 @@ def write_text(path: str, text: str) -> None:
 
 @contextlib.contextmanager
 def new_file(path: str) -> Iterator[str]:
-    """A local path to write to, in parts of any size. Its file becomes `path` at the end, or goes if there is an error.
-
-    A file in a bucket is uploaded from memory.
-    """
+    """A local path to write to, in parts of any size. Its file becomes `path` at the end, or goes after an error."""
     folder, name = os.path.split(path)
     partial = join(local_scratch(folder), f"{name}.partial")
     try:
         yield partial
         if in_bucket(path):
-            write_bytes(path, read_bytes(partial))
+            copy_file(partial, path)
         else:
             os.replace(partial, path)
     finally:

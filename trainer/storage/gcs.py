@@ -1,9 +1,7 @@
 """Files whose path begins with gs://, through google-cloud-storage. `local` has the same functions for this machine.
 
-TensorFlow's own gs:// client is left to what only TensorFlow can read and write (checkpoints, SavedModels). It does not
-tell "does not exist" from "not allowed" in isdir and latest_checkpoint, compares no checksum of a plain file, caches
-sizes, and retries without end to make a folder in a missing bucket. Here each read and each write is verified against
-the object's CRC32C, and only a 404 means "does not exist".
+TensorFlow never sees such a path: what it reads and writes is copied here, and verified. Each read and each write is
+held against the object's CRC32C, and only a 404 means "does not exist".
 
 There are no folders: an object's name holds its path. An upload appears complete or not at all, so that a file needs no
 temporary name. A folder appears file by file, so that its last file (see LAST_WRITTEN_FILES) is what completes it.
@@ -14,27 +12,20 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import google_crc32c
 
-from trainer.errors import Problem
 from trainer.storage import retries
+from trainer.storage.bucket_errors import BucketError, translate_errors
 
 GCS_PREFIX = "gs://"
 # https://cloud.google.com/storage/docs/buckets#naming
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]|[a-z0-9]")
 # A folder without its own of these counts as missing. They are written last, in this order, and removed first.
 LAST_WRITTEN_FILES = ("saved_model.pb", "dataset.json")
-
-
-class BucketError(OSError):
-    """A bucket that cannot be used. The arguments are those of its `problem`, whose setting is the path."""
-
-    def __init__(self, path: str, required: str, received: str, advice: str = "") -> None:
-        self.problem = Problem(path, required, received, advice)
-        super().__init__(str(self.problem))
+CHECKSUM_BLOCK_BYTES = 1 << 20
 
 
 def is_gcs_path(path: str) -> bool:
@@ -51,65 +42,25 @@ def split_path(path: str) -> tuple[str, str]:
 
 @functools.cache
 def client() -> Any:
-    """Google's client, with the credentials that it finds in the environment. They never pass through our code."""
+    """Google's client, with the credentials that it finds in the environment. They never pass through our code.
+
+    Without any it is anonymous, which is enough to read a public bucket. Raises what google-auth raises for credentials
+    that cannot be read.
+    """
     # Outside Google Cloud no metadata server answers: two attempts of 3 s at most, for Google's three (12 s in all).
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "2")
+    certificates = os.environ.get("SSL_CERT_FILE")
+    if certificates and not any(map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))):  # What requests reads.
+        os.environ["REQUESTS_CA_BUNDLE"] = certificates
+    from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import storage
 
-    return storage.Client(project="none")  # A project owns buckets; objects are read and written without one.
-
-
-@contextlib.contextmanager
-def translate_errors(path: str, doing: str) -> Iterator[None]:
-    """Turn what Google's client raises into FileNotFoundError, for a missing object, or BucketError."""
-    import requests
-    from google.api_core import exceptions
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-
     try:
-        yield
-    except exceptions.PreconditionFailed:
-        raise
-    except exceptions.NotFound as error:
-        if "bucket" in error.message and "does not exist" in error.message:
-            raise missing_bucket_error(path) from None
-        raise FileNotFoundError(f"{path} does not exist ({doing}).") from None
-    except exceptions.Forbidden as error:
-        advice = "Grant the account that this runs as roles/storage.objectAdmin on the bucket, or name another path."
-        raise BucketError(path, f"allow {doing}", f"403, {_first_line(error.message)}", advice) from None
+        return storage.Client(project="none")  # A project owns buckets; objects are read and written without one.
     except DefaultCredentialsError as error:
-        received = "none" if "credentials were not found" in str(error) else _first_line(error)
-        advice = (
-            "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the key file of a "
-            "service account."
-        )
-        raise BucketError(path, "be used with Google credentials", received, advice) from None
-    except (exceptions.Unauthenticated, exceptions.Unauthorized):
-        raise BucketError(path, "be used with credentials that the service accepts", "401", "Renew them.") from None
-    except (
-        GoogleAuthError,
-        DataCorruption,
-        InvalidResponse,
-        exceptions.GoogleAPIError,
-        requests.RequestException,
-    ) as error:
-        cause = getattr(error, "cause", None) or error
-        status = f"status {cause.response.status_code}" if isinstance(cause, InvalidResponse) else None
-        setting = f"{retries.RETRY_VARIABLE} ({retries.retry_seconds():.0f})"
-        advice = f"Run the same command again. {setting} is how long a failure is retried, in seconds."
-        received = status or f"{type(cause).__name__}: {_first_line(cause)}"
-        raise BucketError(path, f"be reachable for {doing}", received, advice) from None
-
-
-def _first_line(error: object) -> str:
-    return str(error).partition("\n")[0][:200].rstrip(".")
-
-
-def missing_bucket_error(path: str) -> BucketError:
-    """The error for a path whose bucket does not exist."""
-    received = f"no bucket gs://{split_path(path)[0]}"
-    return BucketError(path, "be in a bucket that exists", received, "Make it, or name another path.")
+        if "credentials were not found" not in str(error):
+            raise
+        return storage.Client.create_anonymous_client()
 
 
 def request_options(timeout_s: float | None = None) -> dict[str, Any]:
@@ -157,30 +108,62 @@ def read(path: str) -> bytes:
 
     Raises FileNotFoundError if it does not exist; BucketError if no intact copy arrives within STORAGE_RETRY_SECONDS.
     """
+
+    def download(blob: Any) -> tuple[bytes, google_crc32c.Checksum]:
+        data = blob.download_as_bytes(checksum="crc32c", **request_options())
+        return data, google_crc32c.Checksum(data)
+
+    return bytes(_download_verified(path, download))
+
+
+def download(path: str, local_path: str) -> None:
+    """Write the complete object to a local file, in blocks. Raises what `read` raises."""
+
+    def download_to_file(blob: Any) -> tuple[None, google_crc32c.Checksum]:
+        blob.download_to_filename(local_path, checksum="crc32c", **request_options())
+        with open(local_path, "rb") as file:
+            checksum = google_crc32c.Checksum()
+            for _ in checksum.consume(file, CHECKSUM_BLOCK_BYTES):
+                pass
+        return None, checksum
+
+    _download_verified(path, download_to_file)
+
+
+def _download_verified(path: str, download: Callable[[Any], tuple[Any, google_crc32c.Checksum]]) -> Any:
+    """What `download` returns of an object, once the checksum of what has arrived is the object's."""
     from google.api_core.retry import Retry, if_exception_type
     from google.cloud.storage.exceptions import DataCorruption
+    from requests.exceptions import ChunkedEncodingError
 
-    def download() -> bytes:
+    def attempt() -> Any:
         blob = blob_at(path)
-        data: bytes = blob.download_as_bytes(checksum="crc32c", **request_options())
+        result, checksum = download(blob)
         # Verified here as well: the client does not verify what it joins from several truncated replies. The checksum
         # is that of the stored bytes, which may be compressed.
-        if (
-            not blob.content_encoding
-            and blob.crc32c != base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
-        ):
-            raise DataCorruption(None, f"{len(data)} bytes of another CRC32C than the object's.")
-        return data
+        if not blob.content_encoding and blob.crc32c != base64.b64encode(checksum.digest()).decode():
+            raise DataCorruption(None, "what has arrived has another CRC32C than the object.")
+        return result
 
-    retry = Retry(if_exception_type(DataCorruption), initial=0.1, timeout=retries.retry_seconds())
+    # The second: the client does not retry a refusal, such as 404, whose explanation was cut off.
+    retried = if_exception_type(DataCorruption, ChunkedEncodingError)
+    retry = Retry(retried, initial=0.1, timeout=retries.retry_seconds())
     with translate_errors(path, "reading"):
-        return bytes(retry(download)())
+        return retry(attempt)()
 
 
 def write(path: str, data: bytes) -> None:
     """Upload an object; the service refuses one whose checksum differs from ours."""
     with translate_errors(path, "writing"):
         blob_at(path).upload_from_string(data, "application/octet-stream", checksum="crc32c", **request_options())
+
+
+def upload(local_path: str, path: str) -> None:
+    """Upload a local file, in blocks. The service refuses one whose checksum differs from ours."""
+    with translate_errors(path, "writing"):
+        blob_at(path).upload_from_filename(
+            local_path, content_type="application/octet-stream", checksum="crc32c", **request_options()
+        )
 
 
 def copy(source: str, target: str) -> None:
@@ -197,8 +180,7 @@ def copy(source: str, target: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """There is nothing to make. Raises BucketError if the bucket does not exist: TensorFlow would retry without end."""
-    is_folder(path)
+    """There is nothing to make."""
 
 
 def is_folder(path: str) -> bool:

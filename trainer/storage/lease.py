@@ -5,7 +5,7 @@ every twelfth of a lease, which gives it another generation. Another process tha
 its own clock, since the clocks of two machines cannot be compared: a new generation means that the holder is alive;
 none during a complete lease, that it is dead and can be replaced.
 
-A heartbeat process of our own renews it, since TensorFlow may hold Python's lock as long as it retries a request. It
+A heartbeat process of our own renews it, since TensorFlow may hold Python's lock for as long as a step takes. It
 notices the end of its parent, whatever the cause, and releases the folder at once: a lease has to run out only when a
 machine is gone. A holder that could not renew for two thirds of a lease is killed before another one replaces it.
 """
@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from trainer import child_process
 from trainer.errors import EXIT_STOPPED
 from trainer.storage import local, lock_objects, retries
+from trainer.storage.lock_objects import LockLost, describe_holder
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,12 +34,6 @@ _LOG = logging.getLogger(__name__)
 def lease_seconds() -> float:
     """The length of a lease: longer than an outage that a run survives."""
     return 2 * retries.retry_seconds()
-
-
-def _describe_holder(holder: dict[str, str] | None) -> str:
-    if holder is None:
-        return "nobody: the lock object was removed"
-    return json.dumps({key: value for key, value in holder.items() if key != "token"})
 
 
 @contextlib.contextmanager
@@ -50,7 +45,11 @@ def lock_folder(folder: str) -> Iterator[None]:
     """
     path = f"{folder.rstrip('/')}/{local.LOCK_FILE}"
     holder = {**local.describe_process(), "token": uuid.uuid4().hex}
-    generation = _acquire(folder, path, holder)
+    try:
+        # Renewed at once: a bucket that lets it be written but not replaced is refused before anything is computed.
+        generation = lock_objects.renew_lock(path, holder, _acquire(folder, path, holder))
+    except LockLost as error:
+        raise local.locked_error(folder, str(error)) from None
     heartbeat = subprocess.Popen(
         child_process.command("trainer.storage.lease", path, str(generation), json.dumps(holder)),
         stdin=subprocess.PIPE,
@@ -91,12 +90,14 @@ def _acquire(folder: str, path: str, holder: dict[str, str]) -> int:
             return generation
         if first_generation is None:
             first_generation, first_seen = generation, time.monotonic()
-            _LOG.info("%s is held by %s. Waiting to see whether it is alive.", folder, _describe_holder(other))
+            _LOG.info("%s is held by %s. Waiting to see whether it is alive.", folder, describe_holder(other))
         elif generation != first_generation:
-            raise local.locked_error(folder, _describe_holder(other))
+            raise local.locked_error(folder, describe_holder(other))
         elif time.monotonic() - first_seen >= lease_seconds():
             _LOG.warning(
-                "%s has not renewed its lease for %.0f s: replacing it.", _describe_holder(other), lease_seconds()
+                "%s has not renewed its lease for %.0f s: replacing it.",
+                describe_holder(other),
+                lease_seconds(),
             )
             written = lock_objects.write_lock(path, holder, generation)
             if written is not None:
@@ -114,20 +115,15 @@ def run_heartbeat(path: str, generation: int, holder: dict[str, str], parent: in
     while not select.select([sys.stdin], [], [], delay)[0]:
         sent, delay = time.monotonic(), interval
         try:
-            written = lock_objects.write_lock(path, holder, generation, interval)
-            lock = None if written is not None else lock_objects.read_lock(path, interval)
+            generation, renewed = lock_objects.renew_lock(path, holder, generation, interval), sent
+        except LockLost as error:
+            _kill_parent(parent, f"{path} is held by {error}.")
+            return
         except OSError as error:
             if time.monotonic() - renewed > lease_seconds() * 2 / 3:
                 _kill_parent(parent, f"{path} could not be written for {lease_seconds() * 2 / 3:.0f} s: {error}")
                 return
             delay = 1.0
-            continue
-        if written is None:
-            if lock is None or lock[1].get("token") != holder["token"]:
-                _kill_parent(parent, f"{path} is held by {_describe_holder(lock[1] if lock else None)}.")
-                return
-            written = lock[0]  # It was renewed, and the reply was lost.
-        generation, renewed = written, sent
     with contextlib.suppress(OSError):
         lock_objects.remove_lock(path, generation)
 

@@ -1,6 +1,7 @@
 """Files on this machine. `gcs` has the same functions for buckets; `fs` chooses between the two."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -8,8 +9,10 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from typing import IO
 
 from trainer.errors import Problem, UserError
+from trainer.storage import disk_lease, shared_disk
 
 LOCK_FILE = ".lock"
 
@@ -61,20 +64,44 @@ def locked_error(folder: str, holder: str) -> UserError:
 
 @contextlib.contextmanager
 def lock_folder(folder: str) -> Iterator[None]:
-    """Lock an existing folder for this process. The kernel releases the lock when the process ends, however it ends."""
+    """Lock an existing folder for this process. Raises UserError, naming the holder, if another process has it.
+
+    The kernel's lock (flock) ends with the process, however that ends. It is all on a disk of this machine. On a disk
+    that other machines may use, which do not all see that lock, `disk_lease` comes in addition.
+    """
     path = os.path.join(folder, LOCK_FILE)
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    holder = describe_process()
+    with open(path, "a+") as file, contextlib.ExitStack() as stack:
+        if shared_disk.is_shared(folder):
+            mount = shared_disk.mount_identity(folder)
+            lease = disk_lease.hold_lease(folder, holder, mount, lambda: _try_lock(file), file.fileno())
+            other = stack.enter_context(lease)
+        else:
+            other = None if _try_lock(file) else ""
+        if other is not None:
             file.seek(0)
-            raise locked_error(folder, file.read().strip() or "another process") from None
+            raise locked_error(folder, other or file.read().strip() or "another process")
         file.truncate(0)
-        json.dump(describe_process(), file)
+        json.dump(holder, file)
         file.flush()
         try:
             yield
         finally:
-            if os.listdir(folder) == [LOCK_FILE]:  # The run was refused before it wrote: leave no empty model_dir.
+            if set(os.listdir(folder)) <= {LOCK_FILE, disk_lease.LEASE_FILE}:
+                stack.close()  # The run was refused before it wrote: leave no empty model_dir.
                 os.remove(path)
-                os.rmdir(folder)
+                with contextlib.suppress(OSError):  # NFS keeps a removed file's other name until it is closed.
+                    os.rmdir(folder)
+
+
+def _try_lock(file: IO[str]) -> bool | None:
+    """Whether this process has the kernel's lock on an open file. None if its file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            return None
+        raise
+    return True

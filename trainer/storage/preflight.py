@@ -1,6 +1,7 @@
 """Checks every path that a command is about to use, before anything is computed.
 
-Of a bucket: does it exist, are we allowed? Of a local path that is written: can it be made?
+Of a bucket: does it exist, are we allowed, can what is written be deleted? Of a local path that is written: can it be
+made?
 """
 
 import concurrent.futures
@@ -8,11 +9,13 @@ import contextlib
 import dataclasses
 import logging
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer.errors import Problem, UsageError
 from trainer.storage import gcs, retries
+from trainer.storage.bucket_errors import BucketError, missing_bucket_error, translate_errors
 
 READ_PERMISSIONS = ("storage.objects.get", "storage.objects.list")
 WRITE_PERMISSIONS = (*READ_PERMISSIONS, "storage.objects.create", "storage.objects.delete")
@@ -50,17 +53,17 @@ def find_path_problems(uses: Sequence[PathUse], find_region: Callable[[], str | 
 
     Local paths that are only read have none: their readers say what is missing. `find_region` returns the
     accelerator's region, such as us-central1, or None. If there is a bucket it is called once, and a bucket elsewhere
-    gets a warning: it works, but slowly and at a cost. Raises UsageError at once if there are no credentials: to search
-    for them takes seconds, and every bucket needs them.
+    gets a warning: it works, but slowly and at a cost. Raises UsageError at once for credentials that cannot be read,
+    which every bucket needs.
     """
     local = [problem for problem in map(_find_local_problem, uses) if problem]
     uses = in_buckets(uses)
     if not uses:
         return local
     try:
-        with gcs.translate_errors(uses[0].path or "", "checking its bucket"):
+        with translate_errors(uses[0].path or "", "checking its bucket"):
             gcs.client()
-    except gcs.BucketError as error:
+    except BucketError as error:
         raise UsageError(_name_flag(error.problem, uses[0])) from None
     region = find_region()
     with concurrent.futures.ThreadPoolExecutor(len(uses)) as executor:  # Several take no longer than one.
@@ -97,19 +100,22 @@ def _find_problem(use: PathUse, region: str | None) -> Problem | None:
         "retry": retries.google_retry(min(CHECK_TIMEOUT_S, retries.retry_seconds())),
         "timeout": min(REQUEST_TIMEOUT_S, retries.request_timeout_s()),
     }
+    granted: Sequence[str] = ()
     try:
         bucket = gcs.split_path(path)[0]
-        with gcs.translate_errors(path, "checking its bucket"):
+        # A server that does not know this request answers 404 to it, as to a missing bucket, in other words.
+        with contextlib.suppress(FileNotFoundError), translate_errors(path, "checking its bucket"):
             granted = gcs.client().bucket(bucket).test_iam_permissions(list(required), **options)
+        _try_path(use, options)
     except FileNotFoundError:
-        return _name_flag(gcs.missing_bucket_error(path).problem, use)
-    except gcs.BucketError as error:
-        return _name_flag(error.problem, use)
-    missing = [permission for permission in required if permission not in granted]
-    if missing:
-        advice = f"Grant the account roles/storage.objectAdmin on gs://{bucket}, or name another {use.flag}."
+        return _name_flag(missing_bucket_error(path).problem, use)
+    except BucketError as error:
+        problem = _name_flag(error.problem, use)
+        missing = [permission for permission in required if permission not in granted]
+        if not granted or not missing or "does not have" not in problem.received:
+            return problem
         allowed = f"allow {', '.join(required)} to the account that this runs as"
-        return Problem(use.flag, allowed, f"{path} (no {', '.join(missing)})", advice)
+        return dataclasses.replace(problem, required=allowed, received=f"{path} (no {', '.join(missing)})")
     location = _find_location(bucket, path, options) if region else None
     # "US" and "EU" span several regions, and the service does not say which of them hold the objects.
     if location and region and "-" in location and location.lower() != region:
@@ -121,8 +127,32 @@ def _find_problem(use: PathUse, region: str | None) -> Problem | None:
     return None
 
 
+def _try_path(use: PathUse, options: Mapping[str, Any]) -> None:
+    """List the path, and if it is written, write an object below it and delete that one.
+
+    An account may have rights on a part of the bucket only, which the bucket's own answer leaves out; and a retention
+    policy or a hold lets objects be written, but not replaced. Raises what translate_errors raises.
+    """
+    path = use.path or ""
+    bucket, name = gcs.split_path(path)
+    with translate_errors(path, "listing"):
+        list(gcs.client().list_blobs(bucket, prefix=f"{name}/" if name else None, max_results=1, **options))
+    if use.writes:
+        scratch = gcs.blob_at(f"{path}{'' if use.is_file else '/'}.hubtune-check-{uuid.uuid4().hex}")
+        with translate_errors(path, "writing"):
+            scratch.upload_from_string("", **options)
+        with (
+            contextlib.suppress(FileNotFoundError),  # An earlier request deleted it, and its reply was lost.
+            translate_errors(path, "deleting what was written"),
+        ):
+            scratch.delete(**options)
+
+
 def _find_location(bucket: str, path: str, options: Mapping[str, Any]) -> str | None:
     """Where a bucket is; None if this account may not know."""
-    with contextlib.suppress(gcs.BucketError, FileNotFoundError), gcs.translate_errors(path, "reading its location"):
+    with (
+        contextlib.suppress(BucketError, FileNotFoundError),
+        translate_errors(path, "reading its location"),
+    ):
         return str(gcs.client().get_bucket(bucket, **options).location)
     return None

@@ -2,12 +2,16 @@
 
 A folder is a plain tf.train.Checkpoint series: ckpt-<step>, and the file `checkpoint` that lists those that are kept.
 Only that file commits a checkpoint, and it is replaced as a unit: a checkpoint that was interrupted is never seen.
+
+TensorFlow writes and reads local files alone. Those of a series in a bucket are uploaded before they are committed, and
+downloaded before they are read, each held against its CRC32C.
 """
 
 import contextlib
 import dataclasses
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -18,8 +22,15 @@ from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
 CHECKPOINT_PREFIX = "ckpt-"
-# TensorFlow reads the parts of a checkpoint again to join them. If they come back corrupt, all is written once more.
-MAX_WRITE_ATTEMPTS = 3
+# What TensorFlow raises for a local file that it may not read, or if the disk fails: the file may be complete.
+UNREADABLE_ERRORS = (tf.errors.PermissionDeniedError, tf.errors.UnknownError)
+# For variables on a host that is gone. To write a file that is on this one raises none of these.
+LOST_HOST_ERRORS = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.UnavailableError,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +45,19 @@ class CheckpointSeries:
     background: bool = False  # A thread may write a save. Restore before the first such save.
     io_device: str | None = None  # remote_hosts.coordinator_device: files are read and written there.
     unfinished_step: int | None = None  # Of a save in the background that is not committed.
+    local_folder: str = ""  # Where TensorFlow writes and reads: `folder`, or scratch space if that is in a bucket.
+
+    def __post_init__(self) -> None:
+        self.local_folder = fs.local_scratch(self.folder)
+
+
+def check_scratch_space(series: CheckpointSeries, needed_bytes: int) -> None:
+    """Raises UserError if a series in a bucket has less local space to be written in than `needed_bytes`."""
+    free_bytes = shutil.disk_usage(series.local_folder).free if series.local_folder != series.folder else needed_bytes
+    if free_bytes < needed_bytes:
+        required = f"have {needed_bytes / 1e6:,.0f} MB for checkpoints on their way to {series.folder}"
+        received = f"{free_bytes / 1e6:,.0f} MB in {fs.scratch_root()}"
+        raise UserError(Problem("The folder of temporary files", required, received, "Set TMPDIR to another folder."))
 
 
 def list_checkpoints(folder: str) -> list[str]:
@@ -43,12 +67,12 @@ def list_checkpoints(folder: str) -> list[str]:
     as "none" would start the run again at step 0.
     """
     path = fs.join(folder, "checkpoint")
-    if not fs.exists(path):
-        return []
-    # TensorFlow's own function returns None if storage cannot be reached.
+    # TensorFlow's own function takes a file that cannot be read for a missing one.
     state = CheckpointState()
     try:
         text_format.Parse(fs.read_text(path), state)
+    except FileNotFoundError:
+        return []
     except (text_format.ParseError, UnicodeDecodeError):
         state = CheckpointState()
     if not state.model_checkpoint_path:
@@ -71,25 +95,33 @@ def list_steps(folder: str) -> list[int]:
     return [step_of(prefix) for prefix in list_checkpoints(folder)]
 
 
-def _commit(folder: str, prefixes: Sequence[str]) -> None:
+def _commit(folder: str, steps: Sequence[int]) -> None:
     """List these, the newest last, in TensorFlow's own format. The list has names alone, so the folder can be moved."""
-    names = [prefix.rsplit("/", 1)[-1] for prefix in prefixes]
+    names = [f"{CHECKPOINT_PREFIX}{step}" for step in steps]
     lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
     fs.write_text(fs.join(folder, "checkpoint"), "\n".join(lines) + "\n")
 
 
-def _delete(prefix: str) -> None:
-    folder, _, name = prefix.rpartition("/")
-    for file in fs.list_names(folder):
-        if file.startswith((f"{name}.index", f"{name}.data-")):
-            fs.remove(fs.join(folder, file))
+def _list_files(folder: str, name: str) -> list[str]:
+    """The names of a checkpoint's files."""
+    return [file for file in fs.list_names(folder) if file.startswith((f"{name}.index", f"{name}.data-"))]
+
+
+def _delete(folder: str, name: str) -> None:
+    for file in _list_files(folder, name):
+        fs.remove(fs.join(folder, file))
+
+
+def _delete_local_copy(series: CheckpointSeries, name: str) -> None:
+    if series.local_folder != series.folder:
+        _delete(series.local_folder, name)
 
 
 def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -> None:
     """Write the checkpoint of `step`, commit it, and delete the oldest beyond `keep`.
 
     With `wait` off and series.background, the caller waits only for a copy of the variables, and for the save before
-    this one if that is still being written. Raises what writing raises, OSError if storage cannot be reached. The next
+    this one if that is still being written or uploaded. Raises OSError if it cannot be written or uploaded. The next
     save warns of one that failed in the background, and is not written in the background: if it fails, it raises.
     """
     series.checkpoint.sync()
@@ -100,13 +132,20 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
     background = series.background and not wait
     if background:
         series.unfinished_step = step
+    name = f"{CHECKPOINT_PREFIX}{step}"
 
-    def commit(prefix: str) -> None:
-        before = [p for p in list_checkpoints(series.folder) if p != prefix]
-        kept = [*before, prefix][-series.keep :]
+    def commit(_: str) -> None:
+        if series.local_folder != series.folder:
+            try:
+                for file in _list_files(series.local_folder, name):
+                    fs.copy_file(fs.join(series.local_folder, file), fs.join(series.folder, file))
+            finally:
+                _delete_local_copy(series, name)
+        before = [step_of(p) for p in list_checkpoints(series.folder) if step_of(p) != step]
+        kept = [*before, step][-series.keep :]
         _commit(series.folder, kept)
         for old in set(before) - set(kept):
-            _delete(old)
+            _delete(series.folder, f"{CHECKPOINT_PREFIX}{old}")
         series.unfinished_step = None
 
     options = tf.train.CheckpointOptions(
@@ -114,20 +153,15 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
         experimental_write_callbacks=[commit],
         experimental_io_device=series.io_device,
     )
-    path = fs.join(series.folder, f"{CHECKPOINT_PREFIX}{step}")
     try:
-        for left in reversed(range(MAX_WRITE_ATTEMPTS)):
-            try:
-                series.checkpoint.write(path, options)
-                break
-            except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
-                if not left:
-                    raise
-    except STORAGE_ERRORS as error:  # As such they would look like the loss of another worker.
+        series.checkpoint.write(fs.join(series.local_folder, name), options)
+    except LOST_HOST_ERRORS:
+        raise
+    except tf.errors.OpError as error:
         reason = str(error).splitlines()[0].split("}} ", 1)[-1][:250]
         raise OSError(
-            f"{path} could not be written. Received: {type(error).__name__}, {reason}. Run the same command again to "
-            "resume from the checkpoint before it."
+            f"{fs.join(series.folder, name)} could not be written. Received: {type(error).__name__}, {reason}. Run the "
+            "same command again to resume from the checkpoint before it."
         ) from None
 
 
@@ -137,42 +171,31 @@ def is_saved(series: CheckpointSeries, step: int) -> bool:
     return step in list_steps(series.folder)
 
 
-# What TensorFlow raises if storage cannot be reached or read. No checkpoint is corrupt then. Aborted: no retry is left.
-STORAGE_ERRORS = (
-    tf.errors.AbortedError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.UnauthenticatedError,
-    tf.errors.UnavailableError,
-)
-
-
 def find_corruption(prefix: str) -> str | None:
-    """Why a checkpoint is corrupt, None if it is complete. Reads every tensor, and so verifies every checksum.
+    """Why a local checkpoint is corrupt, None if it is complete. Reads every tensor, and so verifies every checksum.
 
-    Raises one of STORAGE_ERRORS if storage cannot be reached.
+    Raises OSError if it cannot be read: it may be complete then.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    except STORAGE_ERRORS:
-        raise
+    except UNREADABLE_ERRORS as error:
+        raise OSError(f"{prefix} could not be read ({str(error).splitlines()[0][:200]}).") from None
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         return str(error).splitlines()[0][:200]
     return None
 
 
 def download_checkpoint(prefix: str) -> str:
-    """The prefix to read a checkpoint at: its own, or that of a local copy of one in a bucket, verified by checksum.
+    """The prefix to read a checkpoint at: that of a local copy, verified by checksum, of one in a bucket.
 
-    If it was read from the bucket, a byte flipped in transit would look like a corrupt checkpoint, and delete it.
+    The copy lives as long as the process.
     """
     folder, _, name = prefix.rpartition("/")
     if not fs.in_bucket(prefix):
         return fs.join(fs.tensorflow_path(folder), name)
-    files = [file for file in fs.list_names(folder) if file.startswith((f"{name}.index", f"{name}.data-"))]
-    return fs.join(fs.local_copy(folder, files), name)
+    return fs.join(fs.local_copy(folder, _list_files(folder, name)), name)
 
 
 @contextlib.contextmanager
@@ -184,19 +207,37 @@ def background_saves_finished(series: CheckpointSeries) -> Iterator[None]:
         series.checkpoint.sync()
 
 
-def _read(series: CheckpointSeries, prefix: str) -> None:
-    options = tf.train.CheckpointOptions(experimental_io_device=series.io_device)
-    series.checkpoint.read(prefix, options).assert_existing_objects_matched()
+@contextlib.contextmanager
+def _local_checkpoint(series: CheckpointSeries, step: int) -> Iterator[str]:
+    """The local prefix of a committed checkpoint, for as long as the block lasts if it is in a bucket."""
+    name = f"{CHECKPOINT_PREFIX}{step}"
+    if series.local_folder == series.folder:
+        yield download_checkpoint(fs.join(series.folder, name))
+        return
+    try:
+        for file in _list_files(series.folder, name):
+            fs.copy_file(fs.join(series.folder, file), fs.join(series.local_folder, file))
+        yield fs.join(series.local_folder, name)
+    finally:
+        _delete_local_copy(series, name)
+
+
+def _restore(series: CheckpointSeries, step: int) -> str | None:
+    """Restore a checkpoint. Returns why it is corrupt, None if it has been restored."""
+    with _local_checkpoint(series, step) as prefix:
+        corruption = find_corruption(prefix)
+        if corruption is None:
+            options = tf.train.CheckpointOptions(experimental_io_device=series.io_device)
+            series.checkpoint.read(prefix, options).assert_existing_objects_matched()
+        return corruption
 
 
 def restore_step(series: CheckpointSeries, step: int) -> None:
     """Restore the checkpoint of `step`. Changes nothing in the folder. Raises UserError if it is missing or corrupt."""
-    prefix = fs.join(series.folder, f"{CHECKPOINT_PREFIX}{step}")
-    local_prefix = download_checkpoint(prefix)
-    corruption = find_corruption(local_prefix)
+    corruption = _restore(series, step)
     if corruption is not None:
-        raise UserError(Problem(f"The checkpoint of step {step}", "be complete", f"{prefix} ({corruption})"))
-    _read(series, local_prefix)
+        received = f"{fs.join(series.folder, f'{CHECKPOINT_PREFIX}{step}')} ({corruption})"
+        raise UserError(Problem(f"The checkpoint of step {step}", "be complete", received))
 
 
 def restore_newest(series: CheckpointSeries) -> int | None:
@@ -206,22 +247,19 @@ def restore_newest(series: CheckpointSeries) -> int | None:
     start again would silently discard the run's work.
     """
     prefixes = list_checkpoints(series.folder)
-    corrupt = []
-    for index in reversed(range(len(prefixes))):
-        prefix = prefixes[index]
-        local_prefix = download_checkpoint(prefix)
-        corruption = find_corruption(local_prefix)
+    corrupt: dict[str, str] = {}
+    for index, prefix in reversed(list(enumerate(prefixes))):
+        corruption = _restore(series, step_of(prefix))
         if corruption is not None:
-            corrupt.append(f"{prefix} ({corruption})")
+            corrupt[prefix] = f"{prefix} ({corruption})"
             continue
         if corrupt:
-            _LOG.warning("corrupt: %s. Resuming from %s.", "; ".join(corrupt), prefix)
-            _commit(series.folder, prefixes[: index + 1])
-            for prefix_after in prefixes[index + 1 :]:
-                _delete(prefix_after)
-        _read(series, local_prefix)
+            _LOG.warning("corrupt: %s. Resuming from %s.", "; ".join(corrupt.values()), prefix)
+            _commit(series.folder, list(map(step_of, prefixes[: index + 1])))
+            for corrupt_prefix in corrupt:
+                _delete(*corrupt_prefix.rsplit("/", 1))
         return step_of(prefix)
     if corrupt:
         advice = "Use another --model_dir to start again."
-        raise UserError(Problem("One of the run's checkpoints", "be complete", "; ".join(corrupt), advice))
+        raise UserError(Problem("One of the run's checkpoints", "be complete", "; ".join(corrupt.values()), advice))
     return None

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 from trainer.data import tasks
+from trainer.data.labels import format_number
 from trainer.evals import metrics
-from trainer.runtime import signals, trial, versions
+from trainer.runtime import signals, versions
 from trainer.storage import fs
 from trainer.train import advice, metrics_log, optimizers, report, runs
 from trainer.train.metrics_log import LogLine
@@ -21,21 +22,25 @@ _LOG = logging.getLogger(__name__)
 def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     """Test and export the best weights by validation. Returns what the chief writes to result.json; {} elsewhere.
 
-    All workers take part in the test. Raises signals.Stopped after a signal; the same command resumes here.
+    All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes
+    here.
     """
-    job = run.job
-    if run.chief:
-        # Again, for a run that was interrupted before it, or resumed on another machine.
-        lines = run.history.of("validation")
-        trial.report_best(lines, job.metric, lower_is_better=job.metric in tasks.LOWER_IS_BETTER)
     runs.restore(run, run.best)
     best = runs.best_line(run)
     assert best is not None  # The last step evaluates.
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
     test = test_line(run, predictions)
     difference = runs.export_run(run, request)
-    if not run.chief:
-        return {}
+    result = write_result(run, best, test, predictions, difference) if run.chief else {}
+    runs.end_together(run)
+    return result
+
+
+def write_result(
+    run: Run, best: LogLine, test: LogLine, predictions: metrics.Predictions, export_difference: float
+) -> dict[str, Any]:
+    """Draw history.png and write result.json, whose values it returns. `best` and `test` are lines of metrics.jsonl."""
+    job = run.job
     unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
     for note in unlearned:
         _LOG.warning("%s", note)
@@ -43,7 +48,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
     looks = [line["step"] for line in run.history.of("validation")]
     notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
-    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, difference)
+    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, export_difference)
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
 
@@ -54,7 +59,7 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     kind = job.manifest.kind
     # The loss, and what is one in other units, has a chart of its own.
     metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
-    title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {test.get(metric, math.nan):.4f}"
+    title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {format_number(test.get(metric, math.nan))}"
     squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None
     report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
@@ -79,6 +84,7 @@ def build_result(
     job, scale = run.job, run.job.label_use.scale
     return {
         "task": job.manifest.task,
+        "texts": job.manifest.texts,
         "steps": job.plan.steps,
         "best_step": best["step"],
         "best_metric": job.metric,

@@ -12,6 +12,8 @@ from trainer.errors import Problem
 
 # Undefined on a split without an example of the class, or with no other.
 _NEEDS_EXAMPLES = ("roc_auc", "average_precision")
+# 0, or undefined, at every step if there is no example of the class.
+_OF_A_CLASS = ("precision", "recall", "f1")
 MAX_SHOWN_NAMES = 20
 
 
@@ -51,11 +53,12 @@ def find_label_problems(manifest: Manifest, positive_class: str, metric: str) ->
     if metric not in known:
         required = f"be one of {', '.join(known)} for a {manifest.kind}"
         problems.append(Problem("training.best_metric", required, metric))
-    if metric in _NEEDS_EXAMPLES and not problems:
+    of_class = positive_class or _rarer_class(manifest)
+    if not problems and (metric in _NEEDS_EXAMPLES or (metric in _OF_A_CLASS and of_class)):
         validation = manifest.splits["validation"]
-        of_class = positive_class or _rarer_class(manifest)
         counts = {name: validation.label_counts[name] for name in ([of_class] if of_class else manifest.labels)}
-        one_sided = [name for name, count in counts.items() if count in (0, validation.examples)]
+        refused = (0, validation.examples) if metric in _NEEDS_EXAMPLES else (0,)
+        one_sided = [name for name, count in counts.items() if count in refused]
         if one_sided:
             required = "be a metric that validation defines, with examples of the class and of others"
             received = f"{metric}, with {counts[one_sided[0]]:,} of {validation.examples:,} of {one_sided[0]!r}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from trainer.data import batching, label_scale, model_inputs, records, tasks
+from trainer.data import batching, label_scale, labels, model_inputs, records, tasks
 from trainer.errors import Problem, UserError
 from trainer.runtime import signals, trial
 from trainer.train import checkpoints, finish, metrics_log, runs, steps
@@ -150,19 +151,22 @@ def stop_if_not_finite(run: Run) -> None:
 def evaluate_at(run: Run, step: int, validation: records.Columns, request: signals.StopRequest) -> None:
     """Evaluate on validation, keep the weights if they are the best so far, and log the line.
 
-    Raises UserError if the metric that selects the best is no number.
+    Raises UserError if the metric that selects the best, or the loss, is no finite number.
     """
     metric = run.job.metric
     predictions = runs.predict_split(run, validation, "validation", request)
     summary = runs.measure(run, predictions)
-    if metric not in summary:
+    bad = [name for name in (metric, "loss") if not math.isfinite(summary.get(name, math.nan))]
+    if bad:  # Of a loss that is none, the accuracy is a number all the same.
         required, received = "be a number on validation", f"none at step {step:,}, with a loss of {summary['loss']}"
-        raise UserError(Problem(metric, required, received, "Lower --optimizer.learning_rate, in another --model_dir."))
+        raise UserError(Problem(bad[0], required, received, "Lower --optimizer.learning_rate, in another --model_dir."))
     best = runs.best_line(run)
     if best is None or metrics_log.rank(summary, metric) > metrics_log.rank(best, metric):
         runs.save(run, run.best, step)  # Before the line: a run that is interrupted here evaluates again.
     runs.write_evaluation(run, step, "validation", summary)
     if run.chief:
         lines = run.history.of("validation")
-        trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
-        _LOG.info("step %s: validation %s %.4f, loss %.4f", f"{step:,}", metric, summary[metric], summary["loss"])
+        if problem := trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER):
+            _LOG.warning("%s", problem)  # It must not cost the run: at its end it is tried again.
+        values = (labels.format_number(summary[name]) for name in (metric, "loss"))
+        _LOG.info("step %s: validation %s %s, loss %s", f"{step:,}", metric, *values)

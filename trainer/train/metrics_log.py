@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.data import tasks
@@ -82,7 +83,8 @@ class EventLog:
             self.writers[split] = tf.summary.create_file_writer(fs.join(self.local_folder, split))
         with self.writers[split].as_default(step=line["step"]):
             for name, value in metric_values(line).items():
-                tf.summary.scalar(name, value)
+                # Of a Python float that float32 cannot hold, such as a squared error, TensorFlow makes an exception.
+                tf.summary.scalar(name, np.float64(value))
         self.writers[split].flush()
 
     def publish(self) -> None:

@@ -14,9 +14,9 @@ from trainer.data import batching
 from trainer.distributed import remote_hosts, rendezvous, strategies
 from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
-from trainer.runtime import app, signals
+from trainer.runtime import app, signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start
+from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start, workers
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,23 +35,40 @@ class Session:
 def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
     """Train, evaluate and export, unless the run is finished. Returns result.json's values, None if not the chief.
 
-    Raises signals.Stopped, with a checkpoint written, after a signal or when another worker is lost.
+    Raises signals.Stopped, with a checkpoint written, after a signal or when another worker is lost; UsageError for a
+    trial whose metric could not be written.
     """
     config, files, cluster = session.config, session.files, session.devices.cluster
     chief = not cluster or cluster.index == 0
-    with fs.exclusive_lock(files.root) if chief else contextlib.nullcontext():
-        result = run_files.read_finished_result(config, files)
-        start = warm_start.find_warm_start(files, config.init_from)
-        if result is not None:
+    others = cluster if cluster and len(cluster.addresses) > 1 else None
+    with contextlib.ExitStack() as stack:
+        try:
+            if chief:
+                trial.check_metric_file()
+                stack.enter_context(fs.exclusive_lock(files.root))
+            else:
+                workers.refresh_folders(files)
+            result = run_files.read_finished_result(config, files)
+            start = warm_start.find_warm_start(files, config.init_from)
+            starts = others is not None and result is None
+            signature = builder.job_signature(config, start.parent if start else None) if starts else {}
+        except (ValueError, OSError) as error:
+            rendezvous.tell_problem(cluster, error, cluster_timeout_s)
+            raise
+        if others and result is None:
+            try:
+                workers.meet_workers(others, files, signature, cluster_timeout_s)
+            except UserError:
+                # A worker that is started again while the chief exports meets nobody: the run is finished by then.
+                result = run_files.read_finished_result(config, files)
+                if result is None:
+                    raise
+        if result is None:
+            result = _train_to_the_end(session, start)
+        else:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
-                run_files.report_finished_run(files, result)
-        else:
-            if cluster and len(cluster.addresses) > 1:
-                rendezvous.wait_for_workers(
-                    cluster, builder.job_signature(config, start.parent if start else None), cluster_timeout_s
-                )
-            result = _train_to_the_end(session, start)
+                run_files.warn_without_export(files)
         return result if chief else None
 
 
@@ -107,7 +124,11 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     manifest = builder.read_job_manifest(config)
     own = run_data.compare_data(files, config.data_dir, manifest)
     choice = strategies.build_strategy(session.strategy, session.devices)
-    job = builder.build_job(config, choice.strategy, run_files.read_label_use(files, manifest))
+    started = run_files.read_label_use(files, manifest, of_best=True)
+    job = builder.build_job(config, choice.strategy, started)
+    trained_from = run_files.read_identity(files).get("encoder_sha256")
+    if trained_from not in (None, job.encoder.sha256):  # Its activation may be another one: no shape tells.
+        _LOG.warning("--encoder=%s is another one than that of the run in --model_dir %s.", config.encoder, files.root)
     run = runs.open_run(job, files, session.started)
     if checkpoints.restore_newest(run.best) is None:
         received = f"{files.root}, which has no best checkpoint yet"
@@ -122,13 +143,16 @@ class Evaluation:
 
 
 def evaluate(session: Session, split: str, with_baseline: bool = False, predictions_path: str = "") -> Evaluation:
-    """The metrics on a split of the best weights, then of a bag of words if asked for.
+    """The metrics on a split of the best weights, then, if asked for, of a bag of words of the run's own train.
 
     Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
     """
     run, own = _restore_best(session)
     job = run.job
-    columns = runs.read_split(run, split, with_text=own is not None)
+    columns = runs.read_split(run, split, with_text=own is not None or with_baseline)
+    train = None
+    if with_baseline:
+        train = run_data.read_train(own) if own else runs.read_split(run, "train", with_text=True)
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
@@ -137,9 +161,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions, job.manifest.labels))
         fs.write_text(predictions_path, "".join(lines))
     rows = [(job.encoder.name, runs.measure(run, predictions))]
-    if with_baseline:
-        train_rows, split_rows = (runs.read_split(run, name, with_text=True) for name in ("train", split))
-        baseline_predictions = baseline.predict_baseline(train_rows, split_rows, job.manifest, job.label_use.scale)
+    if train is not None:
+        baseline_predictions = baseline.predict_baseline(train, columns, job.manifest, job.label_use.scale)
         rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
     return Evaluation(rows, runs.describe_classes(run, predictions))
 

@@ -1,10 +1,12 @@
 """What a run shows at its end: history.png, tables and the closing summary."""
 
+import collections
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from trainer.data.labels import format_number
 from trainer.storage import fs
 from trainer.train import metrics_log
 
@@ -55,7 +57,7 @@ def draw_history(
                 markersize=12,
                 linestyle="none",
                 color="tab:green",
-                label=f"test: {line[name] * unit:.4f}",
+                label=f"test: {format_number(line[name] * unit)}",
             )
         axes.axvline(best_step, color="grey", linestyle=":", linewidth=1, label=f"best step: {best_step}")
         axes.set_xlabel("step")
@@ -63,7 +65,7 @@ def draw_history(
         axes.set_title(drawn)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # A path in it may have dollar signs.
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -100,11 +102,18 @@ def _align(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else format_number(value)
 
 
-def _shorten(name: str) -> str:
-    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: MAX_NAME_CHARACTERS - 3]}..."
+def _shorten(names: Iterable[str]) -> dict[str, str]:
+    """Each name in one line, and cut if that leaves it different from the others."""
+    lines = {name: " ".join(name.split()) for name in names}
+    cut = {
+        name: line if len(line) <= MAX_NAME_CHARACTERS else f"{line[: MAX_NAME_CHARACTERS - 3]}..."
+        for name, line in lines.items()
+    }
+    counts = collections.Counter(cut.values())
+    return {name: cut[name] if counts[cut[name]] == 1 else line for name, line in lines.items()}
 
 
 def format_classes(classes: Mapping[str, Any], split: str) -> list[str]:
@@ -119,7 +128,8 @@ def format_classes(classes: Mapping[str, Any], split: str) -> list[str]:
     shown = sorted(by_class, key=lambda name: by_class[name]["f1"])[:MAX_SHOWN_CLASSES]
     many = len(by_class) > MAX_SHOWN_CLASSES
     which = f", the {len(shown)} of {len(by_class)} classes with the lowest F1" if many else ""
-    rows = [(_shorten(name), by_class[name]) for name in (shown if many else by_class)]
+    short = _shorten(by_class)
+    rows = [(short[name], by_class[name]) for name in (shown if many else by_class)]
     lines = [
         f"precision, recall, F1, ROC AUC and average precision are {of}; macro F1 is the mean over all classes",
         f"{split} by class{which}",
@@ -127,9 +137,9 @@ def format_classes(classes: Mapping[str, Any], split: str) -> list[str]:
     ]
     if many:
         return lines
-    cells = [["", *map(_shorten, by_class)]]
+    cells = [["", *short.values()]]
     cells += [
-        [_shorten(name), *(f"{classes['confusion'][name].get(predicted, 0):,}" for predicted in by_class)]
+        [short[name], *(f"{classes['confusion'][name].get(predicted, 0):,}" for predicted in by_class)]
         for name in by_class
     ]
     return [*lines, f"{split} by class (rows) and predicted class (columns)", _align(cells)]
@@ -142,6 +152,8 @@ def format_evaluation(rows: Sequence[tuple[str, Mapping[str, float]]], classes: 
 
 def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str) -> str:
     """The closing summary of a run from result.json's values. `export` and `tensorboard` are folders."""
+    # A tab separates the texts of a pair.
+    example = r"$'the first text\tthe second'" if result.get("texts") == 2 else '"this is such an amazing movie!"'
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
     metric = f" {result['best_metric'].replace('_', ' ')}" if "best_metric" in result else ""
     lines = [
@@ -152,14 +164,15 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
         *format_classes(result.get("test_classes", {}), "test"),
     ]
     if scale := result.get("label_scale"):
+        sign = "-+"[scale["mean"] < 0]
         lines.append(
-            f"the loss is that of (label - {scale['mean']:.6g}) / {scale['deviation']:.6g}; the mean squared error is "
-            "in the label's own units"
+            f"the loss is that of (label {sign} {abs(scale['mean']):.6g}) / {scale['deviation']:.6g}; the mean squared "
+            "error is in the label's own units"
         )
     lines += [
         *(f"note: {note}" for note in result.get("notes", [])),
         f"results    {shlex.quote(f'{model_dir}/result.json')}, metrics.jsonl, history.png, {events}",
         f"model      {shlex.quote(export)}",
-        f'try it     python scripts/predict.py --model={shlex.quote(export)} "this is such an amazing movie!"',
+        f"try it     python scripts/predict.py --model={shlex.quote(export)} {example}",
     ]
     return "\n".join(lines)

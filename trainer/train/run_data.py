@@ -56,6 +56,14 @@ def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Man
     return own
 
 
+def read_train(own: OwnData) -> records.Columns:
+    """The run's own train, with texts. Raises UserError if it cannot be read any more."""
+    if own.manifest is None:
+        required = "be left out where the run's own data, which it learns from, cannot be read"
+        raise UserError(Problem("--baseline", required, f"data of {own.folder or 'an unknown folder'}"))
+    return records.read_shards(own.folder, own.manifest.splits["train"].shards, own.manifest, with_text=True)
+
+
 def describe_overlap(own: OwnData, columns: records.Columns, split: str) -> str:
     """How many texts of `columns` the run was trained on, as a sentence. `columns` were read with their texts.
 

@@ -57,13 +57,16 @@ def read_identity(files: RunFiles) -> dict[str, Any]:
     return identity
 
 
-def read_label_use(files: RunFiles, manifest: manifests.Manifest) -> LabelUse | None:
-    """What the run made of its labels when it started. None if it has no weights yet, and would start now.
+def read_label_use(files: RunFiles, manifest: manifests.Manifest, *, of_best: bool = False) -> LabelUse | None:
+    """What the run made of its labels when it started. None if it has no checkpoint, and would start now.
+
+    With `of_best` it is that of the weights in best/: a run that was killed before its first checkpoint may have some.
+    When it starts again it may have other data and settings.
 
     A run from before this was kept learned numbers as they are, and its F1 is of the second of two classes. Raises
     UserError if identity.json is gone and the scale with it.
     """
-    if not checkpoints.list_checkpoints(files.checkpoints) and not checkpoints.list_checkpoints(files.best):
+    if not checkpoints.list_checkpoints(files.best if of_best else files.checkpoints):
         return None
     kept = read_identity(files)
     if not kept and manifest.kind == "regression":
@@ -115,14 +118,25 @@ def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | 
     return config, manifest if manifest.fingerprint == read_identity(files).get("data_fingerprint") else None
 
 
-def report_finished_run(files: RunFiles, result: Mapping[str, Any]) -> None:
-    """Report a finished run's metric again, if it is a tuning job's trial. Warns if the run has no export."""
+def warn_without_export(files: RunFiles) -> None:
+    """Warn if a finished run has no export."""
+    if not fs.exists(fs.join(files.export, "saved_model.pb")):
+        _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
+
+
+def report_trial_metric(files: RunFiles, result: Mapping[str, Any]) -> None:
+    """Report a finished run's metric to the tuning service, if it is a trial. Call it when all else is written.
+
+    Raises UserError if it cannot be written.
+    """
+    if trial.metric_path() is None:
+        return
     lines = metrics_log.read_history(files.metrics, keep=False).of("validation")
     main = next(name for name in tasks.MAIN_METRIC.values() if name in result["validation"])
     metric = result.get("best_metric", main)
-    trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
-    if not fs.exists(fs.join(files.export, "saved_model.pb")):
-        _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
+    problem = trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
+    if problem:
+        raise UserError(problem)
 
 
 def _check_checkpoint_folder(files: RunFiles) -> None:

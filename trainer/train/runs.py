@@ -20,6 +20,8 @@ from trainer.train.checkpoints import CheckpointSeries
 
 # The number of validation texts whose scores an export must reproduce.
 PARITY_TEXTS = 100
+# The chief, whose TensorFlow coordinates the workers, ends this long after them: what it sends last has to arrive.
+LEAD_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +65,19 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
     io_device = remote_hosts.coordinator_device(job.strategy)
     history = metrics_log.read_history(files.metrics, keep=chief)
     earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
+    series = checkpoints.CheckpointSeries(
+        state, files.checkpoints, config.training.keep_checkpoints, background, io_device
+    )
+    best = checkpoints.CheckpointSeries(weights, files.best, 1, io_device=io_device)
+    if chief:  # One of each may be on its way at the same time.
+        variables = [*job.model.variables, *job.optimizer.variables(), *job.model.variables]
+        checkpoints.check_scratch_space(series, sum(v.dtype.size * v.shape.num_elements() for v in variables))
     return Run(
         job=job,
         files=files,
         sums=sums,
-        checkpoints=checkpoints.CheckpointSeries(
-            state, files.checkpoints, config.training.keep_checkpoints, background, io_device
-        ),
-        best=checkpoints.CheckpointSeries(weights, files.best, 1, io_device=io_device),
+        checkpoints=series,
+        best=best,
         inner_loop=steps.build_inner_loop(job.strategy, train_step),
         eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model)),
         all_reduce_max=strategies.build_all_reduce_max(job.strategy),
@@ -113,6 +120,17 @@ def stop_if_requested(run: Run, request: signals.StopRequest) -> None:
     """Raises signals.Stopped on every worker if a signal has come to any."""
     agreed = run.all_reduce_max({"stop": request.reason is not None})
     signals.raise_if_requested(request, bool(agreed["stop"]))
+
+
+def end_together(run: Run) -> None:
+    """Return on every worker when the chief has written its results. Raises one of WORKER_LOST_ERRORS if it is lost.
+
+    A service does not start a worker again that has ended well, and a chief that is lost in its export could not resume
+    alone.
+    """
+    run.all_reduce_max({"finished": True})
+    if run.chief and strategies.worker_index_and_count(run.job.strategy)[1] > 1:
+        time.sleep(LEAD_S)
 
 
 def write_line(run: Run, line: metrics_log.LogLine) -> None:
