@@ -152,11 +152,11 @@ def build_inner_loop(
         for _ in tf.range(count):
             strategy.run(step, args=(next(iterator),))
 
-    def run(iterator: Any, count: tf.Tensor) -> None:
+    def run_on_hosts(iterator: Any, count: tf.Tensor) -> None:
         with tf.device(device):
             inner_loop(iterator, count)
 
-    return run
+    return run_on_hosts if device else inner_loop
 
 
 def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
