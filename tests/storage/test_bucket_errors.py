@@ -14,7 +14,7 @@ REASONS = {
     "Permission denied on Cloud KMS key. Please ensure that your service account is authorized": "encryption key",
     "Object 'bucket/a' is under active Event-Based hold and cannot be deleted": "without holds",
     "The caller does not have storage.objects.create access to the object.": "roles/storage.objectAdmin",
-    "billing-hold@kms.iam.gserviceaccount.com does not have storage.objects.create access.": "roles/storage.objectAdmin",
+    "billing-hold@kms.example does not have storage.objects.create access.": "roles/storage.objectAdmin",
     "Something that nobody has seen before": "",
 }
 

@@ -162,6 +162,16 @@ except OSError as error:
     assert seconds < 60
 
 
+@pytest.mark.parametrize(("fault", "times"), [("flip", 0), ("flip", 2), ("truncate", 2)])
+def test_bytes_that_come_without_a_checksum_are_compared_all_the_same(simulator, fault, times):
+    bucket = simulator.bucket("plain", sends_hashes=False)
+    code = 'fs.write_text(sys.argv[1], "complete")\nprint(fs.read_text(sys.argv[1]))'
+    with simulator.faults({"do": fault, "match": "download", "times": times}):
+        assert simulator.storage_python(code, f"{bucket}/a")[0] == "complete"
+    corrupted = [line for line in simulator.log() if fault in str(line["outcome"])]
+    assert len(corrupted) == times
+
+
 def test_a_missing_object_is_missing_though_the_reply_is_cut_off(simulator):
     code = """
 try:

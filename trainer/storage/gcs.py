@@ -153,6 +153,8 @@ def _download_verified(path: str, download: Callable[[Any], tuple[Any, google_cr
     def attempt() -> Any:
         blob = blob_at(path)
         result, checksum = download(blob)
+        if blob.crc32c is None:  # The service sends it with the bytes. Others tell it when they are asked.
+            blob.reload(**request_options())
         # Verified here as well: the client does not verify what it joins from several truncated replies. The checksum
         # is that of the stored bytes, which may be compressed.
         if not blob.content_encoding and blob.crc32c != base64.b64encode(checksum.digest()).decode():
