@@ -166,6 +166,8 @@ def test_a_killed_job_in_a_bucket_with_faults_equals_a_local_one(
     bucket = run_all_in_bucket(commands_on(simulator, tmp_path), tiny, flags, 1, ["training"], faults)
     assert_equal_to_local(bucket, prepared, finished_run, evaluated)
     log = simulator.log()
+    # Google's client, and what gets its tokens: TensorFlow's own client reaches no bucket.
+    assert {line["agent"].partition("/")[0] for line in log} == {"gcloud-python", "python-requests"}
     assert len([line for line in log if line["outcome"] not in (200, 204, 206, 308, 404)]) > 20
 
 

@@ -72,6 +72,7 @@ class Bucket:
     token: str | None = None  # The only access token that is accepted.
     retained: bool = False  # A retention policy: no object is replaced or deleted.
     requester_pays: bool = False
+    sends_hashes: bool = True  # With the bytes of an object.
     meta: dict = dataclasses.field(default_factory=dict)  # The other values that it was made with.
     objects: dict[str, Object] = dataclasses.field(default_factory=dict)
 
@@ -394,4 +395,8 @@ def handle_object(service: Service, bucket: Bucket, name: str, action: str | Non
         return Reply(204)
     if request.method == "PATCH":
         stored.meta, stored.metageneration = stored.meta | json.loads(request.body or b"{}"), stored.metageneration + 1
-    return media(stored, request.headers) if query.get("alt") == "media" else json_reply(resource(bucket.name, stored))
+    if query.get("alt") != "media":
+        return json_reply(resource(bucket.name, stored))
+    reply = media(stored, request.headers)
+    sent = {name: value for name, value in reply.headers.items() if bucket.sends_hashes or name != "x-goog-hash"}
+    return dataclasses.replace(reply, headers=sent)

@@ -24,7 +24,7 @@ Faults are a list of JSON objects. The first one that matches a request is appli
 `short`, `flip` and `truncate` match only requests with a body to corrupt: reads of an object's bytes.
 
 Control, in plain HTTP to the same port: POST /control/faults (a list, which replaces the one before), GET /control/log
-([{"seconds", "request", "range", "outcome", and for a completed upload "wrote"}]; no header and no token is kept),
+([{"seconds", "request", "range", "agent", "outcome", and for a completed upload "wrote"}]; no token is kept),
 POST /control/buckets (the values of gcs_objects.Bucket; "remove": true removes it), POST /control/tunnels ({host:
 port}: a connection to the host is forwarded unchanged to the local port), POST /control/wipe.
 """
@@ -165,6 +165,7 @@ class Handler(BaseHTTPRequestHandler):
             if action == "deny":
                 self.state.denied.append(fault.permission)
             entry = {"seconds": round(time.time(), 3), "request": described, "range": self.headers.get("Range")}
+            entry["agent"] = self.headers.get("User-Agent")
             self.state.log.append(entry)
         self.apply(fault, action, request, entry)
 

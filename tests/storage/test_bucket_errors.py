@@ -14,12 +14,13 @@ REASONS = {
     "Permission denied on Cloud KMS key. Please ensure that your service account is authorized": "encryption key",
     "Object 'bucket/a' is under active Event-Based hold and cannot be deleted": "without holds",
     "The caller does not have storage.objects.create access to the object.": "roles/storage.objectAdmin",
+    "billing-hold@kms.example does not have storage.objects.create access.": "roles/storage.objectAdmin",
     "Something that nobody has seen before": "",
 }
 
 
 @pytest.mark.parametrize("reason", REASONS)
-@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("status", [400, 403, 412, 413])
 def test_the_services_own_reason_is_given_with_fitting_advice(simulator, reason, status):
     with simulator.faults({"do": "status", "status": status, "message": reason, "match": "POST .*upload", "times": -1}):
         problem, seconds = simulator.storage_python(CHECK)

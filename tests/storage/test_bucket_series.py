@@ -117,6 +117,11 @@ print(restore())
     assert out[1:] == ["True True True", "True True True", "(3, 3.0)"]  # TensorFlow makes its copies in the first save.
 
 
+def test_a_save_survives_a_cleaner_of_temporary_files(simulator):
+    code = "import shutil\nsave(1)\nshutil.rmtree(series.local_folder)\nsave(2)\nprint(restore())"
+    assert simulator.storage_python(SERIES + code)[0] == "(2, 2.0)"
+
+
 def test_too_little_scratch_space_is_named_before_training(simulator):
     code = """
 try:

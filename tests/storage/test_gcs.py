@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from fakes import gcs_certificate
 
 from trainer.storage import bucket_errors, gcs
 
@@ -161,6 +162,16 @@ except OSError as error:
     assert seconds < 60
 
 
+@pytest.mark.parametrize(("fault", "times"), [("flip", 0), ("flip", 2), ("truncate", 2)])
+def test_bytes_that_come_without_a_checksum_are_compared_all_the_same(simulator, fault, times):
+    bucket = simulator.bucket("plain", sends_hashes=False)
+    code = 'fs.write_text(sys.argv[1], "complete")\nprint(fs.read_text(sys.argv[1]))'
+    with simulator.faults({"do": fault, "match": "download", "times": times}):
+        assert simulator.storage_python(code, f"{bucket}/a")[0] == "complete"
+    corrupted = [line for line in simulator.log() if fault in str(line["outcome"])]
+    assert len(corrupted) == times
+
+
 def test_a_missing_object_is_missing_though_the_reply_is_cut_off(simulator):
     code = """
 try:
@@ -170,6 +181,20 @@ except FileNotFoundError as error:
 """
     with simulator.faults({"do": "truncate", "match": "download", "times": 2}):
         assert simulator.storage_python(code)[0] == "gs://bucket/none does not exist (reading)."
+
+
+def test_a_missing_bucket_is_no_missing_folder_in_another_server_s_words(simulator):
+    code = """
+for function in (fs.exists, fs.is_folder, fs.list_names, fs.remove):
+    try:
+        print(function(folder))
+    except OSError as error:
+        print(error)
+"""
+    fault = {"do": "status", "status": 404, "message": "Not Found", "match": "GET .*/o[?]", "times": -1}
+    with simulator.faults(fault):
+        out, _ = simulator.storage_python(code)
+    assert out.count("must be in a bucket that exists. Received: no bucket gs://bucket.") == 4, out
 
 
 @pytest.mark.parametrize("status", [403, 503])
@@ -284,6 +309,18 @@ except OSError as error:
     assert "The audience is unknown" in out
 
 
+def test_a_silent_service_of_tokens_is_given_up_within_15_s(simulator, external_account, tmp_path):
+    path = write_json(tmp_path / "credentials.json", **external_account)
+    code = """
+from trainer.storage import preflight
+print(*preflight.find_path_problems([preflight.PathUse("--data_dir", folder)]))
+"""
+    with simulator.faults({"do": "hang", "seconds": 30, "match": "sts", "times": -1}):
+        out, seconds = simulator.storage_python(code, GOOGLE_APPLICATION_CREDENTIALS=path)
+    assert "--data_dir must be reachable for checking its bucket. Received: gs://bucket/run (TransportError" in out
+    assert seconds < 15
+
+
 def test_a_public_bucket_is_read_without_credentials(simulator, tmp_path):
     simulator.storage_python('fs.write_text("gs://bucket/a", "public")')
     nothing = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
@@ -312,6 +349,22 @@ def test_certificates_of_a_company_are_trusted_by_one_variable(simulator, variab
     variables = dict.fromkeys(("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), "")
     variables[variable] = str(simulator.folder / "ca.pem")
     assert simulator.storage_python(ROUND_TRIP, **variables)[0] == "1 checkpoint"
+
+
+def test_an_unknown_certificate_is_no_reason_to_run_again(simulator, tmp_path):
+    other = tmp_path / "other.pem"
+    gcs_certificate.create_context(tmp_path, ["other.example"])
+    (tmp_path / "ca.pem").rename(other)
+    code = """
+try:
+    fs.read_text(f"{folder}/a")
+except OSError as error:
+    print(error)
+"""
+    out, _ = simulator.storage_python(code, REQUESTS_CA_BUNDLE=str(other))
+    assert "CERTIFICATE_VERIFY_FAILED" in out
+    assert "Set REQUESTS_CA_BUNDLE to" in out
+    assert "un the same command again" not in out
 
 
 # --- A folder that is copied or replaced ---------------------------------------------------------------

@@ -160,6 +160,13 @@ def test_rights_on_a_part_of_the_bucket_are_enough_for_that_part(simulator):
     assert simulator.storage_python('print(fs.list_names("gs://team/mine/run"))')[0] == "['a']"
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_that_cannot_be_asked_for_permissions_is_tried(simulator, status):
+    with simulator.faults({"do": "status", "status": status, "match": "testPermissions", "times": -1}):
+        assert simulator.storage_python(FIND, "gs://bucket/run")[0] == ""
+        assert "must be in a bucket that exists" in simulator.storage_python(FIND, "gs://missing/run")[0]
+
+
 def test_a_check_leaves_no_object_behind(simulator):
     simulator.storage_python(FIND, "gs://bucket", "gs://bucket/run")
     assert simulator.storage_python('print(gcs.list_files("gs://bucket"))')[0] == "[]"

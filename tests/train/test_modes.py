@@ -7,7 +7,7 @@ import pytest
 from trainer.config import loading
 from trainer.data import manifests
 from trainer.distributed import strategies
-from trainer.train import modes
+from trainer.train import modes, runs
 from trainer.train.run_files import resolve_run_files
 
 
@@ -70,3 +70,13 @@ def test_an_evaluation_names_another_encoder_than_the_run_s(session, model_dir, 
     (model_dir / "identity.json").write_text(json.dumps(identity | {"encoder_sha256": "0"}))
     modes.evaluate(session(model_dir), "test")
     assert "is another one than that of the run in --model_dir" in caplog.text
+
+
+def test_an_evaluation_needs_no_space_for_saves(session, model_dir, monkeypatch):
+    checked = []
+    monkeypatch.setattr(runs, "check_scratch_space", checked.append)
+    modes.evaluate(session(model_dir), "test")
+    assert checked == []
+    monkeypatch.setattr(modes.loop, "train_and_evaluate", lambda run, request: {})
+    modes.train(session(model_dir.with_name("new")), 1.0)
+    assert len(checked) == 1

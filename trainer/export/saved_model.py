@@ -129,7 +129,7 @@ def write_saved_model(
     # Far from 0, neighboring float32 values are further apart than that.
     tolerance = max(SCORE_TOLERANCE * unit, 2 * float(np.spacing(np.abs(scores).max())))
     with tempfile.TemporaryDirectory() as temporary:
-        # An export to a bucket is written to this disk first: TensorFlow uploads without comparing checksums.
+        # An export to a bucket is written to this disk first: TensorFlow writes local files alone.
         target = os.path.join(temporary, "written") if fs.in_bucket(output) else output.rstrip("/")
         partial = f"{target}.partial"
         fs.remove(partial)

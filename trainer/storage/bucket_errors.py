@@ -12,14 +12,15 @@ PAYING_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
 MAX_REASON_LENGTH = 400
 # Words of the service's reason -> what to do. https://cloud.google.com/storage/docs/json_api/v1/status-codes
 _ADVICE = (
+    # First: it names an account, whose name may have any of the words below.
+    ("does not have storage.", "Grant the account that this runs as roles/storage.objectAdmin, or name another path."),
     ("vpcservicecontrols", "Give the identifier to who administers the organization's service perimeter."),
     ("requester pays", f"Set {PAYING_PROJECT_VARIABLE} to the project that pays for the requests."),
     ("serviceusage", f"Set {PAYING_PROJECT_VARIABLE} to a project that this account may use."),
     ("billing", "Enable the billing of the bucket's project, or name another bucket."),
     ("kms", "Enable the bucket's encryption key for the service, or name another bucket."),
     ("retention", "Files are replaced and deleted here: name a bucket without a retention policy."),
-    ("hold", "Files are replaced and deleted here: name a bucket without holds."),
-    ("does not have", "Grant the account that this runs as roles/storage.objectAdmin, or name another path."),
+    (" hold and cannot", "Files are replaced and deleted here: name a bucket without holds."),
 )
 _CREDENTIALS_ADVICE = (
     "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials."
@@ -44,7 +45,7 @@ def missing_bucket_error(path: str) -> BucketError:
 def translate_errors(path: str, doing: str) -> Iterator[None]:
     """Turn what Google's client raises into FileNotFoundError, for a missing object, or BucketError.
 
-    A precondition that failed stays what it is. `doing` is what the bucket was asked for, such as "writing".
+    `doing` is what the bucket was asked for, such as "writing".
     """
     import requests
     from google.api_core import exceptions
@@ -53,8 +54,6 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
 
     try:
         yield
-    except exceptions.PreconditionFailed:
-        raise
     except exceptions.NotFound as error:
         reason = _find_reason(error)
         if reason.startswith("The specified bucket does not exist"):
@@ -62,10 +61,10 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
         raise FileNotFoundError(f"{path} does not exist ({doing}).") from None
     except exceptions.Unauthorized as error:
         raise _credentials_error(path, f"401, {_find_reason(error)}") from None
-    except (exceptions.TooManyRequests, exceptions.ClientError) as error:
-        if error.code in (408, 429):
-            raise _unreachable_error(path, doing, f"{error.code}, {_find_reason(error)}") from None
+    except exceptions.GoogleAPICallError as error:
         reason = _find_reason(error)
+        if error.code in (408, 429) or not 400 <= (error.code or 0) < 500:
+            raise _unreachable_error(path, doing, f"{error.code}, {reason}") from None
         advice = next((advice for words, advice in _ADVICE if words in reason.lower()), "")
         raise BucketError(path, f"allow {doing}", f"{error.code}, {reason}", advice) from None
     except (DefaultCredentialsError, OAuthError, RefreshError) as error:
@@ -90,6 +89,8 @@ def _credentials_error(path: str, received: str) -> BucketError:
 def _unreachable_error(path: str, doing: str, received: str) -> BucketError:
     setting = f"{retries.RETRY_VARIABLE} ({retries.retry_seconds():.0f})"
     advice = f"Run the same command again. {setting} is how long a failure is retried, in seconds."
+    if "CERTIFICATE_VERIFY_FAILED" in received:
+        advice = "Set REQUESTS_CA_BUNDLE to a file with the certificates that this network's servers have."
     return BucketError(path, f"be reachable for {doing}", received, advice)
 
 

@@ -117,8 +117,8 @@ def copy_file(source: str, target: str) -> None:
 def local_copy(path: str, only: Sequence[str] | None = None) -> str:
     """A local path to a file or folder: the same path, or a verified copy of what is in a bucket.
 
-    For TensorFlow and others, which would read a bucket without comparing checksums. `only` names the files to copy
-    of a folder. The copy lives as long as the process. Raises FileNotFoundError if `path` does not exist.
+    For TensorFlow and others, which read local files alone. `only` names the files to copy of a folder. The copy lives
+    as long as the process. Raises FileNotFoundError if `path` does not exist.
     """
     if not in_bucket(path):
         return path

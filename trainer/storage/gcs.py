@@ -12,13 +12,13 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import google_crc32c
 
 from trainer.storage import retries
-from trainer.storage.bucket_errors import BucketError, translate_errors
+from trainer.storage.bucket_errors import BucketError, missing_bucket_error, translate_errors
 
 GCS_PREFIX = "gs://"
 # https://cloud.google.com/storage/docs/buckets#naming
@@ -52,15 +52,19 @@ def client() -> Any:
     certificates = os.environ.get("SSL_CERT_FILE")
     if certificates and not any(map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))):  # What requests reads.
         os.environ["REQUESTS_CA_BUNDLE"] = certificates
+    import google.auth
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import storage
 
     try:
-        return storage.Client(project="none")  # A project owns buckets; objects are read and written without one.
+        # With scopes it would also look for a project, and for federated credentials wait two minutes for an answer.
+        credentials = None if os.environ.get("STORAGE_EMULATOR_HOST") else google.auth.default()[0]
     except DefaultCredentialsError as error:
         if "credentials were not found" not in str(error):
             raise
         return storage.Client.create_anonymous_client()
+    # A project owns buckets; objects are read and written without one.
+    return storage.Client(project="none", credentials=credentials)
 
 
 def request_options(timeout_s: float | None = None) -> dict[str, Any]:
@@ -74,10 +78,20 @@ def blob_at(path: str) -> Any:
     return client().bucket(bucket).blob(name)
 
 
+@contextlib.contextmanager
+def _listing(path: str) -> Iterator[None]:
+    """translate_errors for a listing, to which 404 means one thing in whatever words: there is no such bucket."""
+    try:
+        with translate_errors(path, "listing"):
+            yield
+    except FileNotFoundError:
+        raise missing_bucket_error(path) from None
+
+
 def _blobs(path: str) -> list[Any]:
     """The objects below a folder, at any depth. Raises BucketError if the bucket does not exist."""
     bucket, name = split_path(path)
-    with translate_errors(path, "listing"):
+    with _listing(path):
         return list(client().list_blobs(bucket, prefix=f"{name}/" if name else None, **request_options()))
 
 
@@ -139,6 +153,8 @@ def _download_verified(path: str, download: Callable[[Any], tuple[Any, google_cr
     def attempt() -> Any:
         blob = blob_at(path)
         result, checksum = download(blob)
+        if blob.crc32c is None:  # The service sends it with the bytes. Others tell it when they are asked.
+            blob.reload(**request_options())
         # Verified here as well: the client does not verify what it joins from several truncated replies. The checksum
         # is that of the stored bytes, which may be compressed.
         if not blob.content_encoding and blob.crc32c != base64.b64encode(checksum.digest()).decode():
@@ -186,7 +202,7 @@ def make_folder(path: str) -> None:
 def is_folder(path: str) -> bool:
     """Whether there are objects below. Raises BucketError if the bucket does not exist or gives no answer."""
     bucket, name = split_path(path)
-    with translate_errors(path, "listing"):
+    with _listing(path):
         blobs = client().list_blobs(bucket, prefix=f"{name}/" if name else None, max_results=1, **request_options())
         return any(True for _ in blobs) or not name
 

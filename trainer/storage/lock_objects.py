@@ -43,11 +43,11 @@ def write_lock(path: str, holder: Mapping[str, str], generation: int, timeout_s:
 
     blob = gcs.blob_at(path)
     blob.metadata = dict(holder)
-    try:
-        with translate_errors(path, "writing"):
+    with translate_errors(path, "writing"):
+        try:
             blob.upload_from_string("", if_generation_match=generation, **gcs.request_options(timeout_s))
-    except PreconditionFailed:
-        return None
+        except PreconditionFailed:
+            return None
     return int(blob.generation)
 
 
@@ -66,5 +66,9 @@ def remove_lock(path: str, generation: int) -> None:
     """Remove it if it still has this generation."""
     from google.api_core.exceptions import PreconditionFailed
 
-    with contextlib.suppress(PreconditionFailed, FileNotFoundError), translate_errors(path, "deleting"):
+    with (
+        contextlib.suppress(FileNotFoundError),
+        translate_errors(path, "deleting"),
+        contextlib.suppress(PreconditionFailed),
+    ):
         gcs.blob_at(path).delete(if_generation_match=generation, **gcs.request_options())

@@ -95,6 +95,8 @@ def _name_flag(problem: Problem, use: PathUse) -> Problem:
 
 
 def _find_problem(use: PathUse, region: str | None) -> Problem | None:
+    from google.api_core.exceptions import MethodNotAllowed, MethodNotImplemented, NotFound
+
     path, required = use.path or "", WRITE_PERMISSIONS if use.writes else READ_PERMISSIONS
     options = {
         "retry": retries.google_retry(min(CHECK_TIMEOUT_S, retries.retry_seconds())),
@@ -103,8 +105,9 @@ def _find_problem(use: PathUse, region: str | None) -> Problem | None:
     granted: Sequence[str] = ()
     try:
         bucket = gcs.split_path(path)[0]
-        # A server that does not know this request answers 404 to it, as to a missing bucket, in other words.
-        with contextlib.suppress(FileNotFoundError), translate_errors(path, "checking its bucket"):
+        # Another server than Google's may not know this request. Of a missing bucket the listing tells.
+        unknown = contextlib.suppress(NotFound, MethodNotAllowed, MethodNotImplemented)
+        with translate_errors(path, "checking its bucket"), unknown:
             granted = gcs.client().bucket(bucket).test_iam_permissions(list(required), **options)
         _try_path(use, options)
     except FileNotFoundError:

@@ -125,7 +125,7 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
     save warns of one that failed in the background, and is not written in the background: if it fails, it raises.
     """
     series.checkpoint.sync()
-    fs.make_folder(series.folder)
+    fs.make_folder(series.local_folder)  # Also where a cleaner of temporary files has removed it.
     if series.unfinished_step is not None:
         _LOG.warning("the checkpoint of step %s could not be written.", series.unfinished_step)
         series.background, series.unfinished_step = False, None

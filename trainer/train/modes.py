@@ -84,6 +84,7 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
             job = warm_start.start_from_parent(job, start)
         run_files.write_run_identity(job, session.files)
         run = runs.open_run(job, session.files, session.started)
+        runs.check_scratch_space(run)
         with (
             signals.watch_signals() as request,
             checkpoints.background_saves_finished(run.checkpoints),

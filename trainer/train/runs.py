@@ -69,9 +69,6 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         state, files.checkpoints, config.training.keep_checkpoints, background, io_device
     )
     best = checkpoints.CheckpointSeries(weights, files.best, 1, io_device=io_device)
-    if chief:  # One of each may be on its way at the same time.
-        variables = [*job.model.variables, *job.optimizer.variables(), *job.model.variables]
-        checkpoints.check_scratch_space(series, sum(v.dtype.size * v.shape.num_elements() for v in variables))
     return Run(
         job=job,
         files=files,
@@ -86,6 +83,14 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         events=metrics_log.open_event_log(files.tensorboard) if config.logging.tensorboard and chief else None,
         elapsed=lambda: earlier + time.monotonic() - started,
     )
+
+
+def check_scratch_space(run: Run) -> None:
+    """Raises UserError if a run in a bucket has too little local space for its checkpoints."""
+    model, optimizer = run.job.model.variables, run.job.optimizer.variables()
+    # One of each series may be on its way at the same time.
+    needed_bytes = sum(v.dtype.size * v.shape.num_elements() for v in [*model, *optimizer, *model])
+    checkpoints.check_scratch_space(run.checkpoints, needed_bytes)
 
 
 def restore(run: Run, series: checkpoints.CheckpointSeries) -> int | None:
