@@ -162,6 +162,20 @@ except OSError as error:
     assert seconds < 60
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_large_upload_whose_session_was_forgotten_begins_again(simulator, tmp_path, status):
+    code = """
+open(sys.argv[1], "wb").write(b"1" * 9_000_000)
+fs.copy_file(sys.argv[1], f"{folder}/file")
+fs.write_bytes(f"{folder}/bytes", b"1" * 9_000_000)
+print(fs.size(f"{folder}/file"), fs.size(f"{folder}/bytes"))
+"""
+    fault = {"do": "status", "status": status, "match": "PUT .*upload"}
+    with simulator.faults(fault, {**fault, "after": 1}):
+        assert simulator.storage_python(code, str(tmp_path / "file"))[0] == "9000000 9000000"
+    assert [line["outcome"] for line in simulator.log()].count(status) == 2
+
+
 @pytest.mark.parametrize(("fault", "times"), [("flip", 0), ("flip", 2), ("truncate", 2)])
 def test_bytes_that_come_without_a_checksum_are_compared_all_the_same(simulator, fault, times):
     bucket = simulator.bucket("plain", sends_hashes=False)
