@@ -323,6 +323,34 @@ except OSError as error:
     assert "The audience is unknown" in out
 
 
+def test_a_refused_impersonation_is_given_with_the_service_s_reason(simulator, external_account, tmp_path):
+    external_account["service_account_impersonation_url"] = f"{IMPERSONATION}:generateAccessToken"
+    path = write_json(tmp_path / "credentials.json", **external_account)
+    reason = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
+    code = """
+try:
+    fs.read_text(f"{folder}/a")
+except OSError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "status", "status": 403, "message": reason, "match": "iamcredentials", "times": -1}):
+        out, _ = simulator.storage_python(code, GOOGLE_APPLICATION_CREDENTIALS=path)
+    assert f"Received: Unable to acquire impersonated credentials: {reason} Grant the caller roles/iam.service" in out
+
+
+def test_a_service_of_tokens_that_is_out_of_order_is_no_fault_of_credentials(simulator):
+    code = """
+try:
+    fs.read_text(f"{folder}/a")
+except OSError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "status", "status": 503, "match": "oauth2", "times": -1}):
+        out, _ = simulator.storage_python(code, UNUSED="a process without a token")
+    assert "must be reachable for reading" in out
+    assert "un the same command again" in out
+
+
 def test_a_silent_service_of_tokens_is_given_up_within_15_s(simulator, external_account, tmp_path):
     path = write_json(tmp_path / "credentials.json", **external_account)
     code = """
