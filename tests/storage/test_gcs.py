@@ -162,6 +162,20 @@ except OSError as error:
     assert seconds < 60
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_large_upload_whose_session_was_forgotten_begins_again(simulator, tmp_path, status):
+    code = """
+open(sys.argv[1], "wb").write(b"1" * 9_000_000)
+fs.copy_file(sys.argv[1], f"{folder}/file")
+fs.write_bytes(f"{folder}/bytes", b"1" * 9_000_000)
+print(fs.size(f"{folder}/file"), fs.size(f"{folder}/bytes"))
+"""
+    fault = {"do": "status", "status": status, "match": "PUT .*upload"}
+    with simulator.faults(fault, {**fault, "after": 1}):
+        assert simulator.storage_python(code, str(tmp_path / "file"))[0] == "9000000 9000000"
+    assert [line["outcome"] for line in simulator.log()].count(status) == 2
+
+
 @pytest.mark.parametrize(("fault", "times"), [("flip", 0), ("flip", 2), ("truncate", 2)])
 def test_bytes_that_come_without_a_checksum_are_compared_all_the_same(simulator, fault, times):
     bucket = simulator.bucket("plain", sends_hashes=False)
@@ -307,6 +321,34 @@ except OSError as error:
         out, _ = simulator.storage_python(code, GOOGLE_APPLICATION_CREDENTIALS=path)
     assert "must be used with Google credentials that the service accepts. Received: " in out
     assert "The audience is unknown" in out
+
+
+def test_a_refused_impersonation_is_given_with_the_service_s_reason(simulator, external_account, tmp_path):
+    external_account["service_account_impersonation_url"] = f"{IMPERSONATION}:generateAccessToken"
+    path = write_json(tmp_path / "credentials.json", **external_account)
+    reason = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
+    code = """
+try:
+    fs.read_text(f"{folder}/a")
+except OSError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "status", "status": 403, "message": reason, "match": "iamcredentials", "times": -1}):
+        out, _ = simulator.storage_python(code, GOOGLE_APPLICATION_CREDENTIALS=path)
+    assert f"Received: Unable to acquire impersonated credentials: {reason} Grant the caller roles/iam.service" in out
+
+
+def test_a_service_of_tokens_that_is_out_of_order_is_no_fault_of_credentials(simulator):
+    code = """
+try:
+    fs.read_text(f"{folder}/a")
+except OSError as error:
+    print(error)
+"""
+    with simulator.faults({"do": "status", "status": 503, "match": "oauth2", "times": -1}):
+        out, _ = simulator.storage_python(code, UNUSED="a process without a token")
+    assert "must be reachable for reading" in out
+    assert "un the same command again" in out
 
 
 def test_a_silent_service_of_tokens_is_given_up_within_15_s(simulator, external_account, tmp_path):

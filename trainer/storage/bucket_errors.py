@@ -25,6 +25,7 @@ _ADVICE = (
 _CREDENTIALS_ADVICE = (
     "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials."
 )
+_IMPERSONATION_ADVICE = "Grant the caller roles/iam.serviceAccountTokenCreator on the account that it impersonates."
 
 
 class BucketError(OSError):
@@ -68,7 +69,10 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
         advice = next((advice for words, advice in _ADVICE if words in reason.lower()), "")
         raise BucketError(path, f"allow {doing}", f"{error.code}, {reason}", advice) from None
     except (DefaultCredentialsError, OAuthError, RefreshError) as error:
-        raise _credentials_error(path, _first_line(error.args[0] if error.args else error)) from None
+        received = _describe_refusal(error)
+        if error.retryable:  # A service of tokens that is out of order.
+            raise _unreachable_error(path, doing, received) from None
+        raise _credentials_error(path, received) from None
     except (
         GoogleAuthError,
         DataCorruption,
@@ -83,7 +87,8 @@ def translate_errors(path: str, doing: str) -> Iterator[None]:
 def _credentials_error(path: str, received: str) -> BucketError:
     if "Anonymous c" in received:  # Of the service, or of google-auth, which would renew them after a 401.
         received = "none"
-    return BucketError(path, "be used with Google credentials that the service accepts", received, _CREDENTIALS_ADVICE)
+    advice = _IMPERSONATION_ADVICE if "getAccessToken" in received else _CREDENTIALS_ADVICE
+    return BucketError(path, "be used with Google credentials that the service accepts", received, advice)
 
 
 def _unreachable_error(path: str, doing: str, received: str) -> BucketError:
@@ -101,14 +106,26 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {_first_line(error)}"
 
 
+def _describe_refusal(error: Exception) -> str:
+    """Why there is no token: google-auth's words, and those of the service where google-auth leaves them out."""
+    words, body = (*error.args, "", "")[:2]
+    reason = _find_message(body)
+    return f"{_first_line(words)}: {reason}" if reason and reason not in str(words) else _first_line(words)
+
+
 def _find_reason(error: Exception) -> str:
     """The service's own reason: its reply's error.message, or else the reply. Without the URL, which names no cause."""
     text = getattr(getattr(error, "response", None), "text", None) or ""
-    try:
-        text = json.loads(text)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        text = text or getattr(error, "message", "") or str(error)
+    text = _find_message(text) or text or getattr(error, "message", "") or str(error)
     return " ".join(str(text).split())[:MAX_REASON_LENGTH].rstrip(".")
+
+
+def _find_message(body: object) -> str:
+    """error.message of a reply in JSON; "" if it has none."""
+    try:
+        return " ".join(str(json.loads(str(body))["error"]["message"]).split())[:MAX_REASON_LENGTH].rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _first_line(error: object) -> str:

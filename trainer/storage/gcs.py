@@ -170,16 +170,27 @@ def _download_verified(path: str, download: Callable[[Any], tuple[Any, google_cr
 
 def write(path: str, data: bytes) -> None:
     """Upload an object; the service refuses one whose checksum differs from ours."""
-    with translate_errors(path, "writing"):
-        blob_at(path).upload_from_string(data, "application/octet-stream", checksum="crc32c", **request_options())
+    _upload(path, lambda blob, **options: blob.upload_from_string(data, **options))
 
 
 def upload(local_path: str, path: str) -> None:
     """Upload a local file, in blocks. The service refuses one whose checksum differs from ours."""
+    _upload(path, lambda blob, **options: blob.upload_from_filename(local_path, **options))
+
+
+def _upload(path: str, send: Callable[..., None]) -> None:
+    from google.api_core.exceptions import GoogleAPICallError
+
+    def attempt() -> None:
+        send(blob_at(path), content_type="application/octet-stream", checksum="crc32c", **request_options())
+
     with translate_errors(path, "writing"):
-        blob_at(path).upload_from_filename(
-            local_path, content_type="application/octet-stream", checksum="crc32c", **request_options()
-        )
+        try:
+            attempt()
+        except GoogleAPICallError as error:
+            if error.code not in (404, 410):
+                raise
+            attempt()  # The service may forget the session of a large upload, which then has to begin again.
 
 
 def copy(source: str, target: str) -> None:
