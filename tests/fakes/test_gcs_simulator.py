@@ -116,7 +116,7 @@ def test_faults_are_a_function_of_their_seed():
     assert set(actions(1)) == {None, "status", "reset"}
 
 
-def test_it_rejects_other_hosts_and_logs_no_header(simulator):
+def test_it_rejects_other_hosts_and_logs_no_token(simulator):
     code = """
 import requests
 try:
@@ -127,7 +127,7 @@ list(bucket.client.list_blobs(bucket))
 """
     assert run(simulator, code) == "rejected"
     assert "of-the-simulator" not in json.dumps(simulator.log())
-    assert {key for line in simulator.log() for key in line} == {"seconds", "request", "range", "outcome"}
+    assert {key for line in simulator.log() for key in line} == {"seconds", "request", "range", "agent", "outcome"}
 
 
 def test_it_ends_when_its_input_is_closed(tmp_path):
