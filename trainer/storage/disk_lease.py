@@ -6,9 +6,9 @@ And a server of NFS 3 may keep the lock of a machine that is gone for ever. So t
 and renews it. Another machine watches it by its own clock: a renewal means that the holder is alive; none in LEASE_S
 that it is gone. Where one kernel sees the locks of both, as on one machine, the kernel's lock decides, at once.
 
-As in `lease`, which does the same for buckets, a process of our own renews it: TensorFlow may hold Python's lock for
-long. It has the kernel's lock too, so that whoever gets that lock finds the lease already removed. It kills a run whose
-lease is lost, or could not be renewed for two thirds of LEASE_S, before another machine may take the folder.
+As in `lease`, which does the same for buckets, a process of our own renews it (`heartbeat`). It has the kernel's lock
+too, so that whoever gets that lock finds the lease already removed. It kills a run whose lease is lost, or could not be
+renewed for two thirds of LEASE_S, before another machine may take the folder.
 """
 
 import contextlib
@@ -17,8 +17,6 @@ import json
 import logging
 import os
 import select
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,8 +24,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trainer import child_process
-from trainer.errors import EXIT_STOPPED
+from trainer.storage import heartbeat
 
 LEASE_FILE = ".lease"
 LEASE_S, RENEW_S, POLL_S = 60.0, 5.0, 0.5
@@ -54,30 +51,9 @@ def hold_lease(
     if other is not None:
         yield _describe(other)
         return
-    heartbeat = subprocess.Popen(
-        child_process.command("trainer.storage.disk_lease", path, token, str(LEASE_S), str(RENEW_S)),
-        stdin=subprocess.PIPE,
-        env=child_process.environment(),
-        pass_fds=[lock_file],
-        start_new_session=True,  # Ctrl-C in a terminal is to reach the run alone.
-    )
-    assert heartbeat.stdin
-    released = threading.Event()
-
-    def stop_with_heartbeat() -> None:
-        exit_code = heartbeat.wait()
-        if not released.is_set():
-            ended = child_process.describe_exit(exit_code)
-            _LOG.error("The process that renews %s ended with %s. Run the same command again.", path, ended)
-            os._exit(EXIT_STOPPED)  # At once: another machine may be about to write to the folder.
-
-    threading.Thread(target=stop_with_heartbeat, daemon=True).start()
-    try:
+    arguments = (token, str(LEASE_S), str(RENEW_S))
+    with heartbeat.running("trainer.storage.disk_lease", path, *arguments, pass_files=[lock_file]):
         yield None
-    finally:
-        released.set()
-        heartbeat.stdin.close()
-        heartbeat.wait()
 
 
 def _describe(lease: Lease) -> str:
@@ -206,25 +182,14 @@ def run_heartbeat(path: str, token: str, lease_s: float, every_s: float, parent:
     while not select.select([sys.stdin], [], [], min(1.0, every_s))[0]:
         if renewal.lost_to is not None:
             holder = _describe(renewal.lost_to) or "nobody: the file was removed"
-            _kill_parent(parent, f"{path} is held by {holder}.")
+            heartbeat.kill_run(parent, f"{path} is held by {holder}.")
             return
         if time.monotonic() - renewal.at > lease_s * 2 / 3:
-            _kill_parent(parent, f"{path} could not be written for {lease_s * 2 / 3:.0f} s. {renewal.problem}")
+            heartbeat.kill_run(parent, f"{path} could not be written for {lease_s * 2 / 3:.0f} s. {renewal.problem}")
             return
     with contextlib.suppress(OSError):
         if _is_ours(path, token):
             os.remove(path)
-
-
-def _kill_parent(parent: int, reason: str) -> None:
-    print(
-        f"error: the run has lost its --model_dir and is killed before another run writes to it. {reason} "
-        "Run the same command again to resume from the newest checkpoint.",
-        file=sys.stderr,
-        flush=True,
-    )
-    if os.getppid() == parent:
-        os.kill(parent, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ every twelfth of a lease, which gives it another generation. Another process tha
 its own clock, since the clocks of two machines cannot be compared: a new generation means that the holder is alive;
 none during a complete lease, that it is dead and can be replaced.
 
-A heartbeat process of our own renews it, since TensorFlow may hold Python's lock for as long as a step takes. It
-notices the end of its parent, whatever the cause, and releases the folder at once: a lease has to run out only when a
-machine is gone. A holder that could not renew for two thirds of a lease is killed before another one replaces it.
+A process of our own renews it (`heartbeat`). It notices the end of its parent, whatever the cause, and releases the
+folder at once: a lease has to run out only when a machine is gone. A holder that could not renew for two thirds of a
+lease is killed before another one replaces it.
 """
 
 import contextlib
@@ -15,17 +15,12 @@ import json
 import logging
 import os
 import select
-import signal
-import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 
-from trainer import child_process
-from trainer.errors import EXIT_STOPPED
-from trainer.storage import local, lock_objects, retries
+from trainer.storage import heartbeat, local, lock_objects, retries
 from trainer.storage.lock_objects import LockLost, describe_holder
 
 _LOG = logging.getLogger(__name__)
@@ -50,29 +45,8 @@ def lock_folder(folder: str) -> Iterator[None]:
         generation = lock_objects.renew_lock(path, holder, _acquire(folder, path, holder))
     except LockLost as error:
         raise local.locked_error(folder, str(error)) from None
-    heartbeat = subprocess.Popen(
-        child_process.command("trainer.storage.lease", path, str(generation), json.dumps(holder)),
-        stdin=subprocess.PIPE,
-        env=child_process.environment(),
-        start_new_session=True,  # Ctrl-C in a terminal is to reach the run alone.
-    )
-    assert heartbeat.stdin
-    released = threading.Event()
-
-    def stop_with_heartbeat() -> None:
-        exit_code = heartbeat.wait()
-        if not released.is_set():
-            ended = child_process.describe_exit(exit_code)
-            _LOG.error("The process that renews %s ended with %s. Run the same command again.", path, ended)
-            os._exit(EXIT_STOPPED)  # At once: another process may be about to write to the folder.
-
-    threading.Thread(target=stop_with_heartbeat, daemon=True).start()
-    try:
+    with heartbeat.running("trainer.storage.lease", path, str(generation), json.dumps(holder)):
         yield
-    finally:
-        released.set()
-        heartbeat.stdin.close()
-        heartbeat.wait()
 
 
 def _acquire(folder: str, path: str, holder: dict[str, str]) -> int:
@@ -117,26 +91,15 @@ def run_heartbeat(path: str, generation: int, holder: dict[str, str], parent: in
         try:
             generation, renewed = lock_objects.renew_lock(path, holder, generation, interval), sent
         except LockLost as error:
-            _kill_parent(parent, f"{path} is held by {error}.")
+            heartbeat.kill_run(parent, f"{path} is held by {error}.")
             return
         except OSError as error:
             if time.monotonic() - renewed > lease_seconds() * 2 / 3:
-                _kill_parent(parent, f"{path} could not be written for {lease_seconds() * 2 / 3:.0f} s: {error}")
+                heartbeat.kill_run(parent, f"{path} could not be written for {lease_seconds() * 2 / 3:.0f} s: {error}")
                 return
             delay = 1.0
     with contextlib.suppress(OSError):
         lock_objects.remove_lock(path, generation)
-
-
-def _kill_parent(parent: int, reason: str) -> None:
-    print(
-        f"error: the run has lost its --model_dir and is killed before another run writes to it. {reason} "
-        "Run the same command again to resume from the newest checkpoint.",
-        file=sys.stderr,
-        flush=True,
-    )
-    if os.getppid() == parent:
-        os.kill(parent, signal.SIGKILL)
 
 
 if __name__ == "__main__":
