@@ -45,7 +45,8 @@ class CheckpointSeries:
     background: bool = False  # A thread may write a save. Restore before the first such save.
     io_device: str | None = None  # remote_hosts.coordinator_device: files are read and written there.
     unfinished_step: int | None = None  # Of a save in the background that is not committed.
-    local_folder: str = ""  # Where TensorFlow writes and reads: `folder`, or scratch space if that is in a bucket.
+    # Where TensorFlow writes and reads: `folder`, or scratch space if that is in a bucket.
+    local_folder: str = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         self.local_folder = fs.local_scratch(self.folder)
