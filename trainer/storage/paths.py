@@ -32,7 +32,7 @@ def normalize_path(setting: str, path: str, problems: list[Problem], *, url: boo
     if path.startswith("gs://"):
         return _normalize_bucket_path(setting, path, problems)
     if match := _SCHEME.match(path):
-        required = "be a local path, gs://BUCKET/NAME" + (" or a URL" if url else "")
+        required = "be a local path, gs://BUCKET/NAME or a URL" if url else "be a local path or gs://BUCKET/NAME"
         problems.append(Problem(setting, required, path, _advise(match[1] or match[2], path[match.end() :])))
         return path
     return _normalize_local_path(setting, path, problems)
