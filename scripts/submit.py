@@ -114,8 +114,7 @@ def submit(options: JobOptions) -> int:
 
 
 def build_request(options: JobOptions, short_names: machine_types.MachineNames) -> job_request.JobRequest:
-    quota_project = os.environ.get(job_request.QUOTA_PROJECT_VARIABLE, "")
-    request = job_request.build_job_request(options, trainer.__version__, short_names, quota_project)
+    request = job_request.build_job_request(options, trainer.__version__, short_names, os.environ)
     for default in request.defaults:
         _LOG.info("default: %s", default)
     return request

@@ -3,7 +3,8 @@
 import os
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import pytest
 from fakes import gcs
@@ -18,10 +19,12 @@ from trainer.cloud.machine_types import SHORT_NAMES, MachineNames
 def build_request() -> Callable[..., JobRequest]:
     """A function of changed options -> the request of the smoke preset on one machine without GPUs."""
 
-    def build(short_names: MachineNames = SHORT_NAMES, quota_project: str = "", **changes) -> JobRequest:
+    def build(
+        short_names: MachineNames = SHORT_NAMES, environment: Mapping[str, str] = MappingProxyType({}), **changes
+    ) -> JobRequest:
         options = {"config": "configs/smoke.yaml", "project": "p", "region": "us-central1", "bucket": "b"}
         options |= {"name": "run_1", "machine": "cpu"}
-        return job_request.build_job_request(JobOptions(**{**options, **changes}), "1.2.3", short_names, quota_project)
+        return job_request.build_job_request(JobOptions(**{**options, **changes}), "1.2.3", short_names, environment)
 
     return build
 

@@ -65,11 +65,12 @@ def test_a_job_has_the_variables_of_its_machine(build_request):
     assert environment_of(build_request(machine="gpus")) == common
 
 
-def test_a_job_bills_the_project_that_its_submitter_bills(build_request):
-    variable = google.auth.environment_vars.GOOGLE_CLOUD_QUOTA_PROJECT
+def test_a_job_has_its_submitter_s_storage_variables(build_request):
+    passed = {google.auth.environment_vars.GOOGLE_CLOUD_QUOTA_PROJECT: "payer", "STORAGE_RETRY_SECONDS": "20"}
     for machine in machine_types.SHORT_NAMES:
-        assert environment_of(build_request(machine=machine, quota_project="payer"))[variable] == "payer"
-        assert variable not in environment_of(build_request(machine=machine))
+        without = environment_of(build_request(machine=machine))
+        assert not without.keys() & passed.keys()
+        assert environment_of(build_request(machine=machine, environment={**passed, "HOME": "/"})) == without | passed
 
 
 def test_a_job_has_its_schedule_and_its_account(build_request):

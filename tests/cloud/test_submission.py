@@ -55,10 +55,11 @@ def test_a_dry_run_prints_the_job_alone_and_reaches_nothing(offline):
     assert seconds < 10  # 0.7 on an idle machine.
 
 
-def test_the_submitter_s_quota_project_is_the_job_s(offline):
-    done = python(*ARGUMENTS, "--dry_run", env={**offline, "GOOGLE_CLOUD_QUOTA_PROJECT": "payer"})
+def test_the_submitter_s_storage_variables_are_the_job_s(offline):
+    passed = {"GOOGLE_CLOUD_QUOTA_PROJECT": "payer", "STORAGE_RETRY_SECONDS": "20"}
+    done = python(*ARGUMENTS, "--dry_run", env={**offline, **passed})
     (pool,) = parse_custom_job(yaml.safe_load(done.stdout)).job_spec.worker_pool_specs
-    assert ("GOOGLE_CLOUD_QUOTA_PROJECT", "payer") in [(entry.name, entry.value) for entry in pool.container_spec.env]
+    assert passed.items() <= {(entry.name, entry.value) for entry in pool.container_spec.env}
 
 
 def test_every_mistake_in_the_flags_is_reported_at_once(offline):

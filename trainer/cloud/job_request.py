@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from types import MappingProxyType
 
 from trainer.cloud import machine_types
 from trainer.cloud.machine_types import SHORT_NAMES, Machine, MachineNames
@@ -12,12 +13,14 @@ from trainer.config import loading
 from trainer.config.schema import Config
 from trainer.encoders import registry
 from trainer.errors import Problem, UsageError
+from trainer.storage import retries
 
 DEFAULT_MACHINE = "gpu"  # Its one L4 fine-tunes any of the tutorials' encoders.
 IMAGES = {"cpu": "hubtune", "gpu": "hubtune-gpu", "tpu": "hubtune-tpu"}
 IMAGE_REPOSITORY = "hubtune"
 # Google's clients bill the requests for buckets whose requester pays to the project that this variable names.
 QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
+PASSED_VARIABLES = (QUOTA_PROJECT_VARIABLE, retries.RETRY_VARIABLE)
 
 _PATH_IN_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 _WITHOUT_BUCKET = "gs:///"  # How a default path in --bucket begins if that flag was not given.
@@ -67,7 +70,7 @@ class JobRequest:
     timeout_s: float
     service_account: str
     network: str
-    quota_project: str  # The submitter's QUOTA_PROJECT_VARIABLE, which the job gets too. "" if it is not set.
+    variables: Mapping[str, str]  # The submitter's PASSED_VARIABLES, which the job gets too. Without those not set.
     defaults: Sequence[str]  # The flags that were not given, with the values that they have got.
 
     @property
@@ -80,9 +83,14 @@ class JobRequest:
 
 
 def build_job_request(
-    options: JobOptions, version: str, short_names: MachineNames = SHORT_NAMES, quota_project: str = ""
+    options: JobOptions,
+    version: str,
+    short_names: MachineNames = SHORT_NAMES,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> JobRequest:
     """Resolve what was not given. `version`: the default image's. `short_names`: what --machine may abbreviate.
+
+    `environment`: the submitter's variables, of which the job gets PASSED_VARIABLES.
 
     Raises UsageError with everything that is wrong with any of the options.
     """
@@ -131,7 +139,7 @@ def build_job_request(
         timeout_s=options.timeout_hours * 3600,
         service_account=options.service_account,
         network=options.network,
-        quota_project=quota_project,
+        variables={name: environment[name] for name in PASSED_VARIABLES if environment.get(name)},
         defaults=defaults,
     )
 

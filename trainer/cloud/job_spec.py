@@ -6,7 +6,7 @@ https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.cus
 import dataclasses
 from typing import Any
 
-from trainer.cloud.job_request import QUOTA_PROJECT_VARIABLE, JobRequest
+from trainer.cloud.job_request import JobRequest
 from trainer.cloud.machine_types import Machine
 from trainer.config import schema
 from trainer.config.schema import Config
@@ -101,6 +101,5 @@ def build_machine_spec(machine: Machine) -> dict[str, Any]:
 def _environment(request: JobRequest) -> list[dict[str, str]]:
     machine = request.machine
     tpu = TPU_V5E_VARIABLES if machine.tpu_topology else TPU_VARIABLES if machine.has_tpu else {}
-    billing = {QUOTA_PROJECT_VARIABLE: request.quota_project} if request.quota_project else {}
-    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **ONEDNN_VARIABLES, **tpu, **billing}
+    variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **ONEDNN_VARIABLES, **tpu, **request.variables}
     return [{"name": key, "value": value} for key, value in variables.items()]
