@@ -1,4 +1,4 @@
-"""A job on the hosts of a remote TPU, which fakes.tpu_hosts has servers for, against the same job on one CPU."""
+"""A job on the hosts of a remote TPU, which fakes.tpu_hosts has servers for, against one on a single host or CPU."""
 
 import os
 import subprocess
@@ -52,10 +52,13 @@ def assert_close_runs(model_dir: Path, expected_dir: Path) -> None:
     largest = max(float(np.abs(tensors[key] - expected[key]).max()) for key in numbers)
     print(f"{model_dir.name}: the largest difference of a parameter or a slot is {largest:.1e}")
     assert largest <= 1e-5
+    losses = []
     for line, other in zip(read_metrics(model_dir), read_metrics(expected_dir), strict=True):
         for name in ("step", "split", "examples", "learning_rate"):
             assert line.get(name) == other.get(name)
-        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        losses.append(abs(line["loss"] / other["loss"] - 1))
+    print(f"{model_dir.name}: the largest relative difference of a line's loss is {max(losses):.1e}")
+    assert max(losses) <= 1e-4
 
 
 def test_two_hosts_of_a_tpu_train_as_one_cpu_does(start_job, tmp_path):
@@ -74,8 +77,10 @@ def test_two_hosts_of_a_tpu_train_as_one_cpu_does(start_job, tmp_path):
 @pytest.mark.parametrize(("count", "cores"), [(2, 2), (4, 1)])
 def test_a_job_that_loses_a_host_ends_with_75_and_resumes(start_job, tmp_path, count, cores):
     job = tmp_path / "job"
-    assert end(start_job("cpu", 200, "--strategy=cpu"), job / "cpu")[0] == 0
     background = "--set=training.background_saves=true"
+    with tpu_hosts.running(1, count * cores, hidden=job) as host:
+        code, output = end(start_job("one", 200, "--strategy=tpu", f"--tpu={host.tpu}", background), job / "one")
+    assert code == 0, output
     with tpu_hosts.running(count, cores, hidden=job) as hosts:
         process = start_job("hosts", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", background)
         while not checkpoint_list(job / "hosts") and process.poll() is None:
@@ -87,4 +92,4 @@ def test_a_job_that_loses_a_host_ends_with_75_and_resumes(start_job, tmp_path, c
     with tpu_hosts.running(count, cores, hidden=job) as hosts:
         code, output = end(start_job("hosts", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", background), job / "hosts")
     assert code == 0, output
-    assert_close_runs(job / "hosts", job / "cpu")
+    assert_close_runs(job / "hosts", job / "one")

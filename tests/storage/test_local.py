@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 from helpers import start
@@ -19,6 +20,14 @@ if "shared" in sys.argv:  # As if the disk were one of NFS.
 with fs.exclusive_lock(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)
+"""
+
+
+SCRATCH = """
+import sys, time
+from trainer.storage import fs
+print(fs.local_scratch("gs://bucket/run"), flush=True)
+time.sleep(float(sys.argv[1]))
 """
 
 
@@ -78,3 +87,17 @@ def test_a_folder_that_was_locked_and_left_empty_is_removed(tmp_path, monkeypatc
     with fs.exclusive_lock(str(tmp_path / "run")):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    killed, running = (start(SCRATCH, 60, env=environment) for _ in range(2))
+    folders = [Path(process.stdout.readline().strip()) for process in (killed, running)]
+    (folders[0] / "ckpt-1.index").write_text("a file")
+    (tmp_path / "hubtune-of-another-machine").mkdir()
+    killed.kill()
+    killed.wait()
+    assert folders[0].exists()
+    assert start(SCRATCH, 0, env=environment).wait(60) == 0
+    running.kill()
+    assert sorted(os.listdir(tmp_path)) == sorted([folders[1].parent.name, "hubtune-of-another-machine"])

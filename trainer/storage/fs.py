@@ -147,9 +147,6 @@ def tensorflow_path(path: str) -> str:
     return link
 
 
-_SCRATCH_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # They are removed when the process ends.
-
-
 def local_scratch(path: str) -> str:
     """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
     return _make_scratch_folder() if in_bucket(path) else path
@@ -161,9 +158,9 @@ def scratch_root() -> str:
 
 
 def _make_scratch_folder() -> str:
-    folder = tempfile.TemporaryDirectory(prefix="hubtune-")
-    _SCRATCH_FOLDERS.append(folder)
-    return folder.name
+    folder = local.process_folder(scratch_root())
+    local.make_folder(folder)  # A cleaner of temporary files may have removed it.
+    return tempfile.mkdtemp(dir=folder)
 
 
 def read_bytes(path: str) -> bytes:

@@ -1,12 +1,15 @@
 """Files on this machine. `gcs` has the same functions for buckets; `fs` chooses between the two."""
 
+import atexit
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import IO
@@ -105,3 +108,36 @@ def _try_lock(file: IO[str]) -> bool | None:
             return None
         raise
     return True
+
+
+@functools.cache
+def process_folder(parent: str) -> str:
+    """A new folder in `parent` that is removed when this process ends, or by the next process that asks for one.
+
+    A process that is killed loses the kernel's lock on its own. A folder gets its name when it is locked.
+    """
+    # By the name, no folder of another machine is touched: locks do not pass every mount.
+    prefix = f"hubtune-{shared_disk.mount_identity(parent).partition('/')[0]}-"
+    with contextlib.suppress(OSError):  # Some let nobody list their folder of temporary files.
+        for name in os.listdir(parent):
+            if name.startswith(prefix):
+                _remove_if_unlocked(os.path.join(parent, name))
+    unlocked = tempfile.mkdtemp(prefix="hubtune-", dir=parent)
+    folder = os.path.join(parent, prefix + os.path.basename(unlocked).removeprefix("hubtune-"))
+    with contextlib.suppress(OSError):  # Without locks no other process removes it.
+        fcntl.flock(os.open(unlocked, os.O_RDONLY), fcntl.LOCK_EX)  # Open until this process ends.
+    os.rename(unlocked, folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _remove_if_unlocked(folder: str) -> None:
+    """Remove a folder that this user has made, if no process has a lock on it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
