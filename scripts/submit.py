@@ -114,7 +114,8 @@ def submit(options: JobOptions) -> int:
 
 
 def build_request(options: JobOptions, short_names: machine_types.MachineNames) -> job_request.JobRequest:
-    request = job_request.build_job_request(options, trainer.__version__, short_names, os.environ)
+    variables = {name: os.environ.get(name, "") for name in job_request.PASSED_VARIABLES}
+    request = job_request.build_job_request(options, trainer.__version__, short_names, variables)
     for default in request.defaults:
         _LOG.info("default: %s", default)
     return request

@@ -20,11 +20,11 @@ def build_request() -> Callable[..., JobRequest]:
     """A function of changed options -> the request of the smoke preset on one machine without GPUs."""
 
     def build(
-        short_names: MachineNames = SHORT_NAMES, environment: Mapping[str, str] = MappingProxyType({}), **changes
+        short_names: MachineNames = SHORT_NAMES, variables: Mapping[str, str] = MappingProxyType({}), **changes
     ) -> JobRequest:
         options = {"config": "configs/smoke.yaml", "project": "p", "region": "us-central1", "bucket": "b"}
         options |= {"name": "run_1", "machine": "cpu"}
-        return job_request.build_job_request(JobOptions(**{**options, **changes}), "1.2.3", short_names, environment)
+        return job_request.build_job_request(JobOptions(**{**options, **changes}), "1.2.3", short_names, variables)
 
     return build
 

@@ -70,7 +70,7 @@ def test_a_job_has_its_submitter_s_storage_variables(build_request):
     for machine in machine_types.SHORT_NAMES:
         without = environment_of(build_request(machine=machine))
         assert not without.keys() & passed.keys()
-        assert environment_of(build_request(machine=machine, environment={**passed, "HOME": "/"})) == without | passed
+        assert environment_of(build_request(machine=machine, variables=passed)) == without | passed
 
 
 def test_a_job_has_its_schedule_and_its_account(build_request):

@@ -86,11 +86,11 @@ def build_job_request(
     options: JobOptions,
     version: str,
     short_names: MachineNames = SHORT_NAMES,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> JobRequest:
     """Resolve what was not given. `version`: the default image's. `short_names`: what --machine may abbreviate.
 
-    `environment`: the submitter's variables, of which the job gets PASSED_VARIABLES.
+    `variables`: PASSED_VARIABLES, "" where one is not set.
 
     Raises UsageError with everything that is wrong with any of the options.
     """
@@ -139,7 +139,7 @@ def build_job_request(
         timeout_s=options.timeout_hours * 3600,
         service_account=options.service_account,
         network=options.network,
-        variables={name: environment[name] for name in PASSED_VARIABLES if environment.get(name)},
+        variables={name: value for name, value in variables.items() if value},
         defaults=defaults,
     )
 
