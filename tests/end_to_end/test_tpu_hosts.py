@@ -1,6 +1,8 @@
 """A job on the hosts of a remote TPU, which fakes.tpu_hosts has servers for, against one on a single host or CPU."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -9,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import tpu_hosts
-from helpers import ROOT, excerpt
-from interruptions import checkpoint_list, read_metrics, read_newest_checkpoint
+from helpers import ROOT, excerpt, python, write_reviews
+from interruptions import checkpoint_list, committed_step, read_metrics, read_newest_checkpoint
 
-EXIT_TIMEOUT_S = 30  # from the death of a host to the exit of the job
+EXIT_TIMEOUT_S = 30  # from the death of a host, or a signal to the job, to its exit
+HANG_TIMEOUT_S = 45  # from the silence of a host to the exit of the job
 KEYS = (
     *("training.log_every=10", "training.eval_every=100", "data.batch_size=6", "data.seq_length=24"),
     *("optimizer.learning_rate=1e-4", "model.dropout=0", "precision=float32", "logging.progress=off"),
@@ -26,13 +29,19 @@ def start_job(tiny, prepared, tmp_path):
     def start(name: str, steps: int, *flags: str) -> subprocess.Popen:
         keys = [f"--set={key}" for key in (*KEYS, f"training.steps={steps}", "training.save_every=10")]
         places = [f"--encoder={tiny}", f"--data_dir={prepared}", f"--model_dir={tmp_path / 'job' / name}"]
-        command = [sys.executable, "-m", "fakes.tpu_hosts", *places, *flags, *keys]
+        command = [sys.executable, "-m", "fakes.tpu_hosts", *places, *keys, *flags]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         (tmp_path / "job").mkdir(exist_ok=True)
         with (tmp_path / "job" / f"{name}.log").open("a") as log:
             return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
 
     return start
+
+
+def wait_for_checkpoint(process: subprocess.Popen, model_dir: Path) -> None:
+    """Until the first one is committed, or the process has ended."""
+    while not checkpoint_list(model_dir) and process.poll() is None:
+        time.sleep(0.02)
 
 
 def end(process: subprocess.Popen, model_dir: Path, timeout_s: float = 240) -> tuple[int, str]:
@@ -83,8 +92,7 @@ def test_a_job_that_loses_a_host_ends_with_75_and_resumes(start_job, tmp_path, c
     assert code == 0, output
     with tpu_hosts.running(count, cores, hidden=job) as hosts:
         process = start_job("hosts", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", background)
-        while not checkpoint_list(job / "hosts") and process.poll() is None:
-            time.sleep(0.02)
+        wait_for_checkpoint(process, job / "hosts")
         hosts.processes[-1].kill()
         code, output = end(process, job / "hosts", EXIT_TIMEOUT_S)
     assert code == 75, output
@@ -93,3 +101,65 @@ def test_a_job_that_loses_a_host_ends_with_75_and_resumes(start_job, tmp_path, c
         code, output = end(start_job("hosts", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", background), job / "hosts")
     assert code == 0, output
     assert_close_runs(job / "hosts", job / "one")
+
+
+@pytest.mark.chaos
+def test_the_same_hosts_serve_a_stop_a_resumed_run_and_the_other_modes(start_job, tmp_path):
+    run = tmp_path / "job/run"
+    with tpu_hosts.running(2, 1, hidden=run.parent) as hosts:
+        flags = ("--strategy=tpu", f"--tpu={hosts.tpu}")
+        process = start_job("run", 200, *flags)
+        wait_for_checkpoint(process, run)
+        process.send_signal(signal.SIGTERM)
+        code, output = end(process, run, EXIT_TIMEOUT_S)
+        assert code == 75, output
+        assert "stopped by SIGTERM" in output
+        stopped_at = committed_step(run)
+        assert 10 <= stopped_at < 200
+        for mode in ("train", "evaluate", "export"):
+            code, output = end(start_job("run", 200, *flags, f"--mode={mode}"), run)
+            assert code == 0, output
+    assert committed_step(run) == 200
+    assert [line["step"] for line in read_metrics(run, "train")] == list(range(10, 201, 10))
+
+
+@pytest.mark.chaos
+def test_a_shard_that_vanishes_ends_a_job_on_remote_hosts(start_job, prepared, tmp_path):
+    run, data = tmp_path / "job/run", tmp_path / "data"
+    shutil.copytree(prepared, data)
+    with tpu_hosts.running(2, 1, hidden=run.parent) as hosts:
+        process = start_job("run", 200, "--strategy=tpu", f"--tpu={hosts.tpu}", f"--data_dir={data}")
+        wait_for_checkpoint(process, run)
+        for shard in data.glob("train*"):
+            shard.unlink()
+        code, output = end(process, run)
+    assert code == 1, output
+    assert str(data) in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.chaos
+def test_a_host_that_hangs_ends_the_job_with_75(start_job, tmp_path):
+    run = tmp_path / "job/run"
+    with tpu_hosts.running(2, 1, hidden=run.parent) as hosts:
+        process = start_job("run", 200, "--strategy=tpu", f"--tpu={hosts.tpu}")
+        wait_for_checkpoint(process, run)
+        hosts.processes[-1].send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        code, output = end(process, run, HANG_TIMEOUT_S)
+        print(f"from the silence of a host to the exit: {time.monotonic() - started:.1f} s")
+    assert code == 75, output
+    assert "stopped: a host of the TPU is gone" in output
+    assert "no answer for" in output
+
+
+@pytest.mark.chaos
+def test_an_encoder_of_the_hub_s_layer_trains_on_remote_hosts(start_job, make_encoder, tmp_path):
+    run, encoder = tmp_path / "job/run", make_encoder("tiny_albert")
+    reviews = write_reviews(tmp_path / "reviews.csv", 300)
+    arguments = ["--task=csv", f"--source={reviews}", f"--encoder={encoder}", f"--output={tmp_path / 'data'}"]
+    python("scripts/prepare_data.py", *arguments, check=True)
+    places = (f"--encoder={encoder}", f"--data_dir={tmp_path / 'data'}")
+    with tpu_hosts.running(2, 1, hidden=run.parent) as hosts:
+        code, output = end(start_job("run", 20, "--strategy=tpu", f"--tpu={hosts.tpu}", *places), run)
+    assert code == 0, output

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 
+import grpc  # type: ignore[import-untyped]
 import tensorflow as tf
 
 POLL_INTERVAL_S = 3.0
 MAX_MISSES = 3
+MAX_SILENCE_S = 20.0  # As long as TensorFlow's heartbeats wait for another worker.
 JOB = "coordinator"  # TensorFlow's name for this process among the hosts.
 
 
@@ -33,9 +35,11 @@ def connect_hosts(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver
 
 
 def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]) -> None:
-    """Call `on_lost` with a reason, in a thread, when a remote host has not answered MAX_MISSES times in a row.
+    """Call `on_lost` with a reason, in a thread, when a remote host is gone or hangs.
 
-    TensorFlow mostly raises an error then, but may also wait for the host without end.
+    It is gone if it has accepted no connection MAX_MISSES times in a row, and hangs if its server says nothing on one
+    for MAX_SILENCE_S: the kernel accepts connections for a process that is stopped. TensorFlow mostly raises an error
+    for the first, but may also wait for the host without end.
     """
     if not _has_remote_devices(strategy):
         return
@@ -50,12 +54,26 @@ def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]
                 try:
                     socket.create_connection((name, int(port)), timeout=POLL_INTERVAL_S).close()
                     misses[host] = 0
+                    if not _answers(host):
+                        on_lost(f"{host}: no answer for {MAX_SILENCE_S:.0f} s")
                 except OSError as error:
                     misses[host] += 1
                     if misses[host] == MAX_MISSES:
                         on_lost(f"{host}: {error}")
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _answers(host: str) -> bool:
+    """Whether the gRPC server at HOST:PORT completes a new connection, which needs its own first message."""
+    with grpc.insecure_channel(
+        host, options=[("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(MAX_SILENCE_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def find_own_address(host: str) -> str:

@@ -125,6 +125,7 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     manifest = builder.read_job_manifest(config)
     own = run_data.compare_data(files, config.data_dir, manifest)
     choice = strategies.build_strategy(session.strategy, session.devices)
+    remote_hosts.watch_hosts(choice.strategy, _stop_for_lost_host)
     started = run_files.read_label_use(files, manifest, of_best=True)
     job = builder.build_job(config, choice.strategy, started)
     trained_from = run_files.read_identity(files).get("encoder_sha256")
@@ -172,7 +173,8 @@ def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
         run, _ = _restore_best(session)
-        return runs.export_run(run, request)
+        with _lost_hosts_stop(run.job.strategy):
+            return runs.export_run(run, request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:
