@@ -8,10 +8,12 @@ from helpers import ROOT, outcome, start
 from trainer import errors
 
 COMMAND = """
+import atexit
 import os
+import time
 from absl import flags
 from trainer import errors
-from trainer.runtime import app
+from trainer.runtime import app, signals
 
 flags.DEFINE_string("end", "", "how to end")
 
@@ -30,6 +32,9 @@ def main(argv):
         read, write = os.pipe()
         os.close(read)
         os.write(write, b"a")
+    if how == "lost":
+        atexit.register(time.sleep, 600)
+        raise signals.WorkerLost("stopped: another worker is gone")
     if how == "defect":
         raise RuntimeError("a defect of ours")
     return errors.EXIT_STOPPED if how == "stopped" else None
@@ -57,6 +62,7 @@ def test_importing_any_module_that_answers_help_loads_no_tensorflow():
     [
         ([], errors.EXIT_DONE, ""),
         (["--end=stopped"], errors.EXIT_STOPPED, ""),
+        (["--end=lost"], errors.EXIT_STOPPED, "stopped: another worker is gone\n"),  # Without waiting for its end.
         (["--end=value"], errors.EXIT_FAILED, "error: the file is empty\n"),
         (["--end=usage"], errors.EXIT_BAD_USAGE, "error: --data_dir must be given. Received: none.\n"),
         (["--end=os"], errors.EXIT_FAILED, "error: [Errno 2] No such file or directory: 'no such file'\n"),

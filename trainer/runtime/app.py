@@ -99,6 +99,8 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
             code = main(argv) or errors.EXIT_DONE
             sys.stdout.flush()
             return code
+        except signals.WorkerLost as lost:
+            stop_at_once(str(lost))  # TensorFlow's end, with the process, may wait for the other worker without end.
         except signals.Stopped as stopped:
             _LOG.info("%s", stopped)
             return errors.EXIT_STOPPED

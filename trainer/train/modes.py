@@ -116,7 +116,7 @@ def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if remote:  # A save in the background, or TensorFlow at its end, would wait for the host without end.
             _stop_for_lost_host(reason)
         advice = "Run the same command again on every worker to resume from the newest checkpoint."
-        raise signals.Stopped(f"stopped: another worker is gone ({reason}). {advice}") from None
+        raise signals.WorkerLost(f"stopped: another worker is gone ({reason}). {advice}") from None
 
 
 def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
