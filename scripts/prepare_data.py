@@ -47,6 +47,12 @@ OUTPUT = flags.DEFINE_string("output", None, "The folder to write the data set t
 flags.DEFINE_string("text_column", "text", "The column with the text, for task csv.")
 flags.DEFINE_string("text_pair_column", None, "The column with the second text of pairs, for task csv.")
 flags.DEFINE_string("label_column", "label", "The column with the label, for task csv.")
+flags.DEFINE_string(
+    "weight_column", None, "The column with an example's weight in the loss, 0 or more, for task csv. Without it, 1."
+)
+flags.DEFINE_list(
+    "keep_columns", [], "Columns that a run's report groups its results by, separated by commas, for task csv."
+)
 flags.DEFINE_enum(
     "label_type",
     "auto",

@@ -7,6 +7,8 @@ from trainer.config import loading
 from trainer.config.schema import Config
 from trainer.errors import UsageError
 
+CLASS_WEIGHTS = "be balanced, none, or weights from 1e-6 to 1e6 by label, such as {spam: 10, ham: 1}"
+
 
 @pytest.fixture
 def preset(tmp_path):
@@ -86,6 +88,13 @@ def test_a_value_of_another_type_is_refused(preset, key, written, required, rece
         ("model.dropout=1.5", "be less than 1"),
         ("seed=5000000000", "be less than 2147483648"),
         ("precision=float16", "be 'float32', 'bfloat16' or 'auto'"),
+        ("training.label_smoothing=1", "be less than 1"),
+        ("training.focal_gamma=11", "be at most 10"),
+        ("training.class_weights=heavy", CLASS_WEIGHTS),
+        ("training.class_weights={spam: 0}", CLASS_WEIGHTS),
+        ("training.class_weights={spam: nan}", CLASS_WEIGHTS),
+        ("training.class_weights={}", CLASS_WEIGHTS),
+        ("training.class_weights={spam: [", CLASS_WEIGHTS),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_was_required(override, required):
@@ -120,6 +129,16 @@ def test_an_unknown_key_is_answered_with_the_nearest(wrong, right):
 def test_a_key_like_no_other_is_answered_with_all_of_them():
     with pytest.raises(UsageError, match=r"xyzzy\. The keys are task, encoder,"):
         loading.load_config(None, ["xyzzy=1"])
+
+
+@pytest.mark.parametrize("written", ["{spam: 10, 'yes': 0.5}", '{"spam": 10.0, "yes": 0.5}'])
+def test_class_weights_are_a_mapping_however_they_are_written(preset, written):
+    expected = {"spam": 10.0, "yes": 0.5}
+    assert loading.load_config(None, [f"training.class_weights={written}"]).training.class_weights == expected
+    text = 'training: {class_weights: {spam: 10, "yes": 0.5}}'
+    assert loading.load_config(preset(text)).training.class_weights == expected
+    again = loading.load_config(preset(text), ["training.class_weights=none"])
+    assert again.training.class_weights is None
 
 
 def test_every_error_is_reported_at_once(preset):

@@ -1,5 +1,6 @@
 """The order of the training stream and its batches, on shards of texts of random lengths."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -67,6 +68,13 @@ def test_an_example_keeps_its_own_tokens_and_label(corpus, order):
         for row, number in enumerate(columns.ids):
             assert set(columns.tokens.row(row).tolist()) <= {1000 + number}
             assert columns.labels[row] == number % 3
+
+
+def test_a_batch_keeps_the_weights_of_its_rows(corpus):
+    (columns,) = batching.train_batches(*corpus, ORDERS[0], 8, 0, 8)
+    weighted = dataclasses.replace(columns, weights=np.arange(8, dtype=np.float32))
+    assert batching.select_rows(weighted, np.array([5, 2])).weights.tolist() == [5, 2]
+    assert columns.weights is None
 
 
 @pytest.mark.parametrize("pool", [1 << 18, 95, 1])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,18 @@ def test_the_fingerprint_is_of_what_training_depends_on(make_manifest):
     assert make_manifest(findings=Findings(copies=3)).fingerprint == first
     changes = [dict(seed=8), dict(labels=("größer, gut", "bad")), dict(removed={}), dict(texts=2)]
     changes.append(dict(vocabulary=dataclasses.replace(make_manifest().vocabulary, lower_case=False)))
+    changes += [dict(weighted=True), dict(kept_columns=("source",))]
     assert len({first, *(make_manifest(**change).fingerprint for change in changes)}) == 1 + len(changes)
+
+
+def test_a_data_set_from_before_weights_keeps_its_fingerprint(small_data_set):
+    folder, manifest = small_data_set
+    manifests.write_manifest(folder, manifest)
+    path = Path(folder) / "dataset.json"
+    content = json.loads(path.read_text())
+    del content["weighted"], content["kept_columns"]
+    path.write_text(json.dumps(content))
+    assert manifests.read_manifest(folder) == manifest
 
 
 @pytest.mark.parametrize(

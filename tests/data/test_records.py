@@ -49,6 +49,20 @@ def test_what_is_serialized_is_parsed(make_manifest, changes, examples):
     assert len(columns) == len(examples)
 
 
+def test_weights_and_kept_columns_are_parsed(make_manifest):
+    manifest = make_manifest(weighted=True, kept_columns=("source", "größe"))
+    examples = [
+        Example(0, "a", None, A, None, 1, 0.5, ("web", "é,\n")),
+        Example(1, "b", None, B, None, 0, 2.0, ("", "1")),
+    ]
+    serialized = [records.serialize_example(example) for example in examples]
+    columns = records.parse_records(serialized, manifest, with_text=True)
+    assert columns.weights.tolist() == [0.5, 2.0]
+    assert columns.kept == {"source": ["web", ""], "größe": ["é,\n", "1"]}
+    assert records.parse_records(serialized, manifest).kept == {}
+    assert records.parse_records(serialized, manifest).weights.tolist() == [0.5, 2.0]
+
+
 def test_texts_are_parsed_only_on_request(make_manifest):
     record = records.serialize_example(Example(0, "a", None, A, None, 1))
     assert records.parse_records([record], make_manifest()).texts is None

@@ -194,6 +194,20 @@ def test_columns_of_a_table_become_rows(file, pair):
     assert not bad
 
 
+def test_weights_and_kept_columns_become_those_of_rows(file):
+    columns = ColumnNames("text", None, "label", "trust", ("from", "label"))
+    text = "text,label,trust,from\na,1,0.5,web\nb,0,-1,web\nc,0,,web\nd,0,1e9,web\ne,0,2,\n"
+    rows, bad = read(file("a.csv", text), columns)
+    assert rows == [Row(0, "a", None, "1", "", 0.5, ("web", "1")), Row(4, "e", None, "0", "", 2.0, ("", "0"))]
+    assert bad == [
+        f"{line}: no weight in 'trust', which is a number from 0 to 1e+06, but {value!r}"
+        for line, value in ((3, "-1"), (4, ""), (5, "1e9"))
+    ]
+    line = '{"text": "a", "label": 1, "trust": 3, "from": ["x", null]}'
+    rows, _ = read(file("a.jsonl", line), columns)
+    assert rows == [Row(0, "a", None, "1", "", 3.0, ('["x", null]', "1"))]
+
+
 def test_rows_that_cannot_be_used_keep_their_number(file):
     rows, bad = read(file("a.csv", 'text,label\ngood,1\nbad\n"two\nlines", 0 \n'))
     assert rows == [Row(0, "good", None, "1", ""), Row(2, "two\nlines", None, "0", "")]

@@ -55,6 +55,11 @@ def described(rows):
             "out",
             ["--test_source", "--validation_source", "--delimiter", "--encoding"],
         ),
+        (
+            SourceOptions("movie_snippets", weight_column="w", keep_columns=["a"]),
+            "out",
+            ["--weight_column", "--keep_columns"],
+        ),
         (SourceOptions("csv", "a", delimiter="\\t", escape="\\", encoding="cp1252"), "out", []),
     ],
 )

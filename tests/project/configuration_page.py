@@ -34,7 +34,14 @@ SECTION_TITLES = {
     "model": "Model",
     "logging": "Logging",
 }
-TYPE_NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", type(None): "unset"}
+TYPE_NAMES = {
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    dict[str, float]: "numbers by name",
+    type(None): "unset",
+}
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import json
 import shutil
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 import tensorflow as tf
 from fakes.encoders import save_for_inference
 
-from trainer.config import loading
+from trainer.config import loading, schema
 from trainer.data import batching, manifests, records
 from trainer.distributed import strategies
 from trainer.encoders import native, registry, saved_models
@@ -195,10 +197,14 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
     def fingerprint(*overrides, encoder="a", data="b", parent=None):
         return builder.run_fingerprint(load(*overrides), encoder, data, parent)
 
+    # A run from before a key existed has a fingerprint without it.
+    keys = {key: value for key, value in schema.fingerprinted(load()).items() if key not in schema.LATER_KEYS}
+    assert fingerprint() == hashlib.sha256(json.dumps([keys, "a", "b"], sort_keys=True).encode()).hexdigest()
     same = {fingerprint(), fingerprint("logging.progress=off"), fingerprint("encoder=moved", "data_dir=moved")}
     assert len(same) == 1
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
+        *(fingerprint("training.class_weights=balanced"), fingerprint("training.loss=focal")),
         *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
         *(fingerprint(parent=builder.Parent("run", sha256)) for sha256 in ("x", "y")),
     ]

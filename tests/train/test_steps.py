@@ -35,8 +35,11 @@ def rebuilt(encoder: str):
     return native.rebuild_encoder(saved_models.load_saved_model(encoder))
 
 
-def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1) -> Training:
-    """The tiny encoder with this dropout rate, ready to be trained on the reviews."""
+def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1, weights=None) -> Training:
+    """The tiny encoder with this dropout rate, ready to be trained on the reviews.
+
+    `weights` is a function of a batch's rows to their weights. None: all are 1.
+    """
     replicas = strategy.num_replicas_in_sync
     architecture, values = rebuilt(f"{tiny}/encoder")
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
@@ -51,6 +54,8 @@ def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, 
     stream = batching.train_batches(
         str(prepared), manifest, batching.ShuffleOrder(0, True, 1 << 18), BATCH, 0, examples
     )
+    if weights:
+        stream = (dataclasses.replace(batch, weights=weights(len(batch))) for batch in stream)
     layout = model_inputs.BatchLayout(BATCH, 24, "head", 8, replicas, parts)
     window = steps.build_inner_loop(strategy, steps.build_train_step(built, optimizer, sums, 3, 1.0, parts))
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
@@ -168,10 +173,31 @@ def test_the_first_step_that_is_not_finite_is_recorded(trained):
     assert int(one.sums.bad_step) == STEPS + 1
 
 
-def test_losses_are_cross_entropy_or_squared_error():
-    logits = tf.math.log([[0.25, 0.75], [0.5, 0.5]])
-    assert steps.example_losses(tf.constant([1, 0]), logits).numpy() == pytest.approx(-np.log([0.75, 0.5]))
-    assert steps.example_losses(tf.constant([1.0, -2.0]), tf.constant([[3.0], [-2.5]])).numpy().tolist() == [4.0, 0.25]
+def test_a_batch_whose_weights_are_all_0_has_no_gradient(tiny, prepared):
+    one = set_up_training(one_replica(), tiny, prepared, 0.0, weights=lambda rows: np.zeros(rows, np.float32))
+    one.window(one.batches, tf.constant(2))
+    assert sums(one) == [0, 0, 0]
+    assert int(one.sums.bad_step) == 0
+    assert all(np.isfinite(value).all() for value in values(one))
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_an_examples_weight_counts_it_so_many_times(tiny, prepared, parts):
+    """Weights of 1 and 3 against a numpy sum over the same logits."""
+    weights = np.array([1, 3, 0, 1, 2], np.float32)
+    one = set_up_training(one_replica(), tiny, prepared, 0.0, BATCH, parts, lambda rows: weights)
+    manifest = manifests.read_manifest(str(prepared))
+    order = batching.ShuffleOrder(0, True, 1 << 18)
+    (columns,) = batching.train_batches(str(prepared), manifest, order, BATCH, 0, BATCH)
+    (batch,) = model_inputs.to_model_inputs(
+        iter([columns]), manifest, model_inputs.BatchLayout(BATCH, 24, "head", 8, 1)
+    )
+    logits = one.model({name: batch[name] for name in native.INPUT_NAMES}).numpy().astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -(weights * log_p[np.arange(BATCH), columns.labels]).sum()
+    correct = (weights * (logits.argmax(1) == columns.labels)).sum()
+    one.window(one.batches, tf.constant(1))
+    assert sums(one) == pytest.approx([weights.sum(), expected, correct], rel=1e-5)
 
 
 def main(tiny, prepared, replicas, output) -> None:

@@ -4,6 +4,7 @@ https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.cus
 """
 
 import dataclasses
+import json
 from typing import Any
 
 from trainer.cloud.job_request import JobRequest
@@ -39,7 +40,10 @@ def changed_keys(config: Config) -> list[str]:
 
 
 def _format_value(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None:
+        return "none"
+    # JSON is YAML, in which a mapping is read back.
+    return json.dumps(value) if isinstance(value, bool | dict) else str(value)
 
 
 def trainer_flags(request: JobRequest) -> list[str]:

@@ -18,6 +18,7 @@ _ADAPTER = pydantic.TypeAdapter(schema.Config)
 _REQUIRED = {
     "missing": "be given",
     "bool_parsing": "be true or false",
+    "class_weights": "be balanced, none, or weights from 1e-6 to 1e6 by label, such as {{spam: 10, ham: 1}}",
     "bool_type": "be true or false",
     "dataclass_type": "be a section of keys",
     "finite_number": "be a finite number",
@@ -31,6 +32,7 @@ _REQUIRED = {
     "int_type": "be an integer",
     "invalid_key": "be a name",
     "less_than": "be less than {lt}",
+    "less_than_equal": "be at most {le}",
     "literal_error": "be {expected}",
     "string_type": "be a string",
     "too_long": "have at most {max_length} items",

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BeforeValidator, Field
+import yaml
+from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 CONFIG_FILE = "config.yaml"  # In a model_dir.
 DEFAULT_EPOCHS = 3.0
+# Of training.class_weights: beyond, float32 has no digits left for the other classes.
+MIN_CLASS_WEIGHT, MAX_CLASS_WEIGHT = 1e-6, 1e6
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
@@ -34,6 +37,25 @@ def _read_integral(value: Any) -> Any:
         return int(float(value)) if is_float and float(value).is_integer() else value
     except ValueError:
         return value
+
+
+def _read_class_weights(value: Any) -> Any:
+    """None, "balanced" or {label: weight}, also as text in YAML."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise PydanticCustomError("class_weights", "") from None
+    if isinstance(value, dict):
+        try:
+            weights = {str(label): float(weight) for label, weight in value.items()}
+        except (TypeError, ValueError):
+            weights = {}
+        if weights and all(MIN_CLASS_WEIGHT <= weight <= MAX_CLASS_WEIGHT for weight in weights.values()):
+            return weights
+    elif value is None or value == "balanced":
+        return value
+    raise PydanticCustomError("class_weights", "")
 
 
 Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
@@ -93,6 +115,23 @@ class TrainingConfig:
         PositiveNumber | None, _doc(f"Passes over the training split. {DEFAULT_EPOCHS:g} if training.steps is unset.")
     ] = None
     steps: Annotated[PositiveInteger | None, _doc("Steps of the optimizer, in the place of training.epochs.")] = None
+    class_weights: Annotated[
+        str | dict[str, float] | None,
+        PlainValidator(_read_class_weights),
+        _doc(
+            "The weight of each class's examples in the loss: balanced (all weigh the same), or weights by label "
+            "such as {spam: 10}, 1 for those left out."
+        ),
+    ] = None
+    loss: Annotated[
+        Literal["cross_entropy", "focal"], _doc("The loss of classes: focal gives easy examples less weight.")
+    ] = "cross_entropy"
+    focal_gamma: Annotated[
+        Number, Field(ge=0, le=10), _doc("For the focal loss: a larger number gives easy examples less weight.")
+    ] = 2.0
+    label_smoothing: Annotated[
+        Fraction, _doc("The share of a label that the loss divides among all classes, in training alone.")
+    ] = 0.0
     accumulation_steps: Annotated[
         PositiveInteger,
         _doc("Micro-batches that a replica computes its share of a batch in. More take less memory, same result."),
@@ -177,10 +216,17 @@ URL_KEYS = ("encoder", "preprocess")
 NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "logging.")
 
 
+# Keys whose value is a mapping, and no section.
+MAPPING_KEYS = ("training.class_weights",)
+
+# A run from before one of these existed resumes with it at its default.
+LATER_KEYS = ("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing")
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """{"data": {"seq_length": 128}} -> ("data.seq_length", 128)."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in MAPPING_KEYS:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

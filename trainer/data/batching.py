@@ -110,6 +110,7 @@ def select_rows(columns: Columns, rows: np.ndarray) -> Columns:
         labels=columns.labels[rows],
         texts=None,
         texts_b=None,
+        weights=None if columns.weights is None else columns.weights[rows],
     )
 
 
@@ -126,6 +127,7 @@ def _concatenate(a: Columns, b: Columns) -> Columns:
         labels=np.concatenate([a.labels, b.labels]),
         texts=None,
         texts_b=None,
+        weights=None if a.weights is None or b.weights is None else np.concatenate([a.weights, b.weights]),
     )
 
 

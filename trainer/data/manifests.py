@@ -77,6 +77,8 @@ class Manifest:
     splits: dict[str, Split]
     removed: dict[str, int]  # Reason -> rows that were left out.
     findings: Findings = dataclasses.field(default_factory=Findings)  # Empty in data sets of earlier versions.
+    weighted: bool = False  # Whether each example has a weight of its own.
+    kept_columns: tuple[str, ...] = ()  # Those of the source that each example has kept, for a report.
     max_tokens: int = MAX_TOKENS
     format: int = FORMAT_VERSION
 
@@ -87,9 +89,15 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that training depends on. The encoder's name and the findings are left out."""
+        """SHA-256 of everything that training depends on. The encoder's name and the findings are left out.
+
+        So are weights and kept columns where there are none: a data set from before they existed keeps its fingerprint.
+        """
         content = dataclasses.asdict(self) | {"encoder": None}
         del content["findings"]
+        for name in ("weighted", "kept_columns"):
+            if not content[name]:
+                del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -123,6 +131,7 @@ def read_manifest(folder: str) -> Manifest:
             raise UserError(Problem(path, f"have format {FORMAT_VERSION}", str(version), again))
         content["vocabulary"] = Vocabulary(**content["vocabulary"])
         content["labels"] = tuple(content["labels"])
+        content["kept_columns"] = tuple(content.get("kept_columns", ()))
         findings = content.pop("findings", {}).items()
         fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in findings}
         content["findings"] = Findings(**fields)

@@ -98,7 +98,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 
     An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
-    float32 [B / R]; weight, float32 [B / R], 1 for examples and 0 for padding rows.
+    float32 [B / R]; weight, float32 [B / R], 0 for padding rows and 1, or their own, for examples.
     """
     pairs = manifest.texts == 2
     special = tokenization.SpecialTokens(
@@ -114,11 +114,12 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
                     columns, np.arange(len(columns))[layout.pipeline_rows.start : layout.pipeline_rows.stop]
                 )
             padding = rows - len(selected)
+            weights = np.ones(len(selected), np.float32) if selected.weights is None else selected.weights
             batch: dict[str, Any] = {
                 "values": selected.tokens.values,
                 "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
                 "label": np.pad(selected.labels, (0, padding)),
-                "weight": np.pad(np.ones(len(selected), np.float32), (0, padding)),
+                "weight": np.pad(weights, (0, padding)),
                 # The width of the global batch, so that it does not depend on the number of pipelines.
                 "width": np.int32(padded_width(columns, layout)),
             }

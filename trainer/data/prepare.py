@@ -88,7 +88,8 @@ def write_split(
         with tempfile.NamedTemporaryFile() as local, tf.io.TFRecordWriter(local.name) as writer:
             for index, (row, tokens, tokens_b) in itertools.islice(examples, size):
                 label = class_index[row.label] if classes else float(row.label)
-                writer.write(records.serialize_example(Example(row.id, row.text, row.text_b, tokens, tokens_b, label)))
+                example = Example(row.id, row.text, row.text_b, tokens, tokens_b, label, row.weight, row.kept)
+                writer.write(records.serialize_example(example))
                 lengths[index] = len(tokens) + (0 if tokens_b is None else len(tokens_b))
                 progress.update()
             writer.close()
@@ -118,12 +119,14 @@ def prepare_data_set(
     output: str,
     seed: int,
     bad_rows: int,
+    kept_columns: tuple[str, ...] = (),
 ) -> manifests.Manifest:
     """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.
 
     `class_names` are the classes by index, where the task fixes them; `label_type` is one of labels.LABEL_TYPES.
     `preprocess` is a Hub preprocessor's folder, `encoder` the name to record of the encoder that it belongs to.
-    `bad_rows` is the number of rows of the source that are not in `rows`. Raises UserError, before anything is written,
+    `bad_rows` is the number of rows of the source that are not in `rows`; `kept_columns` names the values that each row
+    keeps. Raises UserError, before anything is written,
     for rows that cannot be split, or labels that cannot be trained on.
     """
     kind = labels.label_kind((row.label for row in rows), label_type)
@@ -135,6 +138,9 @@ def prepare_data_set(
     else:
         values = np.fromiter((float(row.label) for row in rows), np.float64, len(rows))
         problems = label_scale.find_number_problems(values)
+    weighted = rows[0].weight is not None
+    if weighted and not any(row.weight for row in split.rows["train"]):
+        problems = [*problems, Problem("--weight_column", "have weights above 0 in train", "0 in all its rows")]
     if problems:
         raise UserError(*problems)
     tokenizer = tokenization.load_tokenizer(preprocess)
@@ -169,6 +175,8 @@ def prepare_data_set(
             split.contradicting_examples,
             split.train_only_classes,
         ),
+        weighted=weighted,
+        kept_columns=kept_columns,
     )
     manifests.write_manifest(output, manifest)
     return manifest
@@ -189,6 +197,7 @@ def prepare_task(
         output=output,
         seed=seed,
         bad_rows=read.bad_rows,
+        kept_columns=options.columns.kept,
     )
 
 

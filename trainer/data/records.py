@@ -6,6 +6,8 @@ A record is a tf.train.Example:
   tokens    int64 [T]    its token ids without special tokens; tokens_b: int64 [0 or T_b]
   label     int64 [1]    the class, an index into the manifest's labels; or
   target    float [1]    the number, for regression
+  weight    float [0 or 1]  the example's weight in the loss, if the data set has weights
+  kept      bytes [0 or 1]  a JSON list of strings: the values of the manifest's kept columns, if it has any
 """
 
 import dataclasses
@@ -35,6 +37,8 @@ class Example:
     tokens: np.ndarray  # int32 [T]
     tokens_b: np.ndarray | None  # int32 [T_b]
     label: int | float  # A class's index is an int, a number to predict a float.
+    weight: float | None = None
+    kept: tuple[str, ...] = ()  # The values of the columns that the data set keeps.
 
 
 def serialize_example(example: Example) -> bytes:
@@ -57,6 +61,10 @@ def serialize_example(example: Example) -> bytes:
         features["target"] = tf.train.Feature(float_list=tf.train.FloatList(value=[example.label]))
     else:
         features["label"] = integers([example.label])
+    if example.weight is not None:
+        features["weight"] = tf.train.Feature(float_list=tf.train.FloatList(value=[example.weight]))
+    if example.kept:
+        features["kept"] = strings(json.dumps(example.kept, ensure_ascii=False))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
@@ -91,6 +99,8 @@ class Columns:
     labels: np.ndarray  # int32 [rows], or float32 [rows] for regression
     texts: list[str] | None  # None unless they were read with_text.
     texts_b: list[str] | None
+    weights: np.ndarray | None = None  # float32 [rows], 0 or more. None if all are 1.
+    kept: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # By column. Read with the texts.
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -149,7 +159,7 @@ def split_records(data: bytes) -> Iterator[bytes]:
 
 
 def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, with_text: bool = False) -> Columns:
-    """Records as columns. Texts are parsed only with `with_text`."""
+    """Records as columns. Texts and kept columns are parsed only with `with_text`."""
     regression = manifest.kind == "regression"
     pairs = manifest.texts == 2
     label = "target" if regression else "label"
@@ -160,7 +170,11 @@ def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, 
     }
     if pairs:
         spec["tokens_b"] = tf.io.RaggedFeature(tf.int64)
+    if manifest.weighted:
+        spec["weight"] = tf.io.FixedLenFeature([], tf.float32)
     if with_text:
+        if manifest.kept_columns:
+            spec["kept"] = tf.io.FixedLenFeature([], tf.string)
         spec["text"] = tf.io.FixedLenFeature([], tf.string)
         if pairs:
             spec["text_b"] = tf.io.FixedLenFeature([], tf.string)
@@ -172,6 +186,7 @@ def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, 
     def tokens(name: str) -> Ragged:
         return Ragged(parsed[name].values.numpy().astype(np.int32), parsed[name].row_splits.numpy())
 
+    kept = [json.loads(values) for values in strings("kept") or []]
     return Columns(
         ids=[json.loads(value) for value in parsed["id"].numpy()],
         tokens=tokens("tokens"),
@@ -179,4 +194,6 @@ def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, 
         labels=parsed[label].numpy().astype(np.float32 if regression else np.int32),
         texts=strings("text"),
         texts_b=strings("text_b"),
+        weights=parsed["weight"].numpy() if manifest.weighted else None,
+        kept={name: [row[i] for row in kept] for i, name in enumerate(manifest.kept_columns)} if with_text else {},
     )

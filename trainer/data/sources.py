@@ -4,6 +4,7 @@ Everything is read as a stream: nothing is unpacked to disk. Rows that cannot be
 """
 
 import dataclasses
+import json
 import re
 import sys
 import tarfile
@@ -16,6 +17,7 @@ from trainer.data import downloads, labels, tables
 from trainer.errors import Problem, UserError
 
 MAX_REPORTED_ROWS = 5
+MAX_WEIGHT = 1e6  # Of an example. The sums of a batch's weights and losses are float32.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # There may be millions.
@@ -27,6 +29,8 @@ class Row:
     text_b: str | None  # The second text of a pair.
     label: str  # As it was read: a class's name, or a number.
     split: str  # "train", "validation", "test", or "" if the source has no splits.
+    weight: float | None = None  # None if the source has no weights.
+    kept: tuple[str, ...] = ()  # The values of the columns that are kept for a report.
 
 
 def find_bad_row_problems(source: str, bad_rows: Sequence[str]) -> list[Problem]:
@@ -142,15 +146,18 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @dataclasses.dataclass(frozen=True)
 class ColumnNames:
-    """The columns of a table that are read: of a text, of the second text of pairs or None, of a label."""
+    """The columns of a table that are read: of a text, of the second text of pairs or None, of a label, and others."""
 
     text: str
     text_pair: str | None
     label: str
+    weight: str | None = None
+    kept: tuple[str, ...] = ()
 
     def used(self) -> list[str]:
-        """The names without None."""
-        return [name for name in (self.text, self.text_pair, self.label) if name is not None]
+        """The names without None, each once."""
+        names = (self.text, self.text_pair, self.label, self.weight, *self.kept)
+        return list(dict.fromkeys(name for name in names if name is not None))
 
 
 DEFAULT_COLUMNS = ColumnNames("text", None, "label")
@@ -183,10 +190,12 @@ def read_table(
             if columns.text_pair:
                 text_b = _text_of(record, columns.text_pair, second=True, allow_empty=allow_empty_pairs)
             label = _label_of(record, columns.label, missing)
+            weight = _weight_of(record, columns.weight) if columns.weight else None
+            kept = tuple(_kept_value(record[name]) for name in columns.kept)
         except UnusableValue as error:
             yield number, str(error)
         else:
-            yield number, Row(id_, text, text_b, sys.intern(label), split)
+            yield number, Row(id_, text, text_b, sys.intern(label), split, weight, kept)
     if number is None:
         raise UserError(Problem(source, "hold rows", "none"))
 
@@ -237,6 +246,20 @@ def _label_of(record: Mapping[str, object], name: str, missing: Collection[str])
     if _WRITTEN_LIST.fullmatch(label):
         raise _no_text("a list" if label[0] == "[" else "an object", "label", name)
     return label
+
+
+def _weight_of(record: Mapping[str, object], name: str) -> float:
+    value = _as_string(record[name], "weight", name).strip()
+    # As float32, which it is stored as, a larger number would be infinite.
+    if not labels.is_number(value) or not 0 <= float(value) <= MAX_WEIGHT:
+        raise UnusableValue(f"no weight in {name!r}, which is a number from 0 to {MAX_WEIGHT:g}, but {value!r}")
+    return float(value)
+
+
+def _kept_value(value: object) -> str:
+    """A value of any type as a string that may be one of few in a table of a report."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, default=str)
+    return sys.intern(text)
 
 
 # --- A folder for each class ----------------------------------------------------------------------

@@ -31,6 +31,8 @@ class SourceOptions:
     text_column: str = sources.DEFAULT_COLUMNS.text
     text_pair_column: str | None = None
     label_column: str = sources.DEFAULT_COLUMNS.label
+    weight_column: str | None = None
+    keep_columns: Sequence[str] = ()
     label_type: str = "auto"  # One of labels.LABEL_TYPES.
     missing_labels: Sequence[str] = labels.MISSING_LABELS
     encoding: str | None = None
@@ -44,7 +46,9 @@ class SourceOptions:
 
     @property
     def columns(self) -> sources.ColumnNames:
-        return sources.ColumnNames(self.text_column, self.text_pair_column, self.label_column)
+        return sources.ColumnNames(
+            self.text_column, self.text_pair_column, self.label_column, self.weight_column, tuple(self.keep_columns)
+        )
 
     @property
     def table_format(self) -> tables.TableFormat:
@@ -76,6 +80,8 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         for flag, value in (
             ("--test_source", options.test_source),
             ("--validation_source", options.validation_source),
+            ("--weight_column", options.weight_column),
+            ("--keep_columns", ",".join(options.keep_columns)),
         ):
             if value:
                 problems.append(Problem(flag, "be left out unless --task=csv is given", value))
@@ -202,9 +208,18 @@ def _list_files(options: SourceOptions) -> dict[str, list[str]]:
 
 def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[Row], bad_rows: list[str]) -> None:
     """The rows of a folder with a folder for each class."""
-    if options.text_pair_column:
-        received = f"{options.text_pair_column} for {folder}, a folder"
-        raise UserError(Problem("--text_pair_column", "be left out unless tables are read", received))
+    columns = {
+        "--text_pair_column": options.text_pair_column,
+        "--weight_column": options.weight_column,
+        "--keep_columns": ",".join(options.keep_columns),
+    }
+    problems = [
+        Problem(flag, "be left out unless tables are read", f"{value} for {folder}, a folder")
+        for flag, value in columns.items()
+        if value
+    ]
+    if problems:
+        raise UserError(*problems)
     for path, row in sources.read_class_folders(folder, split, encoding=options.encoding):
         if isinstance(row, str):
             bad_rows.append(f"{path}: {row}")

@@ -20,7 +20,7 @@ def join_pairs(columns: Columns) -> list[str]:
 
 
 def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: LabelScale | None = None) -> Predictions:
-    """Fit the baseline to `train` and return its predictions of `test`. Both need their texts.
+    """Fit the baseline to `train`, by its weights, and return its predictions of `test`. Both need their texts.
 
     With a `scale`, the losses of regression are those of the standardized label, as the encoder's are.
 
@@ -41,10 +41,10 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: L
     train_features = vectorizer.fit_transform(documents)
     test_features = vectorizer.transform(join_pairs(test))
     if manifest.kind == "regression":
-        values = Ridge().fit(train_features, train.labels).predict(test_features).astype(np.float32)
+        values = Ridge().fit(train_features, train.labels, train.weights).predict(test_features).astype(np.float32)
         losses = ((values - test.labels) / (scale.deviation if scale else 1.0)) ** 2
         return Predictions(test.ids, test.labels, values[:, np.newaxis], losses)
-    model = LogisticRegression(max_iter=1000).fit(train_features, train.labels)
+    model = LogisticRegression(max_iter=1000).fit(train_features, train.labels, train.weights)
     # The columns of predict_log_proba are the classes that occur in train, not all classes of the manifest.
     logits = np.full((len(test), manifest.classes), -np.inf, np.float32)
     logits[:, model.classes_] = model.predict_log_proba(test_features)

@@ -8,6 +8,7 @@ import math
 import shlex
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -18,7 +19,7 @@ from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
-from trainer.train import label_use, optimizers
+from trainer.train import example_weights, label_use, losses, optimizers
 from trainer.train.label_use import LabelUse
 
 _LOG = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Job:
     eval_model: tf_keras.Model  # Evaluates and is exported, in float32. The same as `model` unless that is bfloat16.
     optimizer: tf_keras.optimizers.Optimizer
     label_use: LabelUse
+    class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
     parent: Parent | None = None  # warm_start.start_from_parent sets it.
 
     @property
@@ -96,6 +98,9 @@ def best_metric(config: Config, manifest: manifests.Manifest) -> str:
 def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str, parent: Parent | None = None) -> str:
     """SHA-256 of what must not change between a run and its resumption."""
     keys = schema.fingerprinted(config)
+    for key in schema.LATER_KEYS:
+        if keys[key] == schema.DEFAULTS[key]:
+            del keys[key]
     content = [keys, encoder_sha256, data_fingerprint, *([parent.sha256] if parent else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -228,6 +233,8 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     manifest = read_job_manifest(config)
     if not started:  # Other data of an evaluation need not suit the metric that selected the best.
         problems = label_use.find_label_problems(manifest, config.data.positive_class, best_metric(config, manifest))
+        problems += example_weights.find_class_weight_problems(config.training.class_weights, manifest)
+        problems += losses.find_loss_problems(manifest, config.training.loss, config.training.label_smoothing)
         if problems:
             raise UsageError(*problems)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
@@ -253,6 +260,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         eval_model=eval_model,
         optimizer=optimizer,
         label_use=started or label_use.choose_label_use(config.data_dir, manifest, config.data.positive_class),
+        class_weights=example_weights.choose_class_weights(config.training.class_weights, manifest),
     )
 
 

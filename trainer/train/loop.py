@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from trainer.data import batching, label_scale, labels, model_inputs, records, tasks
 from trainer.errors import Problem, UserError
 from trainer.runtime import signals, trial
-from trainer.train import checkpoints, finish, metrics_log, runs, steps
+from trainer.train import checkpoints, example_weights, finish, metrics_log, runs, steps
 from trainer.train.runs import Run
 
 # The longest time on the device between two checks for a signal. It changes no result.
@@ -99,6 +99,7 @@ def training_batches(run: Run, step: int) -> Iterator[Any]:
         job.config.data_dir, job.manifest, job.order, job.layout.batch_size, step, job.plan.examples
     )
     stream = (label_scale.standardize(batch, job.label_use.scale) for batch in stream)
+    stream = (example_weights.weigh_examples(batch, job.class_weights) for batch in stream)
     with model_inputs.original_exceptions(stream) as stream:
         yield model_inputs.distribute_model_inputs(job.strategy, stream, job.manifest, job.layout)
 
@@ -122,9 +123,14 @@ def progress(run: Run, step: int) -> Iterator[tqdm.tqdm]:
 
 
 def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> metrics_log.LogLine:
-    """The line of the steps since `logged_step`. examples_per_second is that of this process since `logged_at`."""
-    weight = float(run.sums.weight.numpy())
-    line = {"step": step, "split": "train", "examples": round(weight), "loss": float(run.sums.loss.numpy()) / weight}
+    """The line of the steps since the last one. Loss and accuracy are means by weight, 0 if all weights are 0.
+
+    examples_per_second is that of this process since `logged_step` and `logged_at`.
+    """
+    every = run.job.config.training.log_every
+    examples = run.job.plan.examples_at(step) - run.job.plan.examples_at((step - 1) // every * every)
+    weight = float(run.sums.weight.numpy()) or 1.0
+    line = {"step": step, "split": "train", "examples": examples, "loss": float(run.sums.loss.numpy()) / weight}
     if run.job.manifest.kind == "classification":
         line["accuracy"] = float(run.sums.correct.numpy()) / weight
     examples = run.job.plan.examples_at(step) - run.job.plan.examples_at(logged_step)

@@ -16,7 +16,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start, workers
+from trainer.train import builder, checkpoints, example_weights, loop, run_data, run_files, runs, warm_start, workers
 
 _LOG = logging.getLogger(__name__)
 
@@ -164,6 +164,9 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         fs.write_text(predictions_path, "".join(lines))
     rows = [(job.encoder.name, runs.measure(run, predictions))]
     if train is not None:
+        trained_on = (own and own.manifest) or job.manifest
+        weights = example_weights.choose_class_weights(job.config.training.class_weights, trained_on)
+        train = example_weights.weigh_examples(train, weights)
         baseline_predictions = baseline.predict_baseline(train, columns, job.manifest, job.label_use.scale)
         rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
     return Evaluation(rows, runs.describe_classes(run, predictions))

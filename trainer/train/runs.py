@@ -15,7 +15,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
 from trainer.export import saved_model
 from trainer.runtime import signals
-from trainer.train import builder, checkpoints, metrics_log, run_files, steps
+from trainer.train import builder, checkpoints, losses, metrics_log, run_files, steps
 from trainer.train.checkpoints import CheckpointSeries
 
 # The number of validation texts whose scores an export must reproduce.
@@ -54,8 +54,15 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         sums = steps.create_train_sums()
     state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
     weights = tf.train.Checkpoint(model=job.model)
+    training = config.training
     train_step = steps.build_train_step(
-        job.model, job.optimizer, sums, config.seed, config.optimizer.clip_norm, config.training.accumulation_steps
+        job.model,
+        job.optimizer,
+        sums,
+        config.seed,
+        config.optimizer.clip_norm,
+        training.accumulation_steps,
+        losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
     )
     worker, _ = strategies.worker_index_and_count(job.strategy)
     chief = worker == 0

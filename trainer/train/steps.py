@@ -10,16 +10,9 @@ import tf_keras
 
 from trainer.distributed import remote_hosts
 from trainer.encoders import dropout, native
-from trainer.train import optimizers
+from trainer.train import losses, optimizers
 
 Batch = dict[str, tf.Tensor]
-
-
-def example_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """float32 [B]: cross-entropy of int32 labels, squared error of float32 ones. logits: float32 [B, C]."""
-    if labels.dtype.is_integer:
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    return tf.square(logits[:, 0] - labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +67,14 @@ def build_train_step(
     seed: int,
     clip_norm: float,
     accumulation_steps: int = 1,
+    example_losses: losses.ExampleLosses = losses.example_losses,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
     The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
     micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
-    Gradients are summed over micro-batches and replicas, then clipped once.
+    Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
+    a loss and gradients of 0.
     """
 
     def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> MicroBatchSums:
@@ -96,7 +91,7 @@ def build_train_step(
             with dropout.use_key(key):
                 logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
             total = tf.reduce_sum(weights * example_losses(labels, logits))
-            loss = total / weight
+            loss = tf.math.divide_no_nan(total, weight)
         gradients = tape.gradient(loss, model.trainable_variables)
         # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
         dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -167,7 +162,7 @@ def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tenso
 
     def step(batch: Batch) -> tf.Tensor:
         logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
-        scored = tf.concat([logits, example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
+        scored = tf.concat([logits, losses.example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
         return tf.distribute.get_replica_context().all_gather(scored, axis=0)
 
     return step
