@@ -48,6 +48,7 @@ Metric = Literal[
     "recall",
     "f1",
     "macro_f1",
+    "matthews",
     "roc_auc",
     "average_precision",
     "pearson",
