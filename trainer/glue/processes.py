@@ -1,9 +1,11 @@
 """A process of ours run to its end. A signal to this process is passed on to it."""
 
-import os
+import contextlib
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from typing import IO
 
 from trainer import child_process
 from trainer.errors import EXIT_BAD_USAGE, EXIT_STOPPED, Problem, UsageError, UserError
@@ -21,28 +23,18 @@ def run(what: str, command: Sequence[str], request: StopRequest, stdin: str | No
     """
     if request.reason:
         raise Stopped(f"stopped by {request.reason}. {_AGAIN}")
-    piped = None if stdin is None else subprocess.PIPE
-    # In a session of its own, a Ctrl-C of the terminal reaches it through this process alone, and once.
-    process = subprocess.Popen(
-        command, stdin=piped, stdout=piped, text=True, env=child_process.environment(), start_new_session=True
-    )
-    told = False
-    try:
-        while True:
-            try:
-                output, _ = process.communicate(stdin, timeout=POLL_INTERVAL_S)
-                break
-            except subprocess.TimeoutExpired:
-                stdin = None  # It goes on sending what it was given first.
-                if request.reason and not told:
-                    process.send_signal(signal.SIGTERM)
-                    told = True
-    finally:
-        if process.poll() is None:  # This process fails: nobody would wait for the other one.
-            os.killpg(process.pid, signal.SIGTERM)
-    code = process.returncode
-    if code == 0:
-        return output or ""
+    with contextlib.ExitStack() as stack:
+        sent = received = None
+        if stdin is not None:  # In files: communicate() of a pipe cannot be interrupted and continued.
+            sent, received = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            sent.write(stdin.encode())
+            sent.seek(0)
+        code = _wait(command, request, sent, received)
+        if code == 0:
+            if received is None:
+                return ""
+            received.seek(0)
+            return received.read().decode()
     if request.reason or code == EXIT_STOPPED:
         raise Stopped(f"{what} was stopped by {request.reason or 'a signal'}. {_AGAIN}")
     if problem := child_process.find_signal_problem(what, code, "the lines above"):
@@ -50,3 +42,23 @@ def run(what: str, command: Sequence[str], request: StopRequest, stdin: str | No
     error = UsageError if code == EXIT_BAD_USAGE else UserError
     advice = f"Its message is above. {_AGAIN}"
     raise error(Problem(what, "end without an error", child_process.describe_exit(code), advice))
+
+
+def _wait(command: Sequence[str], request: StopRequest, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> int:
+    """The exit code of a process, to which the first request to stop is passed on as SIGTERM."""
+    # In a session of its own, a Ctrl-C of the terminal reaches it through this process alone, and once.
+    process = subprocess.Popen(
+        command, stdin=stdin, stdout=stdout, env=child_process.environment(), start_new_session=True
+    )
+    told = False
+    try:
+        while True:
+            try:
+                return process.wait(POLL_INTERVAL_S)
+            except subprocess.TimeoutExpired:
+                if request.reason and not told:
+                    process.send_signal(signal.SIGTERM)
+                    told = True
+    finally:
+        if process.poll() is None:  # This process fails: nobody would wait for the other one.
+            process.terminate()
