@@ -45,12 +45,15 @@ def test_quotes_and_spaces_are_characters_of_the_text(glue_data):
 
 
 @pytest.mark.parametrize("task", [*LABELED, "ax"])
-@pytest.mark.parametrize("kind", ["all", "folder", "zip"])
+@pytest.mark.parametrize("kind", ["all", "folder", "zip", "zips"])
 def test_a_source_may_be_all_tasks_or_one_packed_or_not(glue_data, tmp_path, task, kind):
     folder = glue_data / glue.LAYOUTS[task].folders[0]
-    source = {"all": glue_data, "folder": folder, "zip": tmp_path / "task.zip"}[kind]
+    source = {"all": glue_data, "folder": folder, "zip": tmp_path / "task.zip", "zips": tmp_path}[kind]
     if kind == "zip":
         pack(folder, source)
+    elif kind == "zips":  # As they are downloaded.
+        for layout in glue.LAYOUTS.values():
+            pack(glue_data / layout.folders[0], tmp_path / f"{layout.folders[-1]}.zip")
     assert glue.find_folder(str(source), task).names
     for name in glue.LAYOUTS[task].unlabeled:
         found = glue.read_unlabeled(str(source), task, name)

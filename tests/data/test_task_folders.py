@@ -58,6 +58,18 @@ def test_what_is_not_there_or_not_clear_is_refused(make, paths):
         find(make(*paths))
 
 
+def test_an_archive_of_its_name_in_a_folder_is_a_source(make, tmp_path):
+    source = make("WNLI/train.tsv", "train.tsv", "packed/readme")
+    with zipfile.ZipFile(f"{source}/packed/rte.zip", "w") as archive:
+        archive.writestr("train.tsv", "packed")
+    folder = find(source)
+    assert folder.source == f"{source}/packed/rte.zip"
+    with task_folders.open_file(folder, "train.tsv") as file:
+        assert file.read() == b"packed"
+    make("deep/er/RTE/train.tsv")
+    assert find(source).path == "deep/er/RTE"
+
+
 def test_the_name_of_the_source_itself_counts(make):
     source = make("WNLI/train.tsv")
     with pytest.raises(UserError, match="the source itself"):

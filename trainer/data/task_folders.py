@@ -28,18 +28,26 @@ def find_folder(
 ) -> TaskFolder:
     """The folder, at any depth, that has one of `files`: one of `own_names` if there is one, or else the least deep.
 
-    Folders of `other_names` are left out. Upper or lower case of a folder makes no difference, and the source itself
-    has the name of its file. Raises UserError if there is none, if several could be it, or if a .zip is damaged.
+    A .zip of one of `own_names` in a folder is a source itself. Folders of `other_names` are left out. Upper or lower
+    case makes no difference, and the source has the name of its file. Raises UserError if there is none, if several
+    could be it, or if a .zip is damaged.
     """
     folders: dict[str, set[str]] = {}
     for path in _list_files(source):
         folders.setdefault(posixpath.dirname(path), set()).add(posixpath.basename(path))
     own, others = ({name.casefold() for name in names} for names in (own_names, other_names))
-    stem = os.path.splitext(os.path.basename(os.path.abspath(source)))[0]
     found = {
-        path: (posixpath.basename(path) or stem).casefold() for path, names in folders.items() if names & set(files)
+        path: posixpath.basename(path).casefold() or _stem(os.path.abspath(source))
+        for path, names in folders.items()
+        if names & set(files)
     }
     candidates = [path for path, name in found.items() if name in own]
+    if not candidates and os.path.isdir(source):
+        archives = [posixpath.join(path, name) for path, names in folders.items() for name in names]
+        archives = [path for path in archives if _is_archive(path) and _stem(path) in own]
+        if archives:
+            nearest = min(archives, key=lambda path: (path.count("/"), path))
+            return find_folder(os.path.join(source, nearest), files, own_names, other_names)
     candidates = candidates or [path for path, name in found.items() if name not in others]
     depths = {path: path.count("/") + bool(path) for path in candidates}
     candidates = sorted(path for path in candidates if depths[path] == min(depths.values()))
@@ -70,6 +78,10 @@ def _list_files(source: str) -> Iterator[str]:
                     yield name
     else:
         yield os.path.basename(source)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0].casefold()
 
 
 def _is_hidden(name: str) -> bool:
