@@ -127,7 +127,7 @@ def test_rows_that_cannot_be_used_come_with_the_reason(tmp_path):
         "train.tsv line 6: the label 'x', not a number from 0 to 5",
         "train.tsv line 7: 3 columns, not 4",
         "train.tsv line 8: 5 columns, not 4",
-        "dev.tsv line 5: bytes in 'sentence2' that are not of the encoding (--encoding=cp1252?)",
+        "dev.tsv line 5: bytes in 'sentence2' that are not UTF-8",
     ]
 
 

@@ -163,8 +163,8 @@ def _read_records(
             yield number, f"{len(fields)} columns, not {len(columns)}"
             continue
         record = {column: fields[index] for column, index in zip(required, indexes, strict=True)}
-        undecoded = [reason for each in record.items() if (reason := tables.find_undecoded(*each))]
-        yield number, undecoded[0] if undecoded else record
+        undecoded = [column for column, value in record.items() if tables.find_undecoded(column, value)]
+        yield number, f"bytes in {undecoded[0]!r} that are not UTF-8" if undecoded else record
 
 
 def _read_labeled(folder: TaskFolder, task: str, name: str, split: str, bad_rows: list[str]) -> list[Row]:
