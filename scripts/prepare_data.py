@@ -23,7 +23,8 @@ TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "The data set to pre
 SOURCE = flags.DEFINE_string(
     "source",
     None,
-    "The file, folder or URL to read. Task imdb has a URL of its own. For task csv: a .csv, .tsv, .jsonl, .json, "
+    "The file, folder or URL to read. Task imdb has a URL of its own. For a task of GLUE: its folder or .zip, as GLUE "
+    "distributes it. For task csv: a .csv, .tsv, .jsonl, .json, "
     ".parquet or .xlsx file, also with .gz or as a .zip of one file; several, as a pattern in quotes such as "
     "'data/*.csv'; or a folder with a folder of text files for each class.",
 )

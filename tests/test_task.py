@@ -236,14 +236,14 @@ def test_evaluate_prints_the_encoder_and_the_baseline_beside_each_other(evaluate
     printed, _ = evaluated
     where, header, encoder, bag, *by_class = printed.splitlines()
     assert where == f"test of {prepared}"
-    shown = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1", "roc_auc", "average_precision")
+    shown = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1", "matthews", "roc_auc", "average_precision")
     assert header.split() == ["examples", *" ".join(shown).replace("_", " ").split()]
     assert encoder.startswith(str(tiny))
     assert bag.startswith(baseline.BASELINE_NAME)
     result = json.loads((finished_run / "result.json").read_text())["test"]
-    assert encoder.split()[-9:] == ["30", *(f"{result[name]:.4f}" for name in shown)]
-    assert bag.split()[-9] == "30"
-    assert float(bag.split()[-7]) >= 0.8
+    assert encoder.split()[-10:] == ["30", *(f"{result[name]:.4f}" for name in shown)]
+    assert bag.split()[-10] == "30"
+    assert float(bag.split()[-8]) >= 0.8
     assert [line.split(" ")[0] for line in by_class].count("negative") == 2  # Its scores and its confusion.
 
 
@@ -264,6 +264,7 @@ def test_the_predictions_give_the_results_metrics(evaluated, finished_run):
             "recall": sklearn.metrics.recall_score(labels, guesses, pos_label=index),
             "f1": sklearn.metrics.f1_score(labels, guesses, pos_label=index),
             "macro_f1": sklearn.metrics.f1_score(labels, guesses, average="macro"),
+            "matthews": sklearn.metrics.matthews_corrcoef(labels, guesses),
             "roc_auc": sklearn.metrics.roc_auc_score(labels, scores[:, 1]),
             "average_precision": sklearn.metrics.average_precision_score(labels == index, scores[:, index]),
         },

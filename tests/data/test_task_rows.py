@@ -60,6 +60,9 @@ def described(rows):
             "out",
             ["--weight_column", "--keep_columns"],
         ),
+        (SourceOptions("cola", "CoLA.zip"), "out", []),
+        (SourceOptions("cola", label_type="number"), "out", ["--source", "--label_type"]),
+        (SourceOptions("ax", "AX.tsv"), "out", ["--task"]),
         (SourceOptions("csv", "a", delimiter="\\t", escape="\\", encoding="cp1252"), "out", []),
     ],
 )

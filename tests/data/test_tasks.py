@@ -26,3 +26,8 @@ def test_every_kind_has_a_metric_that_selects_the_best_checkpoint():
     of_some_kind = {name for names in tasks.METRICS.values() for name in names}
     assert set(typing.get_args(schema.Metric)) == of_some_kind
     assert set(tasks.LOWER_IS_BETTER) <= of_some_kind
+
+
+@pytest.mark.parametrize("spec", tasks.TASKS.values(), ids=tasks.TASKS)
+def test_a_positive_class_is_one_of_two(spec):
+    assert spec.positive_class is None or (spec.positive_class in spec.labels and len(spec.labels) == 2)

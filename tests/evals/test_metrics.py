@@ -97,6 +97,35 @@ def test_without_a_positive_class_metrics_are_means_over_the_classes():
     assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
+def expected_matthews(labels, predicted, classes) -> float:
+    """Gorodkin's correlation of K classes, from the sums of their confusion (Comput. Biol. Chem. 28, 2004, eq. 8)."""
+    confusion = np.array([[sum((labels == k) & (predicted == m)) for m in range(classes)] for k in range(classes)])
+    true, guessed, total = confusion.sum(1), confusion.sum(0), confusion.sum()
+    covariance = np.trace(confusion) * total - true @ guessed
+    return covariance / math.sqrt((total**2 - guessed @ guessed) * (total**2 - true @ true))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_matthews_correlation_is_that_of_all_classes(classes):
+    labels = RNG.integers(0, classes, 70)
+    logits = RNG.normal(size=(70, classes)) + np.eye(classes)[labels]
+    predicted = logits.argmax(1)
+    measured = classify(labels, logits)["matthews"]
+    assert measured == pytest.approx(expected_matthews(labels, predicted, classes), abs=1e-9)
+    if classes == 2:  # Matthews, Biochim. Biophys. Acta 405, 1975.
+        tp, tn = (sum((labels == c) & (predicted == c)) for c in (1, 0))
+        fp, fn = sum((labels == 0) & (predicted == 1)), sum((labels == 1) & (predicted == 0))
+        root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        assert measured == pytest.approx((tp * tn - fp * fn) / root, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_matthews_correlation_of_one_answer_is_0():
+    assert (
+        classify([0, 1, 1], [[0, 1]] * 3)["matthews"] == classify([1, 1, 1], [[0, 1], [1, 0], [0, 1]])["matthews"] == 0
+    )
+
+
 def test_a_model_that_never_finds_the_rare_class_does_not_shine():
     measured = classify([0] * 19 + [1], [[2.0, 0.0]] * 20, positive=1)
     assert measured["accuracy"] == 0.95

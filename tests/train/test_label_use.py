@@ -37,6 +37,12 @@ def test_the_positive_class_is_the_rarer_of_two(manifest, counts, expected):
     assert choose(with_counts(manifest, counts)) == label_use.LabelUse(None, expected)
 
 
+def test_the_positive_class_of_a_known_task_is_its_convention_s(manifest):
+    paraphrases = with_counts(manifest, {"not_equivalent": 32, "equivalent": 68})
+    assert choose(paraphrases).positive_class == "not_equivalent"
+    assert choose(dataclasses.replace(paraphrases, task="mrpc")).positive_class == "equivalent"
+
+
 @pytest.mark.parametrize("counts", [{"fraud": 5, "ok": 95}, {"a": 1, "b": 2, "ok": 3}])
 def test_a_setting_names_the_positive_class(manifest, counts):
     assert choose(with_counts(manifest, counts), "ok").positive_class == "ok"

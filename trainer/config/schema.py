@@ -70,6 +70,7 @@ Metric = Literal[
     "recall",
     "f1",
     "macro_f1",
+    "matthews",
     "roc_auc",
     "average_precision",
     "pearson",

@@ -120,17 +120,18 @@ def prepare_data_set(
     seed: int,
     bad_rows: int,
     kept_columns: tuple[str, ...] = (),
+    validation_fraction: float = splits.VALIDATION_FRACTION_OF_TRAIN,
 ) -> manifests.Manifest:
     """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.
 
     `class_names` are the classes by index, where the task fixes them; `label_type` is one of labels.LABEL_TYPES.
     `preprocess` is a Hub preprocessor's folder, `encoder` the name to record of the encoder that it belongs to.
     `bad_rows` is the number of rows of the source that are not in `rows`; `kept_columns` names the values that each row
-    keeps. Raises UserError, before anything is written,
+    keeps; `validation_fraction` is what splits.split_rows makes of it. Raises UserError, before anything is written,
     for rows that cannot be split, or labels that cannot be trained on.
     """
     kind = labels.label_kind((row.label for row in rows), label_type)
-    split = splits.split_rows(rows, kind, seed)
+    split = splits.split_rows(rows, kind, seed, validation_fraction)
     classes: tuple[str, ...] = ()
     if kind == "classification":
         classes = class_names or labels.class_names(row.label for row in rows)
@@ -198,6 +199,7 @@ def prepare_task(
         seed=seed,
         bad_rows=read.bad_rows,
         kept_columns=options.columns.kept,
+        validation_fraction=tasks.TASKS[options.task].validation_fraction,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 
-# Of a source that has a test split, as in the tutorial.
+# Of a source that has a test split, as in the tutorial, unless its task has another one.
 VALIDATION_FRACTION_OF_TRAIN = 0.2
 # Of all rows of a source without a test split.
 TEST_FRACTION, VALIDATION_FRACTION = 0.1, 0.1
@@ -121,11 +121,14 @@ def draw(rows: Sequence[Row], texts: np.ndarray, keys: np.ndarray, fraction: flo
     return drawn[texts]
 
 
-def split_rows(rows: Sequence[Row], kind: str, seed: int) -> SplitRows:
+def split_rows(
+    rows: Sequence[Row], kind: str, seed: int, validation_fraction: float = VALIDATION_FRACTION_OF_TRAIN
+) -> SplitRows:
     """Rows whose split is "test" or "validation" are that split, if there are any; the others are divided.
 
     Of the others, those whose text is in a given split are removed, and also those of a given validation split whose
-    text is in a given test split. Raises UserError if a split would be empty.
+    text is in a given test split. `validation_fraction` is the share of them that becomes validation, where test is
+    given. Raises UserError if a split would be empty.
     """
     texts, keys = _number_texts(rows), _shuffle_keys(rows, seed)
     different = int(texts.max(initial=-1)) + 1
@@ -151,7 +154,7 @@ def split_rows(rows: Sequence[Row], kind: str, seed: int) -> SplitRows:
     if not given_test:
         test, train = divide(train, TEST_FRACTION)
     if not given_validation:
-        fraction = VALIDATION_FRACTION_OF_TRAIN if given_test else VALIDATION_FRACTION / (1 - TEST_FRACTION)
+        fraction = validation_fraction if given_test else VALIDATION_FRACTION / (1 - TEST_FRACTION)
         validation, train = divide(train, fraction)
     parts = {"train": train, "validation": validation, "test": test}
     empty = [name for name, part in parts.items() if not len(part)]

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.data import downloads, labels, sources, tables, tasks
+from trainer.data import downloads, glue, labels, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
@@ -76,6 +76,14 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         problems.append(Problem("--downloads", "be a folder of this machine", options.downloads))
     if options.task == "csv" and not options.source:
         problems.append(Problem("--source", "name a table, or a folder with a folder for each class", "none"))
+    if options.task == tasks.AX:
+        advice = "scripts/glue.py predicts it with a model of mnli, for the submission."
+        problems.append(Problem("--task", "be a data set with labels", options.task, advice))
+    if options.task in tasks.GLUE:
+        if not options.source:
+            problems.append(Problem("--source", "name the task's folder or .zip as GLUE distributes it", "none"))
+        if options.label_type != "auto":
+            problems.append(Problem("--label_type", "be left out for a task of GLUE", options.label_type))
     if options.task and options.task != "csv":
         for flag, value in (
             ("--test_source", options.test_source),
@@ -135,6 +143,10 @@ def read_rows(options: SourceOptions) -> SourceRows:
     elif task == "imdb":
         path = local_source(task, options.source, options.sha256, options.downloads)
         rows = list(sources.read_imdb(path, bad_rows))
+    elif task in tasks.GLUE:
+        path = local_source(task, options.source, options.sha256, options.downloads)
+        rows = glue.read_rows(path, task, bad_rows)
+        label_type = "class" if tasks.TASKS[task].labels else "number"
     else:
         rows, label_type = _read_own_rows(options, bad_rows)
     if options.bad_rows != "skip":

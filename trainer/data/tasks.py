@@ -1,6 +1,6 @@
 """TASKS: the data sets that prepare_data.py knows by name.
 
-A new one is an entry here, a reader in sources.py and its call in task_rows.read_rows.
+A new one is an entry here, a reader in sources.py and its call in task_rows.read_rows; glue.py reads those of GLUE.
 """
 
 import dataclasses
@@ -14,7 +14,31 @@ class TaskSpec:
     labels: tuple[str, ...] | None  # Class names by index. None if the source decides.
     url: str | None = None  # The address of the original. None if it is part of a package or the user's own file.
     sha256: str | None = None  # The hash of the file at `url`.
+    positive_class: str | None = None  # What precision, recall and F1 are of by convention.
+    # The share of train that becomes validation where a source has test and no validation; the tutorial's.
+    validation_fraction: float = 0.2
 
+
+def _glue(description: str, labels: tuple[str, ...] | None, positive_class: str | None = None) -> TaskSpec:
+    """A task of GLUE. Its dev is the test split; a tenth of train is enough for validation."""
+    return TaskSpec(f"GLUE: {description}", labels, positive_class=positive_class, validation_fraction=0.1)
+
+
+# Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding", ICLR 2019.
+# Where its files have 0 and 1, these are the names of 0 and 1.
+GLUE = {
+    "cola": _glue("is a sentence grammatical", ("unacceptable", "acceptable"), "acceptable"),
+    "sst2": _glue("the sentiment of phrases of movie reviews", ("negative", "positive"), "positive"),
+    "mrpc": _glue("is a sentence a paraphrase of another", ("not_equivalent", "equivalent"), "equivalent"),
+    "qqp": _glue("do two questions ask the same", ("not_duplicate", "duplicate"), "duplicate"),
+    "stsb": _glue("how similar are two sentences, from 0 to 5", None),
+    "mnli": _glue("does a sentence follow from a premise", ("entailment", "neutral", "contradiction")),
+    "qnli": _glue("does a sentence answer a question", ("entailment", "not_entailment"), "entailment"),
+    "rte": _glue("does a sentence follow from a text", ("entailment", "not_entailment"), "entailment"),
+    "wnli": _glue("what does a pronoun refer to", ("not_entailment", "entailment"), "entailment"),
+}
+# The diagnostic set comes without labels: a model of mnli predicts it for the submission.
+AX = "ax"
 
 TASKS = {
     "movie_snippets": TaskSpec(
@@ -28,6 +52,8 @@ TASKS = {
         sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
     ),
     "csv": TaskSpec(description="tables of your own, or a folder with a folder for each class", labels=None),
+    **GLUE,
+    AX: _glue("the diagnostic set, without labels", GLUE["mnli"].labels),
 }
 
 KINDS = ("classification", "regression")
@@ -36,7 +62,9 @@ KINDS = ("classification", "regression")
 MAIN_METRIC = {"classification": "accuracy", "regression": "pearson"}
 # What training.best_metric can be. config.schema has the names of both kinds.
 METRICS = {
-    "classification": ("accuracy", "precision", "recall", "f1", "macro_f1", "roc_auc", "average_precision", "loss"),
+    "classification": (
+        *("accuracy", "precision", "recall", "f1", "macro_f1", "matthews", "roc_auc", "average_precision", "loss"),
+    ),
     "regression": ("pearson", "spearman", "mean_squared_error", "loss"),
 }
 LOWER_IS_BETTER = ("loss", "mean_squared_error")

@@ -105,9 +105,17 @@ def _classification_metrics(p: Predictions, positive: int | None) -> dict[str, f
         "recall": float(np.mean(recall[classes])),
         "f1": float(np.mean(f1[classes])),
         "macro_f1": float(np.mean(f1)),
+        "matthews": _matthews_correlation(p),
         "roc_auc": mean(sklearn.metrics.roc_auc_score),
         "average_precision": mean(sklearn.metrics.average_precision_score),
     }
+
+
+def _matthews_correlation(p: Predictions) -> float:
+    """Of all classes (Gorodkin, 2004); 0 if all labels, or all predictions, are of one class."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A single label was found", UserWarning)
+        return float(sklearn.metrics.matthews_corrcoef(p.labels, p.logits.argmax(axis=1)))
 
 
 def _regression_metrics(p: Predictions) -> dict[str, float]:

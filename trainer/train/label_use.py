@@ -30,13 +30,19 @@ def choose_label_use(folder: str, manifest: Manifest, positive_class: str) -> La
     """
     if manifest.kind == "regression":
         return LabelUse(label_scale.read_train_scale(folder, manifest), None)
-    return LabelUse(None, positive_class or _rarer_class(manifest))
+    return LabelUse(None, positive_class or _default_class(manifest))
 
 
-def _rarer_class(manifest: Manifest) -> str | None:
-    """Of two classes the one that train has fewer examples of, the last of equals. None of more classes."""
+def _default_class(manifest: Manifest) -> str | None:
+    """Of two classes the one that train has fewer examples of, the last of equals. None of more classes.
+
+    A task's own convention comes first, as GLUE's F1 of paraphrases.
+    """
     if manifest.classes != 2:
         return None
+    spec = tasks.TASKS.get(manifest.task)
+    if spec and spec.positive_class in manifest.labels:
+        return spec.positive_class
     counts = manifest.splits["train"].label_counts
     first, last = manifest.labels
     return first if counts[first] < counts[last] else last
@@ -53,7 +59,7 @@ def find_label_problems(manifest: Manifest, positive_class: str, metric: str) ->
     if metric not in known:
         required = f"be one of {', '.join(known)} for a {manifest.kind}"
         problems.append(Problem("training.best_metric", required, metric))
-    of_class = positive_class or _rarer_class(manifest)
+    of_class = positive_class or _default_class(manifest)
     if not problems and (metric in _NEEDS_EXAMPLES or (metric in _OF_A_CLASS and of_class)):
         validation = manifest.splits["validation"]
         counts = {name: validation.label_counts[name] for name in ([of_class] if of_class else manifest.labels)}

@@ -1,0 +1,64 @@
+"""A process of ours run to its end. A signal to this process is passed on to it."""
+
+import contextlib
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import IO
+
+from trainer import child_process
+from trainer.errors import EXIT_BAD_USAGE, EXIT_STOPPED, Problem, UsageError, UserError
+from trainer.runtime.signals import Stopped, StopRequest
+
+POLL_INTERVAL_S = 0.2
+_AGAIN = "Run the same command again to continue."
+
+
+def run(what: str, command: Sequence[str], request: StopRequest, stdin: str | None = None) -> str:
+    """Run a process, which writes to this one's standard error, and return its standard output if it was given `stdin`.
+
+    Without `stdin` its output is this process's. Raises signals.Stopped if it, or this process, was asked to stop;
+    UserError, or UsageError after code 2, if it failed. `what` names it for the user, as the first words of a sentence.
+    """
+    if request.reason:
+        raise Stopped(f"stopped by {request.reason}. {_AGAIN}")
+    with contextlib.ExitStack() as stack:
+        sent = received = None
+        if stdin is not None:  # In files: communicate() of a pipe cannot be interrupted and continued.
+            sent, received = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            sent.write(stdin.encode())
+            sent.seek(0)
+        code = _wait(command, request, sent, received)
+        if code == 0:
+            if received is None:
+                return ""
+            received.seek(0)
+            return received.read().decode()
+    if request.reason or code == EXIT_STOPPED:
+        raise Stopped(f"{what} was stopped by {request.reason or 'a signal'}. {_AGAIN}")
+    if problem := child_process.find_signal_problem(what, code, "the lines above"):
+        raise UserError(problem)
+    error = UsageError if code == EXIT_BAD_USAGE else UserError
+    advice = f"Its message is above. {_AGAIN}"
+    raise error(Problem(what, "end without an error", child_process.describe_exit(code), advice))
+
+
+def _wait(command: Sequence[str], request: StopRequest, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> int:
+    """The exit code of a process, to which the first request to stop is passed on as SIGTERM."""
+    # In a session of its own, a Ctrl-C of the terminal reaches it through this process alone, and once.
+    process = subprocess.Popen(
+        command, stdin=stdin, stdout=stdout, env=child_process.environment(), start_new_session=True
+    )
+    told = False
+    try:
+        while True:
+            try:
+                return process.wait(POLL_INTERVAL_S)
+            except subprocess.TimeoutExpired:
+                if request.reason and not told:
+                    process.send_signal(signal.SIGTERM)
+                    told = True
+    finally:
+        if process.poll() is None:  # This process fails: nobody would wait for the other one.
+            process.terminate()
