@@ -70,8 +70,18 @@ class DataConfig:
         Integer, Field(ge=3), _doc("Tokens of an example, special tokens included. Longer texts are truncated.")
     ] = 128
     truncation: Annotated[
-        Literal["head", "tail", "head_tail"], _doc("Which part of a longer text is kept: its start, its end, or both.")
+        Literal["head", "tail", "head_tail", "windows"],
+        _doc(
+            "Which part of a longer text is kept: its start, its end, or both; or several windows of seq_length tokens."
+        ),
     ] = "head"
+    window_stride: Annotated[
+        PositiveInteger | None,
+        _doc("Tokens from the start of a text's window to that of the next. If unset: three quarters of a window."),
+    ] = None
+    max_windows: Annotated[
+        PositiveInteger, _doc("Windows of a text at most. The middle of a text that needs more is dropped.")
+    ] = 4
     batch_size: Annotated[PositiveInteger, _doc("Examples of a step, over all replicas.")] = 32
     group_by_length: Annotated[bool, _doc("Makes batches of texts of similar length, which need less padding.")] = True
     pad_multiple: Annotated[
@@ -132,6 +142,9 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    window_pooling: Annotated[
+        Literal["mean", "max"], _doc("How a text's logits are made of those of its windows (data.truncation=windows).")
+    ] = "mean"
 
 
 @dataclasses.dataclass(frozen=True)
