@@ -67,17 +67,17 @@ def _doc(description: str) -> FieldInfo:
 class DataConfig:
     __pydantic_config__ = _STRICT
     seq_length: Annotated[
-        Integer, Field(ge=3), _doc("Tokens of an example, special tokens included. Longer texts are truncated.")
+        Integer,
+        Field(ge=3),
+        _doc("Tokens of a sequence, special tokens included. data.truncation says what is kept of longer texts."),
     ] = 128
     truncation: Annotated[
         Literal["head", "tail", "head_tail", "windows"],
-        _doc(
-            "Which part of a longer text is kept: its start, its end, or both; or several windows of seq_length tokens."
-        ),
+        _doc("What is kept of a longer text: its start, its end, half of each, or several windows of data.seq_length."),
     ] = "head"
     window_stride: Annotated[
         PositiveInteger | None,
-        _doc("Tokens from the start of a text's window to that of the next. If unset: three quarters of a window."),
+        _doc("Tokens from the start of a window to that of the next. If unset: three quarters of its content."),
     ] = None
     max_windows: Annotated[
         PositiveInteger, _doc("Windows of a text at most. The middle of a text that needs more is dropped.")
