@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.data import tokenization, windows
+from trainer.data import batching, manifests, tokenization, windows
 from trainer.errors import UsageError
 
 SPECIAL = tokenization.SpecialTokens(start=101, end=102, padding=9)
@@ -109,3 +109,16 @@ def test_windows_that_would_drop_tokens_are_refused(seq_length, stride, most, se
     assert received in problem.received
     assert advice in str(problem)
     assert windows.plan_windows(128, 126, 65).covered == 8190
+
+
+@pytest.mark.parametrize(("grouped", "least", "most"), [(True, 0.0, 0.03), (False, 0.2, 0.5)])
+def test_few_windows_are_padding_if_texts_are_grouped_by_length(grouped, least, most):
+    """Lengths like those of IMDB's reviews: half of them above 232 tokens, a tenth above 615."""
+    lengths = np.random.default_rng(0).lognormal(np.log(232), 0.76, 4000).astype(np.int64)
+    pool = batching.Pool(0, 0, 0, (manifests.Shard("", len(lengths), 0, 0),))
+    rows = batching.shuffle_pool(lengths, pool, batching.ShuffleOrder(0, grouped, len(lengths)), 32)
+    counts = windows.count_windows(tf.constant(lengths[rows], tf.int32), windows.plan_windows(128, None, 4)).numpy()
+    computed = sum(32 * counts[start : start + 32].max() for start in range(0, len(lengths), 32))
+    share = 1 - counts.sum() / computed
+    print(f"grouped by length: {grouped}; {counts.mean():.2f} windows of a text; {share:.1%} of all are padding")
+    assert least < share < most
