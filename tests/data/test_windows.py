@@ -98,7 +98,7 @@ def test_a_stride_is_three_quarters_of_a_window_by_default():
     ("seq_length", "stride", "most", "setting", "received", "advice"),
     [
         (128, 127, 4, "data.window_stride", "127", "126"),
-        (128, 126, 66, "data.max_windows", "8,316", "--data.max_windows=65"),
+        (128, 126, 66, "data.max_windows", "8,316", "65"),
     ],
 )
 def test_windows_that_would_drop_tokens_are_refused(seq_length, stride, most, setting, received, advice):

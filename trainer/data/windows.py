@@ -38,19 +38,14 @@ def plan_windows(seq_length: int, stride: int | None, most: int) -> Windows:
     """
     content = seq_length - tokenization.special_token_count(1)
     windows = Windows(content, max(content * 3 // 4, 1) if stride is None else stride, most)
-    problems = []
     if windows.stride > content:
         required = f"be at most the {content} tokens of a window, or tokens between windows would be dropped"
-        problems.append(Problem("data.window_stride", required, str(stride), "data.seq_length has 2 special tokens."))
-    elif windows.covered > manifests.MAX_TOKENS:
-        largest = 1 + (manifests.MAX_TOKENS - content) // windows.stride
+        raise UsageError(Problem("data.window_stride", required, str(stride)))
+    if windows.covered > manifests.MAX_TOKENS:
         required = f"cover at most the {manifests.MAX_TOKENS:,} tokens that are stored of a text"
         received = f"{most}, which cover {windows.covered:,}"
-        problems.append(
-            Problem("data.max_windows", required, received, f"Change it with --data.max_windows={largest}.")
-        )
-    if problems:
-        raise UsageError(*problems)
+        largest = 1 + (manifests.MAX_TOKENS - content) // windows.stride
+        raise UsageError(Problem("data.max_windows", required, received, f"It may be {largest} at most."))
     return windows
 
 
