@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import numpy as np
@@ -79,11 +78,10 @@ def test_a_job_with_windows_pools_their_logits(load):
     assert {"classifier/kernel", "classifier/bias"} < set(native.variables_by_name(job.model.trainable_variables))
 
 
-def test_windows_that_do_not_fit_the_data_are_refused(load, prepared, tmp_path):
+def test_windows_that_do_not_fit_the_data_are_refused(load, manifest, tmp_path):
     with pytest.raises(UsageError, match=r"data\.window_stride must .*14 tokens"):
         builder.read_job_manifest(load("data.truncation=windows", "data.seq_length=16", "data.window_stride=15"))
-    content = json.loads((prepared / "dataset.json").read_text()) | {"texts": 2}
-    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    manifests.write_manifest(str(tmp_path), dataclasses.replace(manifest, texts=2))
     pairs = (f"data_dir={tmp_path}", "data.truncation=head_tail")
     assert builder.read_job_manifest(load(*pairs)).texts == 2
     with pytest.raises(UsageError, match=r"data\.truncation must .*for pairs of texts"):
