@@ -107,9 +107,10 @@ def distribute_model_inputs(
 def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
     """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 
-    An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W], or with windows
-    [B / R, K, W], where K is the largest number of windows of a text in the global batch; label, int32 or float32
-    [B / R]; weight, float32 [B / R], 1 for examples and 0 for padding rows.
+    With windows, the encoder's inputs are int32 [B / R, K, W], and K is that of the text with most in the global batch.
+
+    An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
+    float32 [B / R]; weight, float32 [B / R], 1 for examples and 0 for padding rows.
     """
     pairs = manifest.texts == 2
     special = tokenization.SpecialTokens(
