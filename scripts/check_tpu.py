@@ -27,6 +27,9 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Give each replica this numb
 ACCUMULATION_STEPS = flags.DEFINE_integer(
     "accumulation_steps", 1, "Split the batch of a replica into this number of micro-batches.", lower_bound=1
 )
+MAX_WINDOWS = flags.DEFINE_integer(
+    "max_windows", 1, "Divide each text into this number of windows, as --data.truncation=windows does.", lower_bound=1
+)
 LARGEST = flags.DEFINE_bool("largest", False, "Search for the largest batch that fits, too.")
 WITHIN = flags.DEFINE_float(
     "within",
@@ -53,7 +56,7 @@ def check_flags() -> None:
 def main(argv: list[str]) -> None:
     app.reject_arguments(argv)
     check_flags()
-    sizes = BATCH_SIZE.value, ACCUMULATION_STEPS.value
+    sizes = BATCH_SIZE.value, ACCUMULATION_STEPS.value, MAX_WINDOWS.value
     cases = [
         (estimate.CompileCase(encoder, compiler.TOPOLOGIES[topology].replicas, length, *sizes), topology)
         for length in SEQ_LENGTH.value

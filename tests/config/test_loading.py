@@ -50,7 +50,7 @@ def test_a_whole_number_is_one_however_a_tuning_job_writes_it(written, value):
 @pytest.mark.parametrize(
     ("key", "written", "required", "received"),
     [
-        ("data.truncation", "off", "be 'head', 'tail' or 'head_tail'", "False"),
+        ("data.truncation", "off", "be 'head', 'tail', 'head_tail' or 'windows'", "False"),
         ("encoder", "off", "be a string", "False"),
         ("data.batch_size", "on", "be an integer", "True"),
         ("seed", "on", "be an integer", "True"),
@@ -77,7 +77,7 @@ def test_a_value_of_another_type_is_refused(preset, key, written, required, rece
         ("data.seq_length=2", "be at least 3"),
         ("data.batch_size=0", "be greater than 0"),
         ("data.batch_size=3.5", "be an integer"),
-        ("data.truncation=middle", "be 'head', 'tail' or 'head_tail'"),
+        ("data.truncation=middle", "be 'head', 'tail', 'head_tail' or 'windows'"),
         ("training.epochs=0", "be greater than 0"),
         ("training.steps=soon", "be an integer"),
         ("training.keep_checkpoints=2", "be at least 3"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.data import batching, manifests, model_inputs
+from trainer.data import batching, manifests, model_inputs, tokenization, windows
 from trainer.errors import Problem, UserError
 from trainer.storage.gcs import BucketError
 
@@ -176,6 +176,48 @@ def test_the_width_is_static_if_every_batch_has_the_same(corpus):
         assert {tuple(spec[name].shape) for name in ("label", "weight")} == {(3,)}
     elements, _ = inputs(corpus, layout(2, pad_multiple=32))
     assert {batch["input_word_ids"].shape for batch in elements} == {(3, 32)}
+
+
+# --- Windows ----------------------------------------------------------------------------------------
+
+WINDOWED = dict(seq_length=10, truncation=windows.TRUNCATION, windows=windows.plan_windows(10, 6, 4))
+
+
+def test_a_row_has_the_windows_of_its_text_and_padding(corpus):
+    elements, columns = inputs(corpus, layout(**WINDOWED))
+    for batch, part in zip(elements, columns, strict=True):
+        tokens = tf.RaggedTensor.from_row_lengths(part.tokens.values, part.tokens.lengths())
+        special = tokenization.SpecialTokens(START, END, PADDING)
+        packed, counts = windows.pack_windows(tokens, special, 10, WINDOWED["windows"], width=10)
+        shape = batch["input_mask"].shape
+        assert shape == (5, max(counts), min(10, -(-(part.lengths().max() + 2) // 8) * 8))
+        present = batch["input_mask"][:, :, 0] == 1
+        assert present.sum(axis=1)[: len(part)].tolist() == counts.numpy().tolist()
+        for name, value in packed.items():
+            assert batch[name][: len(part)][present[: len(part)]].tolist() == value[:, : shape[2]].numpy().tolist()
+        assert not batch["input_mask"][~present].any()
+
+
+@pytest.mark.parametrize(("replicas", "workers"), [(2, 1), (3, 1), (4, 2)])
+def test_replicas_and_workers_share_the_windows_of_one_batch(corpus, replicas, workers):
+    one, _ = inputs(corpus, layout(**WINDOWED))
+    parts = [
+        inputs(corpus, layout(replicas, pipeline_index=index, pipeline_count=workers, **WINDOWED))[0]
+        for index in range(workers)
+    ]
+    local = replicas // workers
+    for k, batch in enumerate(one):
+        shares = [share for part in parts for share in part[k * local : (k + 1) * local]]
+        for name, value in batch.items():
+            assert (np.concatenate([share[name] for share in shares])[:5] == value).all(), name
+
+
+def test_on_a_tpu_every_batch_has_the_most_windows(corpus):
+    chosen = layout(2, **WINDOWED | {"pad_multiple": 10})
+    spec = model_inputs.to_model_inputs(iter(()), corpus[1], chosen).element_spec
+    assert tuple(spec["input_word_ids"].shape) == (3, 4, 10)
+    elements, _ = inputs(corpus, chosen)
+    assert {batch["input_mask"].shape for batch in elements} == {(3, 4, 10)}
 
 
 # --- Exceptions of the generator ------------------------------------------------------------------

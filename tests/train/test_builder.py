@@ -10,6 +10,7 @@ from fakes.encoders import save_for_inference
 
 from trainer.config import loading, schema
 from trainer.data import batching, manifests, records
+from trainer.data.windows import Windows
 from trainer.distributed import strategies
 from trainer.encoders import native, registry, saved_models
 from trainer.errors import UsageError, UserError
@@ -68,6 +69,25 @@ def test_a_job_follows_its_configuration(job, tiny):
     built = native.variables_by_name(job.model.trainable_variables)
     assert set(built) == {*saved, "classifier/kernel", "classifier/bias"}
     assert all((built[name].numpy() == value.numpy()).all() for name, value in saved.items())
+
+
+def test_a_job_with_windows_pools_their_logits(load):
+    config = load("data.truncation=windows", "data.seq_length=16", "data.window_stride=10", "data.max_windows=3")
+    job = builder.build_job(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    assert job.layout.windows == Windows(content=14, stride=10, most=3)
+    assert set(job.model.input_shape.values()) == {(None, None, None)}
+    assert job.model.output_shape == (None, 2)
+    assert {"classifier/kernel", "classifier/bias"} < set(native.variables_by_name(job.model.trainable_variables))
+
+
+def test_windows_that_do_not_fit_the_data_are_refused(load, manifest, tmp_path):
+    with pytest.raises(UsageError, match=r"data\.window_stride must .*14 tokens"):
+        builder.read_job_manifest(load("data.truncation=windows", "data.seq_length=16", "data.window_stride=15"))
+    manifests.write_manifest(str(tmp_path), dataclasses.replace(manifest, texts=2))
+    pairs = (f"data_dir={tmp_path}", "data.truncation=head_tail")
+    assert builder.read_job_manifest(load(*pairs)).texts == 2
+    with pytest.raises(UsageError, match=r"data\.truncation must .*for pairs of texts"):
+        builder.read_job_manifest(load(*pairs, "data.truncation=windows"))
 
 
 def test_a_job_has_the_label_use_of_a_run_that_has_started(load, prepared):

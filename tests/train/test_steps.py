@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 from helpers import python
 
-from trainer.data import batching, manifests, model_inputs
+from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, native, saved_models
+from trainer.encoders import classifier, native, saved_models, window_pooling
 from trainer.train import optimizers, steps
 
 RATES = (0.0, 0.1)
@@ -35,8 +35,10 @@ def rebuilt(encoder: str):
     return native.rebuild_encoder(saved_models.load_saved_model(encoder))
 
 
-def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1, weights=None) -> Training:
-    """The tiny encoder with this dropout rate, ready to be trained on the reviews.
+def set_up_training(
+    strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1, layout=(24, "head"), pooling=None, weights=None
+) -> Training:
+    """The tiny encoder with this dropout rate, ready to be trained on the reviews, in windows if `pooling` is given.
 
     `weights` is a function of a batch's rows to their weights. None: all are 1.
     """
@@ -47,6 +49,8 @@ def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, 
         built = classifier.build_classifier(
             classifier.build_native_encoder(architecture, values, "float32"), 2, rate, seed=3
         )
+        if pooling:
+            built = window_pooling.build_window_classifier(built, pooling)
         optimizer = optimizers.build_adamw(1e-4, 2 * STEPS, 0.1, 0.01)
         optimizers.create_slots(optimizer, built.trainable_variables)
         sums = steps.create_train_sums()
@@ -56,7 +60,10 @@ def set_up_training(strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, 
     )
     if weights:
         stream = (dataclasses.replace(batch, weights=weights(len(batch))) for batch in stream)
-    layout = model_inputs.BatchLayout(BATCH, 24, "head", 8, replicas, parts)
+    seq_length, truncation, *divided = layout
+    layout = model_inputs.BatchLayout(
+        BATCH, seq_length, truncation, 8, replicas, parts, windows=divided[0] if divided else None
+    )
     window = steps.build_inner_loop(strategy, steps.build_train_step(built, optimizer, sums, 3, 1.0, parts))
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
     return Training(built, sums, window, batches)
@@ -134,6 +141,49 @@ def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, par
     assert sums(one) == pytest.approx(totals, rel=1e-5)
 
 
+# --- Windows ----------------------------------------------------------------------------------------
+
+WINDOWS_STEPS = 30
+
+
+def train_windows(strategy, tiny, prepared, pooling, parts=1) -> Training:
+    """Train on windows of 10 tokens, of which the texts have 1 to 4, with dropout."""
+    layout = (12, windows.TRUNCATION, windows.plan_windows(12, 8, 4))
+    training = set_up_training(strategy, tiny, prepared, 0.1, parts=parts, layout=layout, pooling=pooling)
+    training.window(training.batches, tf.constant(WINDOWS_STEPS))
+    return training
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_the_division_of_a_batch_does_not_change_its_windows(tiny, prepared, on_replicas, pooling):
+    """Neither its masks nor its loss: on several replicas, and in micro-batches."""
+    one = train_windows(one_replica(), tiny, prepared, pooling)
+    assert sums(one)[0] == WINDOWS_STEPS * BATCH
+    others = {
+        f"{replicas} replicas": [on_replicas[replicas][f"{pooling}:{i}"] for i in range(len(values(one)))]
+        for replicas in REPLICAS
+    }
+    others["micro-batches"] = values(train_windows(one_replica(), tiny, prepared, pooling, parts=3))
+    for name, other in others.items():
+        largest = max(np.abs(a - b).max() for a, b in zip(values(one), other, strict=True))
+        print(f"windows, {pooling}, {name}: largest difference of a parameter {largest:.1e}")
+        assert largest <= 1e-5
+
+
+def test_texts_of_one_window_are_trained_as_without_windows(tiny, prepared):
+    """Bit for bit."""
+    long = (64, windows.TRUNCATION, windows.plan_windows(64, None, 4))
+    trainings = [
+        set_up_training(one_replica(), tiny, prepared, 0.1, layout=(64, "head")),
+        set_up_training(one_replica(), tiny, prepared, 0.1, layout=long, pooling="mean"),
+    ]
+    for training in trainings:
+        training.window(training.batches, tf.constant(20))
+    for a, b in zip(*map(values, trainings), strict=True):
+        assert (a == b).all()
+    assert sums(trainings[0]) == sums(trainings[1])
+
+
 def test_dropout_changes_the_parameters(trained):
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(trained[0.0][1], trained[0.1][1], strict=True))
 
@@ -185,7 +235,7 @@ def test_a_batch_whose_weights_are_all_0_has_no_gradient(tiny, prepared):
 def test_an_examples_weight_counts_it_so_many_times(tiny, prepared, parts):
     """Weights of 1 and 3 against a numpy sum over the same logits."""
     weights = np.array([1, 3, 0, 1, 2], np.float32)
-    one = set_up_training(one_replica(), tiny, prepared, 0.0, BATCH, parts, lambda rows: weights)
+    one = set_up_training(one_replica(), tiny, prepared, 0.0, BATCH, parts, weights=lambda rows: weights)
     manifest = manifests.read_manifest(str(prepared))
     order = batching.ShuffleOrder(0, True, 1 << 18)
     (columns,) = batching.train_batches(str(prepared), manifest, order, BATCH, 0, BATCH)
@@ -209,6 +259,9 @@ def main(tiny, prepared, replicas, output) -> None:
             several.window(several.batches, tf.constant(count))
         results |= {f"{rate}:{index}": value for index, value in enumerate(values(several))}
         results[f"{rate}:sums"] = sums(several)
+    for pooling in ("mean", "max"):
+        several = train_windows(strategy, tiny, prepared, pooling)
+        results |= {f"{pooling}:{index}": value for index, value in enumerate(values(several))}
     np.savez(output, **results)
 
 

@@ -90,11 +90,21 @@ def _doc(description: str) -> FieldInfo:
 class DataConfig:
     __pydantic_config__ = _STRICT
     seq_length: Annotated[
-        Integer, Field(ge=3), _doc("Tokens of an example, special tokens included. Longer texts are truncated.")
+        Integer,
+        Field(ge=3),
+        _doc("Tokens of a sequence, special tokens included. data.truncation says what is kept of longer texts."),
     ] = 128
     truncation: Annotated[
-        Literal["head", "tail", "head_tail"], _doc("Which part of a longer text is kept: its start, its end, or both.")
+        Literal["head", "tail", "head_tail", "windows"],
+        _doc("What is kept of a longer text: its start, its end, half of each, or several windows of data.seq_length."),
     ] = "head"
+    window_stride: Annotated[
+        PositiveInteger | None,
+        _doc("Tokens from the start of a window to that of the next. If unset: three quarters of its content."),
+    ] = None
+    max_windows: Annotated[
+        PositiveInteger, _doc("Windows of a text at most. The middle of a text that needs more is dropped.")
+    ] = 4
     batch_size: Annotated[PositiveInteger, _doc("Examples of a step, over all replicas.")] = 32
     group_by_length: Annotated[bool, _doc("Makes batches of texts of similar length, which need less padding.")] = True
     pad_multiple: Annotated[
@@ -172,6 +182,9 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    window_pooling: Annotated[
+        Literal["mean", "max"], _doc("How a text's logits are made of those of its windows (data.truncation=windows).")
+    ] = "mean"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Global batches to the dictionaries of tensors that the model is called with, padded and divided among replicas.
 
-Shapes: B rows of a global batch, W its width in tokens, R replicas of all workers or hosts together.
+Shapes: B rows of a global batch, W its width in tokens, R replicas of all workers or hosts together. With windows, K
+windows of a text.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import tensorflow as tf
 from trainer.data import batching, tokenization
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
+from trainer.data.windows import Windows, count_windows, pack_windows, pad_windows
 from trainer.distributed import input_pipelines
 
 PREFETCHED_BATCHES = 4
@@ -25,12 +27,13 @@ class BatchLayout:
 
     batch_size: int  # Examples of a global batch.
     seq_length: int  # The most tokens of a row, special tokens included.
-    truncation: str  # One of tokenization.TRUNCATIONS.
+    truncation: str  # One of tokenization.TRUNCATIONS, or windows.TRUNCATION.
     pad_multiple: int  # A batch's width in tokens is a multiple of this.
     replicas: int  # Of all workers, or of all hosts of a TPU, together.
     micro_batches: int = 1  # Each replica computes its rows in this many equal parts, one after another.
     pipeline_index: int = 0  # An input pipeline makes the rows of one worker, or of one host of a TPU.
     pipeline_count: int = 1  # Every pipeline has equally many replicas.
+    windows: Windows | None = None  # For windows.TRUNCATION.
 
     @property
     def padded_rows(self) -> int:
@@ -48,6 +51,13 @@ class BatchLayout:
     def static_width(self) -> int | None:
         """W if every batch has the same, as a TPU needs it: each other width is another program to compile."""
         return self.seq_length if self.pad_multiple >= self.seq_length else None
+
+    @property
+    def static_shape(self) -> list[int | None]:
+        """Of a text's model inputs: [W], or with windows [K, W]. None where batches differ."""
+        if self.windows is None:
+            return [self.static_width]
+        return [self.windows.most if self.static_width else None, self.static_width]
 
 
 def padded_width(columns: Columns, layout: BatchLayout) -> int:
@@ -97,6 +107,8 @@ def distribute_model_inputs(
 def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
     """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 
+    With windows, the encoder's inputs are int32 [B / R, K, W], and K is that of the text with most in the global batch.
+
     An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
     float32 [B / R]; weight, float32 [B / R], 0 for padding rows and 1, or their own, for examples.
     """
@@ -123,6 +135,8 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
                 # The width of the global batch, so that it does not depend on the number of pipelines.
                 "width": np.int32(padded_width(columns, layout)),
             }
+            if layout.windows:
+                batch["longest"] = np.int32(columns.lengths().max())  # Of the global batch, too.
             if selected.tokens_b:
                 batch["values_b"] = selected.tokens_b.values
                 batch["lengths_b"] = np.pad(selected.tokens_b.lengths(), (0, padding))
@@ -130,11 +144,15 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
 
     def pack(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         tokens = tf.RaggedTensor.from_row_lengths(batch["values"], batch["lengths"])
+        if layout.windows:
+            rows_of_windows, counts = pack_windows(tokens, special, layout.seq_length, layout.windows, batch["width"])
+            largest = count_windows(batch["longest"], layout.windows)
+            return pad_windows(rows_of_windows, counts, special, layout.static_shape[0] or largest)
         tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"]) if pairs else None
-        inputs = tokenization.pack_inputs(
-            tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"]
-        )
-        inputs = {name: tf.ensure_shape(value, [rows, layout.static_width]) for name, value in inputs.items()}
+        return tokenization.pack_inputs(tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"])
+
+    def build_inputs(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        inputs = {name: tf.ensure_shape(value, [rows, *layout.static_shape]) for name, value in pack(batch).items()}
         return {**inputs, "label": batch["label"], "weight": batch["weight"]}
 
     replicas = layout.replicas // layout.pipeline_count
@@ -154,8 +172,11 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
         "weight": tf.TensorSpec([rows], tf.float32),
         "width": tf.TensorSpec([], tf.int32),
         **({"values_b": values, "lengths_b": lengths} if pairs else {}),
+        **({"longest": tf.TensorSpec([], tf.int32)} if layout.windows else {}),
     }
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).map(pack, num_parallel_calls=1)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).map(
+        build_inputs, num_parallel_calls=1
+    )
     if replicas > 1:
         dataset = dataset.map(divide).unbatch()
     options = tf.data.Options()

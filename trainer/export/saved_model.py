@@ -16,6 +16,8 @@ import tf_keras
 
 from trainer import child_process
 from trainer.data import label_scale, tokenization
+from trainer.data.windows import Windows, pack_windows
+from trainer.encoders.window_pooling import pool_ragged_windows
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -36,6 +38,8 @@ def build_serving_module(
     labels: Sequence[str],
     seq_length: int,
     truncation: str,
+    windows: Windows | None = None,
+    window_pooling: str = "mean",
     scale: label_scale.LabelScale | None = None,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
     """Return the module to save and its serving signature.
@@ -55,10 +59,14 @@ def build_serving_module(
 
     def serve_texts(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = [tokenizer.tokenize(column) for column in columns]
-        inputs = tokenization.pack_inputs(
-            tokens[0], tokens[1] if texts == 2 else None, tokenizer.special, seq_length, truncation
-        )
-        logits = model(inputs, training=False)
+        if windows:
+            inputs, counts = pack_windows(tokens[0], tokenizer.special, seq_length, windows)
+            logits = pool_ragged_windows(model, inputs, counts, window_pooling)
+        else:
+            inputs = tokenization.pack_inputs(
+                tokens[0], tokens[1] if texts == 2 else None, tokenizer.special, seq_length, truncation
+            )
+            logits = model(inputs, training=False)
         if scale:
             logits = logits * scale.deviation + scale.mean
         if names is None:

@@ -36,6 +36,7 @@ class CompileCase:
     seq_length: int
     batch_size: int  # The examples of one replica.
     accumulation_steps: int = 1  # The number of micro-batches of a replica's batch. It divides batch_size.
+    max_windows: int = 1  # Of a text. With more than 1, all examples are computed in that many windows.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,8 +21,8 @@ import tf_keras
 from tensorflow.python.client import session
 from tensorflow.python.tpu import topology, tpu_system_metadata
 
-from trainer.data import manifests, model_inputs, records
-from trainer.encoders import classifier, native, random_encoders
+from trainer.data import manifests, model_inputs, records, windows
+from trainer.encoders import classifier, native, random_encoders, window_pooling
 from trainer.errors import Problem, UserError
 from trainer.tpu_check import child_requests, lowering
 from trainer.tpu_check.estimate import CompileCase
@@ -123,13 +123,16 @@ class CaseSteps:
 
 
 @functools.cache
-def build_steps(architecture: native.Architecture, replicas: int, accumulation_steps: int) -> CaseSteps:
+def build_steps(
+    architecture: native.Architecture, replicas: int, accumulation_steps: int, in_windows: bool = False
+) -> CaseSteps:
     """Build the steps as builder.build_job does for a TPU: training in bfloat16, evaluation in float32."""
     strategy = build_tracing_strategy(replicas)
 
     def build_model(precision: str) -> tf_keras.Model:
         encoder = native.build_encoder(architecture, classifier.POLICIES[precision], output_range=1)
-        return classifier.build_classifier(encoder, classes=2, head_dropout=classifier.HEAD_DROPOUT, seed=0)
+        model = classifier.build_classifier(encoder, classes=2, head_dropout=classifier.HEAD_DROPOUT, seed=0)
+        return window_pooling.build_window_classifier(model, "mean") if in_windows else model
 
     with strategy.scope(), variables_without_values():
         train_model, eval_model = build_model("bfloat16"), build_model("float32")
@@ -147,11 +150,17 @@ def build_steps(architecture: native.Architecture, replicas: int, accumulation_s
 
 
 def build_batches(case: CompileCase) -> list[dict[str, np.ndarray]]:
-    """Return a replica's share of a full batch and of a last batch of one text, padded as model_inputs does: [B, S]."""
+    """Return a replica's share of a full batch and of a last batch of one text, padded as model_inputs does.
+
+    Their inputs are [B, S], or [B, max_windows, S].
+    """
     rows = case.batch_size * case.replicas
     layout = model_inputs.BatchLayout(
         rows, case.seq_length, "head", case.seq_length, case.replicas, case.accumulation_steps
     )
+    if case.max_windows > 1:
+        plan = windows.plan_windows(case.seq_length, None, case.max_windows)
+        layout = dataclasses.replace(layout, truncation=windows.TRUNCATION, windows=plan)
     manifest = manifests.Manifest(
         task="csv",
         kind="classification",
@@ -219,7 +228,7 @@ def write_programs(case: CompileCase, folder: Path) -> dict[str, Any]:
     architecture = get_architecture(case.encoder)
     if case.seq_length > architecture.max_positions:
         raise UserError(Problem("--seq_length", f"be at most {architecture.max_positions}", str(case.seq_length)))
-    case_steps = build_steps(architecture, case.replicas, case.accumulation_steps)
+    case_steps = build_steps(architecture, case.replicas, case.accumulation_steps, case.max_windows > 1)
     calls = [(batch,) for batch in build_batches(case)]
     all_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in case_steps.variables)
     folder.mkdir()

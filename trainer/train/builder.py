@@ -14,9 +14,9 @@ import tf_keras
 
 from trainer.config import loading, schema
 from trainer.config.schema import Config
-from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
+from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
 from trainer.distributed import remote_hosts, strategies
-from trainer.encoders import classifier, native, registry, saved_models
+from trainer.encoders import classifier, native, registry, saved_models, window_pooling
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
 from trainer.train import example_weights, label_use, losses, optimizers
@@ -179,6 +179,13 @@ def resolve_precision(config: Config, encoder: LoadedEncoder, strategy: tf.distr
     return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
 
 
+def plan_windows(config: Config) -> windows.Windows | None:
+    """How long texts are divided, None if they are truncated. Raises UsageError if that is not possible."""
+    if config.data.truncation != windows.TRUNCATION:
+        return None
+    return windows.plan_windows(config.data.seq_length, config.data.window_stride, config.data.max_windows)
+
+
 def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inputs.BatchLayout:
     tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     return model_inputs.BatchLayout(
@@ -188,6 +195,7 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
         pad_multiple=config.data.seq_length if tpu else config.data.pad_multiple,
         replicas=strategy.num_replicas_in_sync,
         micro_batches=config.training.accumulation_steps,
+        windows=plan_windows(config),
     )
 
 
@@ -199,17 +207,22 @@ def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder,
         io_device = remote_hosts.coordinator_device(tf.distribute.get_strategy())
         layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name, io_device))
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
-    return classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
+    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
+    return window_pooling.build_window_classifier(model, config.model.window_pooling) if plan_windows(config) else model
 
 
 def read_job_manifest(config: Config) -> manifests.Manifest:
-    """The data set's manifest. Raises UsageError if none is named, or if the configuration's task is another."""
+    """The data set's manifest. Raises UsageError if none is named, or if the configuration does not fit it."""
     if not config.data_dir:
         raise UsageError(Problem("--data_dir", "name a prepared data set", "none"))
     manifest = manifests.read_manifest(config.data_dir)
     if config.task not in (None, manifest.task):
         required = f"be the data set's, {manifest.task}"
         raise UsageError(Problem("task", required, config.task or "none", "Change --task or --data_dir."))
+    if plan_windows(config) and manifest.texts == 2:
+        required = "be head, tail or head_tail for pairs of texts"
+        advice = "Of a pair, it is not known which text the windows should be of."
+        raise UsageError(Problem("data.truncation", required, config.data.truncation, advice))
     return manifest
 
 

@@ -231,6 +231,8 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
         labels=job.manifest.labels,
         seq_length=config.data.seq_length,
         truncation=config.data.truncation,
+        windows=job.layout.windows,
+        window_pooling=config.model.window_pooling,
         scale=scale,
     )
     unit = scale.deviation if scale else 1.0

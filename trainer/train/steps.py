@@ -85,7 +85,7 @@ def build_train_step(
                 for name, x in batch.items()
             }
         labels, weights = batch["label"], batch["weight"]
-        rows = tf.shape(weights, out_type=tf.int64)[0]
+        rows = count_encoder_rows(batch)
         key = dataclasses.replace(key, first_row=key.first_row + tf.cast(index, tf.int64) * rows)
         with tf.GradientTape() as tape:
             with dropout.use_key(key):
@@ -99,7 +99,7 @@ def build_train_step(
 
     def step(batch: Batch) -> None:
         replica = tf.distribute.get_replica_context()
-        rows = tf.shape(batch["weight"], out_type=tf.int64)[0]
+        rows = count_encoder_rows(batch)
         key = dropout.DropoutKey(
             seed=tf.constant(seed, tf.int64),
             step=tf.cast(optimizer.iterations, tf.int64),
@@ -127,6 +127,11 @@ def build_train_step(
         sums.bad_step.assign(tf.where(bad, tf.cast(optimizer.iterations, tf.int64), sums.bad_step))
 
     return step
+
+
+def count_encoder_rows(batch: Batch) -> tf.Tensor:
+    """int64 []: the sequences that the encoder is called with: the rows of the batch, times their windows if any."""
+    return tf.reduce_prod(tf.shape(batch["input_word_ids"], out_type=tf.int64)[:-1])
 
 
 def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
