@@ -234,7 +234,10 @@ NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "logging.
 MAPPING_KEYS = ("training.class_weights",)
 
 # A run from before one of these existed resumes with it at its default.
-LATER_KEYS = ("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing")
+LATER_KEYS = (
+    *("data.window_stride", "data.max_windows", "model.window_pooling"),
+    *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
+)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
