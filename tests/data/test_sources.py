@@ -236,8 +236,8 @@ def test_values_of_json_are_texts_and_labels_or_named(file):
     assert [reason.split(": ", 1)[1] for reason in bad] == [
         "an empty text in 'text'",
         "an empty label in 'label'",
-        "a list as label in 'label', and several labels are not supported yet",
-        "an object as label in 'label', and several labels are not supported yet",
+        "a list as label in 'label' (--multi_label if a text may have several labels)",
+        "an object as label in 'label' (--multi_label if a text may have several labels)",
         "a list as text in 'text'",
     ]
 

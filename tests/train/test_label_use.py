@@ -58,14 +58,14 @@ def test_numbers_have_no_positive_class_and_other_metrics(manifest):
     assert len(found) == 2
     assert "data.positive_class must be left out" in found[0]
     assert (
-        "training.best_metric must be one of pearson, spearman, mean_squared_error, loss for a regression" in found[1]
+        "training.best_metric must be one of pearson, spearman, mean_squared_error, loss for numbers" in found[1]
     )
     assert not problems(numbers, metric="mean_squared_error")
 
 
 def test_a_metric_of_numbers_is_refused_for_classes(manifest):
     (problem,) = problems(manifest, metric="pearson")
-    assert "average_precision, loss for a classification. Received: pearson." in problem
+    assert "average_precision, loss for classes. Received: pearson." in problem
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "f1", "recall"])

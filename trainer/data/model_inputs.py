@@ -98,13 +98,16 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 
     An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
-    float32 [B / R]; weight, float32 [B / R], 1 for examples and 0 for padding rows.
+    float32 [B / R], or of several labels float32 [B / R, C], 1 for those that apply; weight, float32 [B / R], 1 for
+    examples and 0 for padding rows.
     """
     pairs = manifest.texts == 2
     special = tokenization.SpecialTokens(
         manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding
     )
     rows = len(layout.pipeline_rows)
+    label_type = np.int32 if manifest.kind == "classification" else np.float32
+    label_shape = [rows, manifest.classes] if manifest.kind == "multi_label" else [rows]
 
     def generate() -> Iterator[dict[str, Any]]:
         for columns in batches:
@@ -117,7 +120,9 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
             batch: dict[str, Any] = {
                 "values": selected.tokens.values,
                 "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
-                "label": np.pad(selected.labels, (0, padding)),
+                "label": np.pad(
+                    selected.labels.astype(label_type), [(0, padding), *[(0, 0)] * (selected.labels.ndim - 1)]
+                ),
                 "weight": np.pad(np.ones(len(selected), np.float32), (0, padding)),
                 # The width of the global batch, so that it does not depend on the number of pipelines.
                 "width": np.int32(padded_width(columns, layout)),
@@ -149,7 +154,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     signature = {
         "values": values,
         "lengths": lengths,
-        "label": tf.TensorSpec([rows], tf.float32 if manifest.kind == "regression" else tf.int32),
+        "label": tf.TensorSpec(label_shape, label_type),
         "weight": tf.TensorSpec([rows], tf.float32),
         "width": tf.TensorSpec([], tf.int32),
         **({"values_b": values, "lengths_b": lengths} if pairs else {}),

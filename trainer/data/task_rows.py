@@ -7,10 +7,10 @@ import fnmatch
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import downloads, labels, sources, tables, tasks
+from trainer.data import downloads, label_sets, labels, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
@@ -32,6 +32,9 @@ class SourceOptions:
     text_pair_column: str | None = None
     label_column: str = sources.DEFAULT_COLUMNS.label
     label_type: str = "auto"  # One of labels.LABEL_TYPES.
+    multi_label: bool = False
+    label_delimiter: str | None = None
+    label_columns: Sequence[str] = ()
     missing_labels: Sequence[str] = labels.MISSING_LABELS
     encoding: str | None = None
     delimiter: str | None = None
@@ -44,7 +47,8 @@ class SourceOptions:
 
     @property
     def columns(self) -> sources.ColumnNames:
-        return sources.ColumnNames(self.text_column, self.text_pair_column, self.label_column)
+        label_columns = tuple(name.strip() for name in self.label_columns or ())
+        return sources.ColumnNames(self.text_column, self.text_pair_column, self.label_column, label_columns)
 
     @property
     def table_format(self) -> tables.TableFormat:
@@ -58,7 +62,8 @@ class SourceRows:
 
     rows: list[Row]
     bad_rows: int  # The number of those that are left out.
-    label_type: str  # That of the options; folders are classes, unless it says otherwise.
+    label_type: str  # That of the options, or labels.SEVERAL; folders are classes, unless it says otherwise.
+    label_form: str = ""  # How several labels were read, for people.
 
 
 def find_argument_problems(options: SourceOptions, output: str | None) -> list[Problem]:
@@ -76,9 +81,19 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         for flag, value in (
             ("--test_source", options.test_source),
             ("--validation_source", options.validation_source),
+            ("--multi_label", options.multi_label),
         ):
             if value:
-                problems.append(Problem(flag, "be left out unless --task=csv is given", value))
+                problems.append(
+                    Problem(
+                        flag, "be left out unless --task=csv is given", str(value).lower() if value is True else value
+                    )
+                )
+    default = sources.DEFAULT_COLUMNS.label
+    given = None if options.label_column == default else options.label_column
+    problems += label_sets.find_flag_problems(
+        options.multi_label, options.label_type, given, options.label_delimiter, options.columns.labels
+    )
     return problems + tables.find_format_problems(options.table_format)
 
 
@@ -122,7 +137,7 @@ def read_rows(options: SourceOptions) -> SourceRows:
 
     Raises UserError if there are no rows, or bad rows and `bad_rows` is "fail", and what the readers of sources raise.
     """
-    task, label_type = options.task, options.label_type
+    task, label_type, label_form = options.task, options.label_type, ""
     bad_rows: list[str] = []
     if task == "movie_snippets":
         rows = list(sources.read_movie_snippets(ratings=label_type == "number"))
@@ -130,23 +145,26 @@ def read_rows(options: SourceOptions) -> SourceRows:
         path = local_source(task, options.source, options.sha256, options.downloads)
         rows = list(sources.read_imdb(path, bad_rows))
     else:
-        rows, label_type = _read_own_rows(options, bad_rows)
+        rows, label_type, label_form = _read_own_rows(options, bad_rows)
     if options.bad_rows != "skip":
         problems = sources.find_bad_row_problems(options.source or task, bad_rows)
         if problems:
             raise UserError(*problems)
     if not rows:
         raise UserError(Problem(options.source or task, "hold rows", "none that can be used"))
-    return SourceRows(rows, len(bad_rows), label_type)
+    return SourceRows(rows, len(bad_rows), label_type, label_form)
 
 
-def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str]:
-    """(the rows of all files, the type of their labels); the others are appended to `bad_rows` as "place: reason"."""
+def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str, str]:
+    """(the rows of all files, the type of their labels, SourceRows.label_form).
+
+    The others are appended to `bad_rows` as "place: reason".
+    """
     rows: list[Row] = []
     numbers = array.array("I")  # Of each row, its line; a list of integers would be as large as the rows.
     # Of each table or folder, its first row's index and what is written before a line; "" for a folder.
     starts, prefixes = [], []
-    label_type = options.label_type
+    label_type = labels.SEVERAL if options.multi_label else options.label_type
     files = _list_files(options)
     for split, paths in files.items():
         records = 0
@@ -169,6 +187,7 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
                 table_format=options.table_format,
                 missing_labels=options.missing_labels,
                 allow_empty_pairs=options.allow_empty_pairs,
+                several_labels=options.multi_label,
                 first_id=records,
             ):
                 records += 1
@@ -177,17 +196,44 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
                     numbers.append(number)
                 else:
                     bad_rows.append(f"{prefix} {number}: {row}")
+
+    def place_of(index: int) -> str:
+        prefix = prefixes[bisect.bisect(starts, index) - 1]
+        return f"{prefix} {numbers[index]}" if prefix else str(rows[index].id)
+
+    if options.multi_label:
+        tables_of_rows = [bisect.bisect(starts, index) for index in range(len(rows))]
+        return _divide_labels(options, rows, tables_of_rows, place_of, bad_rows)
     strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
     for index in sorted(strays):
-        prefix = prefixes[bisect.bisect(starts, index) - 1]
-        place = f"{prefix} {numbers[index]}" if prefix else rows[index].id
         advice = "--label_type=class makes every label a class"
-        bad_rows.append(f"{place}: the label {rows[index].label!r} in a column of numbers ({advice})")
+        bad_rows.append(f"{place_of(index)}: the label {rows[index].label!r} in a column of numbers ({advice})")
     if strays:
         rows = [row for index, row in enumerate(rows) if index not in strays]
     if labels.label_kind((row.label for row in rows), label_type) == "classification":
         rows = _name_equal_numbers(rows)
-    return rows, label_type
+    return rows, label_type, ""
+
+
+def _divide_labels(
+    options: SourceOptions,
+    rows: list[Row],
+    tables_of_rows: list[int],
+    places: Callable[[int], str],
+    bad_rows: list[str],
+) -> tuple[list[Row], str, str]:
+    """_read_own_rows of several labels: cells become sets. `places` names a row by its index."""
+    missing = {label.casefold() for label in options.missing_labels}
+    read = [(row.label, row.labels) for row in rows]
+    found, form = label_sets.divide_cells(read, tables_of_rows, options.label_delimiter, options.label_column, missing)
+    bad_rows += [f"{places(index)}: {names}" for index, names in enumerate(found) if not isinstance(names, tuple)]
+    good = [(row, names) for row, names in zip(rows, found, strict=True) if isinstance(names, tuple)]
+    sets, renamed = label_sets.name_equal_numbers([names for _, names in good])
+    _warn_of_equal_numbers(renamed)
+    if options.columns.labels:
+        form = "one column of 0 and 1 for each"
+    divided = [dataclasses.replace(row, label="", labels=names) for (row, _), names in zip(good, sets, strict=True)]
+    return divided, labels.SEVERAL, form
 
 
 def _list_files(options: SourceOptions) -> dict[str, list[str]]:
@@ -205,6 +251,8 @@ def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[R
     if options.text_pair_column:
         received = f"{options.text_pair_column} for {folder}, a folder"
         raise UserError(Problem("--text_pair_column", "be left out unless tables are read", received))
+    if options.multi_label:
+        raise UserError(Problem("--multi_label", "be left out unless tables are read", f"{folder}, a folder"))
     for path, row in sources.read_class_folders(folder, split, encoding=options.encoding):
         if isinstance(row, str):
             bad_rows.append(f"{path}: {row}")
@@ -216,12 +264,16 @@ def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[R
         rows.append(row)
 
 
-def _name_equal_numbers(rows: list[Row]) -> list[Row]:
-    names = labels.name_equal_numbers(row.label for row in rows)
-    renamed = [f"{label} is {name}" for label, name in names.items() if label != name]
+def _warn_of_equal_numbers(names: Mapping[str, str]) -> None:
+    renamed = [f"{label} is {name}" for label, name in names.items()]
     if renamed:  # Of versions, such as 3.1 and 3.10, this would be wrong.
         shown = ", ".join(renamed[:MAX_SHOWN_LABELS]) + (", ..." if len(renamed) > MAX_SHOWN_LABELS else "")
         _LOG.warning("labels that are equal numbers are one class: %s. Add a letter to those that are names.", shown)
+
+
+def _name_equal_numbers(rows: list[Row]) -> list[Row]:
+    names = labels.name_equal_numbers(row.label for row in rows)
+    _warn_of_equal_numbers({label: name for label, name in names.items() if label != name})
     for index, row in enumerate(rows):
         if names[row.label] != row.label:
             rows[index] = dataclasses.replace(row, label=names[row.label])

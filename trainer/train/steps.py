@@ -16,9 +16,15 @@ Batch = dict[str, tf.Tensor]
 
 
 def example_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """float32 [B]: cross-entropy of int32 labels, squared error of float32 ones. logits: float32 [B, C]."""
+    """float32 [B]: cross-entropy of int32 labels [B], squared error of float32 ones [B]. logits: float32 [B, C].
+
+    Of several labels, float32 [B, C] of 0 and 1, the mean of their binary cross-entropies: a sum would make the loss
+    and its gradients grow with the number of labels, and optimizer.clip_norm another setting for each data set.
+    """
     if labels.dtype.is_integer:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if labels.shape.rank == 2:
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), axis=1)
     return tf.square(logits[:, 0] - labels)
 
 
@@ -135,7 +141,7 @@ def build_train_step(
 
 
 def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """float32 []: the summed weight of the rows whose label has the highest logit. 0 for labels that are numbers."""
+    """float32 []: the summed weight of the rows whose label has the highest logit. 0 for numbers and several labels."""
     if not labels.dtype.is_integer:
         return tf.constant(0.0)
     return tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
