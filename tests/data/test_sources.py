@@ -245,7 +245,7 @@ def test_values_of_json_are_texts_and_labels_or_named(file):
 @pytest.mark.parametrize(("label", "what"), [("\"['a', 'b']\"", "a list"), ("[]", "a list"), ("{'a': 1}", "an object")])
 def test_lists_in_a_csv_are_no_labels(file, label, what):
     _, (bad,) = read(file("a.csv", f"text,label\na,{label}\nb,[x]\n"))
-    assert bad.startswith(f"2: {what} as label in 'label', and several labels")
+    assert bad.startswith(f"2: {what} as label in 'label' (--multi_label")
 
 
 def test_an_empty_second_text_is_refused_by_its_column_or_allowed(file):

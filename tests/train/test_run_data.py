@@ -62,6 +62,12 @@ def test_another_order_fewer_classes_and_numbers_are_refused_too(files, manifest
         run_data.compare_data(files, "data/other", dataclasses.replace(manifest, labels=labels))
 
 
+def test_another_kind_of_the_same_names_is_refused(files, manifest):
+    other = dataclasses.replace(manifest, kind="multi_label")
+    with pytest.raises(UserError, match=r"must have classes, as the run .* with several labels a text"):
+        run_data.compare_data(files, "data/other", other)
+
+
 def test_other_data_of_the_same_names_are_named(files, manifest, prepared, caplog):
     other = dataclasses.replace(manifest, seed=7)
     assert run_data.compare_data(files, "data/other", other) == run_data.OwnData(str(prepared), manifest)

@@ -174,6 +174,14 @@ def test_losses_are_cross_entropy_or_squared_error():
     assert steps.example_losses(tf.constant([1.0, -2.0]), tf.constant([[3.0], [-2.5]])).numpy().tolist() == [4.0, 0.25]
 
 
+def test_the_loss_of_several_labels_is_the_mean_over_them():
+    labels, logits = np.float32([[1, 0, 1], [0, 0, 0]]), np.float32([[2.0, -1.0, 0.5], [-3.0, 4.0, 0.0]])
+    chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = -np.log(np.where(labels == 1, chances, 1 - chances)).mean(axis=1)
+    assert steps.example_losses(tf.constant(labels), tf.constant(logits)).numpy() == pytest.approx(expected, abs=1e-6)
+    assert float(steps.correct_weight(tf.constant(labels), tf.constant(logits), tf.ones([2]))) == 0
+
+
 def main(tiny, prepared, replicas, output) -> None:
     strategy = strategies.build_strategy("mirrored", strategies.DeviceRequest(virtual_devices=int(replicas))).strategy
     results = {}

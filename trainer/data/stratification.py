@@ -7,12 +7,15 @@ So are combinations of labels (Szymanski and Kajdanowicz, PMLR 74, 2017), those 
 
 import collections
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from trainer.data.label_sets import LabelSet
 
+# Of the rows to draw, as many are drawn too many, and then too few: of each the best, which improves the shares.
+SWAPPED_SHARE = 0.05
 # The two parts of the texts.
 _KEPT, _DRAWN = 0, 1
 
@@ -67,7 +70,10 @@ def draw_texts(
             if part[text] < 0:
                 kept, drawn = ((lacking[to][stratum], lacking_rows[to]) for to in (_KEPT, _DRAWN))
                 assign(text, _DRAWN if drawn > kept else _KEPT)
-    _correct_rows(part, sizes, counts, lacking[_DRAWN], round(len(sets) * fraction))
+    target = round(len(sets) * fraction)
+    swapped = math.ceil(target * SWAPPED_SHARE)
+    for rows_to_draw in (target + swapped, target - swapped, target):
+        _correct_rows(part, sizes, counts, lacking[_DRAWN], rows_to_draw)
     for found in members.values():
         if not any(part[text] == _KEPT for text in found):
             part[found[0]] = _KEPT
@@ -75,24 +81,33 @@ def draw_texts(
 
 
 def _correct_rows(
-    part: np.ndarray, sizes: np.ndarray, counts: Sequence[Mapping[int, int]], lacking: Mapping[int, float], target: int
+    part: np.ndarray, sizes: np.ndarray, counts: Sequence[Mapping[int, int]], lacking: dict[int, float], target: int
 ) -> None:
-    """Move texts in `part`, int8 [texts], until `target` rows are drawn: those whose labels suit it best.
+    """Move texts in `part`, int8 [texts], until `target` rows are drawn.
 
-    Rounding the share of every stratum adds up to some rows too many, or too few. `sizes` are the rows of each text,
-    `counts` those of each of its strata; `lacking` are the rows of each stratum that the drawn part lacks.
+    Rounding the share of every stratum adds up to some rows too many, or too few. Moved is what reduces the squares of
+    `lacking` most, the rows of each stratum that the drawn part lacks. `sizes` are the rows of each text, `counts`
+    those of each of its strata.
     """
     missing = target - int(sizes[part == _DRAWN].sum())
-    source, target_part = (_KEPT, _DRAWN) if missing > 0 else (_DRAWN, _KEPT)
-    sign = 1 if missing > 0 else -1
+    sign, source = (1, _KEPT) if missing > 0 else (-1, _DRAWN)
 
-    def lacks(text: int) -> float:
-        return sign * sum(lacking[stratum] * count for stratum, count in counts[text].items())
+    def gain(text: int) -> float:
+        return sum(count * (2 * sign * lacking[stratum] - count) for stratum, count in counts[text].items())
 
-    for text in sorted(map(int, np.flatnonzero(part == source)), key=lacks, reverse=True) if missing else ():
-        if sizes[text] <= abs(missing):
-            part[text] = target_part
+    candidates = np.flatnonzero((part == source) & (sizes <= abs(missing))).tolist()
+    queue = [(-gain(text), text) for text in candidates] if missing else []
+    heapq.heapify(queue)
+    while missing and queue:
+        _, text = heapq.heappop(queue)
+        # A gain only falls with other moves: a text is the best if its own, computed again, is still the largest.
+        if queue and -gain(text) > queue[0][0]:
+            heapq.heappush(queue, (-gain(text), text))
+        elif sizes[text] <= abs(missing):
+            part[text] = 1 - source
             missing -= sign * int(sizes[text])
+            for stratum, count in counts[text].items():
+                lacking[stratum] -= sign * count
 
 
 def _number_strata(sets: Sequence[LabelSet], fraction: float) -> dict[LabelSet, tuple[int, ...]]:
