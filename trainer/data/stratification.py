@@ -119,7 +119,7 @@ def _number_strata(sets: Sequence[LabelSet], fraction: float) -> dict[LabelSet, 
     names = sorted({name for names in rows for name in names})
     number: dict[object, int] = {name: index for index, name in enumerate(names)}
     for names_of_set in sorted(rows):
-        if len(names_of_set) != 1 and (not names_of_set or rows[names_of_set] * fraction >= 1):
+        if not names_of_set or rows[names_of_set] * fraction >= 1:
             number[names_of_set] = len(number)
     return {
         names_of_set: tuple(number[key] for key in (*names_of_set, names_of_set) if key in number)
