@@ -30,7 +30,7 @@ def edit(path, remove=(), **changes):
 @pytest.fixture
 def of_before(model_dir):
     """The model_dir as a run from before class names were kept has left it."""
-    edit(model_dir / "identity.json", remove=("labels", "texts", "label_scale", "positive_class"))
+    edit(model_dir / "identity.json", remove=("kind", "labels", "texts", "label_scale", "positive_class"))
     return model_dir
 
 

@@ -29,7 +29,7 @@ def summarize_data_set(folder: str) -> str:
         lines.append(f"  {found.copies:,} rows repeat a text; all copies of a text are in one split")
     if found.contradicting_texts:
         shown = "; ".join(found.contradicting_examples)
-        lines.append(f"  {found.contradicting_texts:,} texts have several labels, such as {shown}")
+        lines.append(f"  {found.contradicting_texts:,} texts have copies with other labels, such as {shown}")
     if found.train_only_classes:
         shown = ", ".join(map(repr, found.train_only_classes[:MAX_SHOWN_CLASSES]))
         count = (

@@ -58,7 +58,7 @@ class Findings:
 
     label_decision: str = ""  # What the labels were taken for, and why.
     copies: int = 0  # Rows whose text an earlier row has. All copies of a text are in one split.
-    contradicting_texts: int = 0  # Texts that have several labels.
+    contradicting_texts: int = 0  # Texts whose copies have different labels.
     contradicting_examples: tuple[str, ...] = ()
     train_only_classes: tuple[str, ...] = ()  # Those that validation or test lacks.
     without_label: dict[str, int] = dataclasses.field(default_factory=dict)  # Of several labels: split -> examples.

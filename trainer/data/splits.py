@@ -28,7 +28,7 @@ class SplitRows:
     rows: dict[str, list[Row]]
     removed: dict[str, int]  # Reason -> rows that are in no split.
     copies: int  # Rows whose text an earlier row has.
-    contradicting_texts: int  # Texts that have several labels.
+    contradicting_texts: int  # Texts whose copies have different labels.
     contradicting_examples: tuple[str, ...]  # The first of them, with their labels.
     train_only_classes: tuple[str, ...]  # Classes that have too few texts for each split.
 
