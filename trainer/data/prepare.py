@@ -146,6 +146,12 @@ def prepare_data_set(
         problems = label_scale.find_number_problems(values)
     if problems:
         raise UserError(*problems)
+    without_label = {}
+    if kind == "multi_label":
+        decision = label_sets.describe_decision([row.label_names for row in rows], label_form)
+        without_label = {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
+    else:
+        decision = labels.describe_decision((row.label for row in rows), label_type, kind)
     tokenizer = tokenization.load_tokenizer(preprocess)
     sha256 = tokenization.vocabulary_sha256(preprocess)
     if sha256 is None:
@@ -172,18 +178,12 @@ def prepare_data_set(
         splits=written,
         removed={**split.removed, "bad_rows": bad_rows},
         findings=manifests.Findings(
-            (
-                label_sets.describe_decision([row.label_names for row in rows], label_form)
-                if kind == "multi_label"
-                else labels.describe_decision((row.label for row in rows), label_type, kind)
-            ),
+            decision,
             split.copies,
             split.contradicting_texts,
             split.contradicting_examples,
             split.train_only_classes,
-            {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
-            if kind == "multi_label"
-            else {},
+            without_label,
         ),
     )
     manifests.write_manifest(output, manifest)

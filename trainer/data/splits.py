@@ -212,6 +212,6 @@ def find_label_problems(splits: Mapping[str, Sequence[Row]], kind: str = "classi
         unknown = sorted(_known_labels(rows) - known)
         if unknown:
             received = f"{', '.join(map(repr, unknown[:5]))} in {name} only"
-            advice = "Check --label_column and the labels of all files, and texts that have several labels."
+            advice = "Check --label_column and the labels of all files, and texts whose copies have different labels."
             problems.append(Problem("Every label", "appear in train", received, advice))
     return problems

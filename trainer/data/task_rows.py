@@ -81,14 +81,10 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         for flag, value in (
             ("--test_source", options.test_source),
             ("--validation_source", options.validation_source),
-            ("--multi_label", options.multi_label),
+            ("--multi_label", "true" if options.multi_label else None),
         ):
             if value:
-                problems.append(
-                    Problem(
-                        flag, "be left out unless --task=csv is given", str(value).lower() if value is True else value
-                    )
-                )
+                problems.append(Problem(flag, "be left out unless --task=csv is given", value))
     default = sources.DEFAULT_COLUMNS.label
     given = None if options.label_column == default else options.label_column
     problems += label_sets.find_flag_problems(

@@ -109,8 +109,8 @@ def predict_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[tup
         outputs = signature(**inputs)
         scores = outputs["scores"].numpy()
         if has_several_labels(signature):
-            for of_text, names in zip(scores, outputs["labels"].numpy(), strict=True):
-                yield of_text, tuple(np.flatnonzero(names != b"").tolist())
+            for of_text, labels in zip(scores, outputs["labels"].numpy(), strict=True):
+                yield of_text, tuple(np.flatnonzero(labels != b"").tolist())
         else:
             yield from ((of_text, None) for of_text in scores)
 
