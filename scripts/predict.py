@@ -45,7 +45,8 @@ OUTPUT = flags.DEFINE_string(
     "output",
     None,
     f"The table to write ({', '.join(prediction_tables.SUFFIXES)}), local or gs://: the columns of the input, and "
-    "label and score_CLASS, or score for regression. A blank text has none. It appears when it is complete.",
+    "label (labels, where a text may have several) and score_CLASS, or score for regression. A blank text has none. It "
+    "appears when it is complete.",
 )
 FORMAT = flags.DEFINE_enum(
     "format",
@@ -135,7 +136,7 @@ def main(argv: list[str]) -> None:
         summary = prediction_inputs.inspect_source(source)
     check_model(source, inputs, names)
 
-    shown = Shown(names, TOP_K.value, LINE_NUMBERS.value)
+    shown = Shown(names, TOP_K.value, LINE_NUMBERS.value, predict.has_several_labels(signature))
     format_line = prediction_outputs.format_json if FORMAT.value == "jsonl" else prediction_outputs.format_row
     predictions = iter(
         tqdm.tqdm(

@@ -5,6 +5,7 @@
   python scripts/prepare_data.py --task=csv --source=FILE|PATTERN|FOLDER --text_column=... --label_column=... \\
       --encoder=minilm --output=data/mine [--text_pair_column=...] [--label_type=auto|class|number] \\
       [--validation_source=FILE] [--test_source=FILE] [--encoding=cp1252] [--delimiter=';'] [--escape='\\'] [--noquotes]
+  python scripts/prepare_data.py --task=csv --source=FILE --multi_label [--label_delimiter=';' | --label_columns=a,b]
   python scripts/prepare_data.py --inspect=data/mine
 """
 
@@ -60,6 +61,21 @@ flags.DEFINE_enum(
     labels.LABEL_TYPES,
     "Whether labels are classes or numbers to predict. With auto they are numbers if all are numbers, and some are not "
     f"whole, or more than {labels.MAX_INTEGER_CLASSES} differ and most of them occur once.",
+)
+flags.DEFINE_bool(
+    "multi_label",
+    False,
+    "Whether a text may have several labels, or none, for task csv: a list in .jsonl, .json or .parquet, a cell with a "
+    "delimiter elsewhere, or the columns of --label_columns.",
+)
+flags.DEFINE_string(
+    "label_delimiter",
+    None,
+    "What separates the labels of a cell, with --multi_label. By default the first of | ; , that is in any cell; in a "
+    "table with lists a string is one label.",
+)
+flags.DEFINE_list(
+    "label_columns", [], "Columns of 0 and 1 (or true and false), one for each label, with --multi_label."
 )
 flags.DEFINE_list(
     "missing_labels",

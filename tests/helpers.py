@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import random
 import signal
@@ -62,6 +63,22 @@ def write_points(path: Path, rows: int, seed: int = 0) -> Path:
         return " ".join(words), f"{POINTS[word] + rng.uniform(-1, 1):.2f}"
 
     return _write_table(path, (draw() for _ in range(rows)))
+
+
+# Label -> the word that tells it, and the share of texts that have it.
+TOPICS = {"acting": ("stunt", 0.5), "music": ("tune", 0.3), "price": ("ticket", 0.15)}
+
+
+def write_topics(path: Path, rows: int, seed: int = 0) -> Path:
+    """A JSONL of numbered texts, each with the list of the labels that its words tell; of some texts it is empty."""
+    rng = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            topics = [topic for topic, (_, share) in TOPICS.items() if rng.random() < share]
+            words = [*rng.choices(PLAIN, k=rng.randint(3, 8)), *(TOPICS[topic][0] for topic in topics)]
+            rng.shuffle(words)
+            file.write(json.dumps({"text": f"{number}: {' '.join(words)}.", "label": topics}) + "\n")
+    return path
 
 
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:

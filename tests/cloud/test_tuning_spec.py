@@ -143,14 +143,14 @@ def test_a_batch_that_leaves_a_device_without_an_example_is_refused(study, build
 
 def test_the_metric_is_the_one_of_the_data_set_s_kind(study):
     tuning_spec.check_metric(study(RATE), "classification")
-    with pytest.raises(UsageError, match="validation/pearson for a regression"):
+    with pytest.raises(UsageError, match="validation/pearson for numbers"):
         tuning_spec.check_metric(study(RATE), "regression")
 
 
 def test_the_metric_is_the_one_that_selects_the_best_step(study):
     by_loss = study(RATE, metric="validation/loss", goal="minimize")
     tuning_spec.check_metric(by_loss, "regression", "loss")
-    with pytest.raises(UsageError, match="metric in --tune must be validation/f1 for a classification"):
+    with pytest.raises(UsageError, match="metric in --tune must be validation/f1 for classes"):
         tuning_spec.check_metric(study(RATE), "classification", "f1")
 
 

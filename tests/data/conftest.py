@@ -90,11 +90,12 @@ def write_corpus():
             for _ in range(count):
                 number = next(numbers)
                 a, b = (np.full(rng.integers(0, 41), 1000 + number, np.int32) for _ in range(2))
-                label = number % 3 if kind == "classification" else number / 2
+                sets = [(), (0,), (0, 2), (1, 2)]
+                label = {"classification": number % 3, "regression": number / 2, "multi_label": sets[number % 4]}[kind]
                 examples.append(Example(number, "a", *(("b", a, b) if texts == 2 else (None, a, None)), label))
             shards.append(examples)
         train = Split(sum(CORPUS_SHARD_EXAMPLES), write_shards(folder, shards), {}, {}, {})
-        labels = ("a", "b", "c") if kind == "classification" else ()
+        labels = () if kind == "regression" else ("a", "b", "c")
         return _make_manifest(kind=kind, texts=texts, labels=labels, splits={"train": train})
 
     return write

@@ -42,8 +42,8 @@ def test_classes_lengths_and_examples_are_shown(folder):
         "  left out: duplicates of test 30, bad rows 2",
         "  labels: 2 classes in 1,060 rows, since not all are numbers (--label_type)",
         "  30 rows repeat a text; all copies of a text are in one split",
-        "  30 texts have several labels, such as 'The movies, awful 1!': bad, good; 'The movies, awful 3!': bad, good; "
-        "'The movies, awful 5!': bad, good",
+        "  30 texts have copies with other labels, such as 'The movies, awful 1!': bad, good; "
+        "'The movies, awful 3!': bad, good; 'The movies, awful 5!': bad, good",
         "  1 class has no text in validation or none in test, so that they are not measured there: 'bad'",
     ]
     assert lines[2].endswith("; tokens: 50 % 9, 90 % 9, 99 % 9, 100 % 9")  # A digit is a token.

@@ -94,6 +94,13 @@ def test_labels_of_regression_are_floats(write_corpus, tmp_path):
     assert elements[0]["label"].tolist() == [number / 2 for number in columns[0].ids]
 
 
+def test_several_labels_are_ones_and_zeros(write_corpus, tmp_path):
+    elements, columns = inputs((str(tmp_path), write_corpus(tmp_path, kind="multi_label")), layout())
+    rows = [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 1, 1]]
+    assert elements[0]["label"].dtype == np.float32
+    assert elements[0]["label"].tolist() == [rows[number % 4] for number in columns[0].ids]
+
+
 # --- Several workers ------------------------------------------------------------------------------
 
 
@@ -116,7 +123,12 @@ def test_every_row_belongs_to_one_worker(replicas, micro_batches, workers, rows)
 def any_corpus(request, write_corpus, tmp_path_factory):
     """A corpus of the kind that is the fixture's parameter."""
     folder = tmp_path_factory.mktemp("any")
-    changes = {"texts": {}, "pairs": {"texts": 2}, "numbers": {"kind": "regression"}}[request.param]
+    changes = {
+        "texts": {},
+        "pairs": {"texts": 2},
+        "numbers": {"kind": "regression"},
+        "labels": {"kind": "multi_label"},
+    }[request.param]
     return str(folder), write_corpus(folder, **changes)
 
 
@@ -130,6 +142,7 @@ def any_corpus(request, write_corpus, tmp_path_factory):
         ("pairs", 2, 1, 2, 16),
         ("pairs", 3, 2, 3, 18),
         ("numbers", 2, 1, 2, 16),
+        ("labels", 3, 2, 3, 18),
     ],
     indirect=["any_corpus"],
 )

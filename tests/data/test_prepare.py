@@ -123,6 +123,21 @@ def test_numbers_are_written_as_they_are(tiny, tmp_path):
     assert manifest.splits["train"].label_counts == {}
 
 
+def test_several_labels_are_written_as_sets(tiny, tmp_path):
+    sets = [("b",), (), ("10", "b"), ("b", "c")]
+    rows = [Row(i, f"text {i}", None, "", "", sets[i % 4]) for i in range(200)]
+    manifest = write(rows, tiny, tmp_path, label_type="several", label_form="lists")
+    assert (manifest.kind, manifest.labels) == ("multi_label", ("10", "b", "c"))
+    assert manifest.findings.label_decision == "3 labels in 200 rows, 100 with several and 50 with none (lists)"
+    assert manifests.read_manifest(str(tmp_path)) == manifest
+    for name, split in manifest.splits.items():
+        columns = records.read_shards(str(tmp_path), split.shards, manifest)
+        for id_, row in zip(columns.ids, columns.labels, strict=True):
+            assert tuple(np.array(manifest.labels)[row]) == sets[id_ % 4]
+        assert split.label_counts == dict(zip(manifest.labels, columns.labels.sum(0).tolist(), strict=True))
+        assert manifest.findings.without_label[name] == (~columns.labels.any(1)).sum() > 0
+
+
 def test_a_document_of_too_many_tokens_keeps_both_ends(tiny, tmp_path, make_rows):
     rows = make_rows({"good": 30, "bad": 30})
     half = manifests.MAX_TOKENS // 2

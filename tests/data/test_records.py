@@ -25,8 +25,9 @@ A, B, NONE = np.array([5, 1023, 5], np.int32), np.array([9], np.int32), np.zeros
             [Example(0, "a", None, A, None, -1.5), Example(1, "b", None, B, None, 3.0)],
         ),
         ({"kind": "regression", "labels": (), "texts": 2}, [Example(0, "a", "b", A, B, 0.25)]),
+        ({"kind": "multi_label"}, [Example(i, "a", None, A, None, x) for i, x in enumerate([(1,), (), (0, 1)])]),
     ],
-    ids=["one text", "pair", "number", "pair and number"],
+    ids=["one text", "pair", "number", "pair and number", "several labels"],
 )
 def test_what_is_serialized_is_parsed(make_manifest, changes, examples):
     manifest = make_manifest(**changes)
@@ -34,8 +35,13 @@ def test_what_is_serialized_is_parsed(make_manifest, changes, examples):
     assert columns.ids == [e.id for e in examples]
     assert [type(i) for i in columns.ids] == [type(e.id) for e in examples]
     assert columns.texts == [e.text for e in examples]
-    assert columns.labels.tolist() == [e.label for e in examples]
-    assert columns.labels.dtype == (np.float32 if manifest.kind == "regression" else np.int32)
+    types = {"classification": np.int32, "regression": np.float32, "multi_label": bool}
+    assert columns.labels.dtype == types[manifest.kind]
+    if manifest.kind == "multi_label":
+        assert [tuple(np.flatnonzero(row)) for row in columns.labels] == [e.label for e in examples]
+        assert columns.labels.shape == (len(examples), 2)
+    else:
+        assert columns.labels.tolist() == [e.label for e in examples]
     for row, example in enumerate(examples):
         assert columns.tokens.row(row).tolist() == example.tokens.tolist()
         if manifest.texts == 2:

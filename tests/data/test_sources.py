@@ -198,14 +198,17 @@ def test_weights_and_kept_columns_become_those_of_rows(file):
     columns = ColumnNames("text", None, "label", "trust", ("from", "label"))
     text = "text,label,trust,from\na,1,0.5,web\nb,0,-1,web\nc,0,,web\nd,0,1e9,web\ne,0,2,\n"
     rows, bad = read(file("a.csv", text), columns)
-    assert rows == [Row(0, "a", None, "1", "", 0.5, ("web", "1")), Row(4, "e", None, "0", "", 2.0, ("", "0"))]
+    assert rows == [
+        Row(0, "a", None, "1", "", None, 0.5, ("web", "1")),
+        Row(4, "e", None, "0", "", None, 2.0, ("", "0")),
+    ]
     assert bad == [
         f"{line}: no weight in 'trust', which is a number from 0 to 1e+06, but {value!r}"
         for line, value in ((3, "-1"), (4, ""), (5, "1e9"))
     ]
     line = '{"text": "a", "label": 1, "trust": 3, "from": ["x", null]}'
     rows, _ = read(file("a.jsonl", line), columns)
-    assert rows == [Row(0, "a", None, "1", "", 3.0, ('["x", null]', "1"))]
+    assert rows == [Row(0, "a", None, "1", "", None, 3.0, ('["x", null]', "1"))]
 
 
 def test_rows_that_cannot_be_used_keep_their_number(file):
@@ -250,8 +253,8 @@ def test_values_of_json_are_texts_and_labels_or_named(file):
     assert [reason.split(": ", 1)[1] for reason in bad] == [
         "an empty text in 'text'",
         "an empty label in 'label'",
-        "a list as label in 'label', and several labels are not supported yet",
-        "an object as label in 'label', and several labels are not supported yet",
+        "a list as label in 'label' (--multi_label if a text may have several labels)",
+        "an object as label in 'label' (--multi_label if a text may have several labels)",
         "a list as text in 'text'",
     ]
 
@@ -259,7 +262,7 @@ def test_values_of_json_are_texts_and_labels_or_named(file):
 @pytest.mark.parametrize(("label", "what"), [("\"['a', 'b']\"", "a list"), ("[]", "a list"), ("{'a': 1}", "an object")])
 def test_lists_in_a_csv_are_no_labels(file, label, what):
     _, (bad,) = read(file("a.csv", f"text,label\na,{label}\nb,[x]\n"))
-    assert bad.startswith(f"2: {what} as label in 'label', and several labels")
+    assert bad.startswith(f"2: {what} as label in 'label' (--multi_label")
 
 
 def test_an_empty_second_text_is_refused_by_its_column_or_allowed(file):

@@ -185,3 +185,43 @@ def test_all_problems_of_labels_are_found(make_rows):
     validation, test = splits.find_label_problems({"train": good, "validation": both, "test": unknown})
     assert (validation.received, test.received) == ("'bad' in validation only", "'goood' in test only")
     assert "--label_column" in test.advice
+
+
+def label_share(rows, name):
+    return sum(name in row.labels for row in rows) / len(rows)
+
+
+def test_texts_with_several_labels_are_split_by_their_sets():
+    rng = np.random.default_rng(0)
+    sets = [
+        tuple(name for name, p in zip("abc", (0.5, 0.2, 0.04), strict=True) if rng.random() < p) for _ in range(900)
+    ]
+    rows = [Row(i, f"text {i}", None, "", "", names) for i, names in enumerate(sets)]
+    rows += [Row(900 + i, f" Text {i}", None, "", "", sets[i]) for i in range(100)]
+    found = splits.split_rows(rows, "multi_label", 0)
+    assert {name: len(part) for name, part in found.rows.items()} == {"train": 800, "validation": 100, "test": 100}
+    assert sorted(ids(row for part in found.rows.values() for row in part)) == list(range(1000))
+    assert_apart(found.rows)
+    assert (found.copies, found.contradicting_texts, found.train_only_classes) == (100, 0, ())
+    for part in found.rows.values():
+        assert all(abs(label_share(part, name) - label_share(rows, name)) <= 0.015 for name in "abc")
+    again = splits.split_rows(rows[::-1], "multi_label", 0).rows
+    assert {name: ids(part) for name, part in again.items()} == {name: ids(part) for name, part in found.rows.items()}
+
+
+def test_problems_of_several_labels_are_found():
+    a, none, both = ([Row(0, "x", None, "", "", names)] for names in (("a",), (), ("a", "b")))
+    assert splits.find_label_problems({"train": a, "validation": none, "test": a}, "multi_label") == []
+    (unknown,) = splits.find_label_problems({"train": a, "validation": both, "test": a}, "multi_label")
+    assert unknown.received == "'b' in validation only"
+    (nothing,) = splits.find_label_problems({"train": none, "validation": none, "test": none}, "multi_label")
+    assert nothing.received == "none in all rows"
+
+
+def test_texts_with_contradicting_sets_are_shown():
+    sets = [("a", "b"), ("a",), ()]
+    rows = [Row(i, "same", None, "", "train", sets[i % 3]) for i in range(6)]
+    for split in ("train", "validation", "test"):
+        rows += [Row(9 + i, f"{split} {i}", None, "", split, ("a",)) for i in range(3)]
+    found = splits.split_rows(rows, "multi_label", 0)
+    assert found.contradicting_examples == ("'same': a, a + b, no label",)

@@ -223,3 +223,58 @@ def test_reading_and_splitting_need_three_times_the_texts_at_most(tmp_path, rows
     print(f"{rows:,} rows, {texts / 1e6:.0f} MB of texts: {peak / 1e6:.0f} MB, {peak / texts:.2f} times the texts")
     assert read_rows == rows
     assert peak < 3 * texts
+
+
+# --- Several labels -------------------------------------------------------------------------------
+
+
+def several(source, **options):
+    found = read(source, multi_label=True, **options)
+    return [(row.split, row.id, row.labels) for row in found.rows], found
+
+
+def test_lists_of_json_are_several_labels(write):
+    values = [["b", "a", "b"], [], None, "c, d"]
+    path = write("a.jsonl", *(json.dumps({"text": "t", "label": value}) for value in values))
+    rows, found = several(path)
+    assert rows == [("", 0, ("a", "b")), ("", 1, ()), ("", 2, ()), ("", 3, ("c, d",))]
+    assert (found.label_type, found.label_form, found.rows[0].label) == ("several", "lists", "")
+    with pytest.raises(UserError, match=r"line 1: a list as label in 'label' \(--multi_label"):
+        read(path)
+
+
+def test_cells_of_all_tables_are_divided_alike(write):
+    train = write("a.csv", "text,label", "x,a|b", "y,", "z,NA", "w,c;d")
+    test = write("b.csv", "text,label", "v,c;d")
+    rows, found = several(train, test_source=test, bad_rows="skip")
+    assert rows == [("", 0, ("a", "b")), ("", 1, ()), ("", 3, ("c;d",)), ("test", 0, ("c;d",))]
+    assert found.bad_rows == 1
+    assert found.label_form == "separated by '|'; --label_delimiter names another"
+    with pytest.raises(UserError, match=r"a\.csv line 4: a missing label in 'label', 'NA'"):
+        several(train, test_source=test)
+    assert several(test, label_delimiter="c")[0] == [("", 0, (";d",))]
+
+
+def test_columns_of_0_and_1_are_several_labels(write):
+    path = write("a.csv", "text,toxic,rude,mild", "x,1,0.0,true", "y,0,0,0", "z,1,2,0")
+    rows, found = several(path, label_columns=["toxic", "rude", "mild"], bad_rows="skip")
+    assert rows == [("", 0, ("mild", "toxic")), ("", 1, ())]
+    assert found.label_form == "one column of 0 and 1 for each"
+    with pytest.raises(UserError, match=r"line 4: '2' in 'rude', which is neither 0 nor 1"):
+        several(path, label_columns=["toxic", "rude", "mild"])
+    with pytest.raises(UserError, match="have the column 'kind'"):
+        several(path, label_columns=["kind"])
+
+
+def test_equal_numbers_among_several_labels_are_one(write, caplog):
+    rows, _ = several(write("a.csv", "text,label", "x,1|2", "y,1.0"))
+    assert rows == [("", 0, ("1", "2")), ("", 1, ("1",))]
+    assert "1.0 is 1" in caplog.text
+
+
+def test_a_folder_of_classes_has_no_several_labels(write, tmp_path):
+    write("scores/a/1.txt", "text")
+    with pytest.raises(UserError, match="--multi_label must be left out unless tables are read"):
+        several(f"{tmp_path}/scores")
+    options = SourceOptions("imdb", multi_label=True, label_columns=["a"])
+    assert [p.setting for p in task_rows.find_argument_problems(options, "out")] == ["--multi_label"]

@@ -71,3 +71,19 @@ def test_texts_without_words_have_no_baseline():
 def test_both_texts_of_a_pair_are_joined():
     assert baseline.join_pairs(columns(["a", "b"], [0, 1], ["c", "d"])) == ["a c", "b d"]
     assert baseline.join_pairs(columns(["a", "b"], [0, 1])) == ["a", "b"]
+
+
+def test_the_baseline_learns_each_of_several_labels():
+    def with_labels(seed):
+        texts, good = generate_reviews(200, seed)
+        # Beside what the words tell: a label that never occurs, and one that always does.
+        return columns(texts, np.array([[one == 1, one == 0, False, True] for one in good]))
+
+    train, test = with_labels(0), with_labels(1)
+    predictions = baseline.predict_baseline(train, test, manifest("multi_label", ("good", "bad", "never", "always")))
+    assert metrics.compute_metrics(predictions, "multi_label")["micro_f1"] >= 0.95
+    assert (predictions.scores[:, 2] < 0.01).all()
+    assert (predictions.scores[:, 3] > 0.99).all()
+    scores = predictions.scores.astype(np.float64)
+    expected = -np.log(np.where(test.labels, scores, 1 - scores)).mean(axis=1)
+    assert predictions.losses == pytest.approx(expected, abs=1e-5)

@@ -88,3 +88,40 @@ def test_a_column_of_the_table_is_never_replaced():
 def test_json_has_no_values_that_json_lacks():
     row = {"a": float("nan"), "b": float("inf"), "c": np.datetime64("2026-11-28")}
     assert prediction_outputs.dump_json(row) == '{"a": null, "b": null, "c": "2026-11-28"}'
+
+
+# --- Several labels -------------------------------------------------------------------------------
+
+SEVERAL, SEVERAL_TOP_2 = (Shown(NAMES, top_k, False, several_labels=True) for top_k in (None, 2))
+
+
+def labeled(*labels):
+    return Prediction(7, {"text": "t"}, ["t"], np.array([0.75, 0.25, 0.875], np.float32), labels)
+
+
+BLANK = Prediction(8, {"text": ""}, [""], None)
+
+
+def test_several_labels_are_shown_by_falling_score():
+    assert prediction_outputs.format_row(labeled(0, 2), SEVERAL) == "good 0.8750, bad 0.7500  t"
+    assert prediction_outputs.format_row(labeled(), SEVERAL) == "no label  t"
+    assert prediction_outputs.format_row(labeled(), SEVERAL_TOP_2) == "good  0.8750  bad   0.7500  t"
+    assert prediction_outputs.format_row(BLANK, SEVERAL).split() == ["-"]
+
+
+def test_several_labels_are_a_list_in_json():
+    every = {"text": "t", "labels": ["good", "bad"], "scores": {"bad": 0.75, "fair": 0.25, "good": 0.875}}
+    assert json.loads(prediction_outputs.format_json(labeled(0, 2), SEVERAL)) == every
+    top = json.loads(prediction_outputs.format_json(labeled(1), SEVERAL_TOP_2))
+    assert (top["labels"], list(top["scores"])) == (["fair"], ["good", "bad"])
+    assert json.loads(prediction_outputs.format_json(BLANK, SEVERAL)) == {"text": "", "labels": None, "scores": None}
+
+
+def test_several_labels_are_one_column_of_a_table():
+    added = prediction_outputs.added_columns(SEVERAL, ["text", "label"], "a.csv")
+    assert added == {"labels": list, **{f"score_{name}": np.float32 for name in NAMES}}
+    assert prediction_outputs.added_values(labeled(0, 2), SEVERAL, 4) == [["good", "bad"], 0.75, 0.25, 0.875]
+    assert prediction_outputs.added_values(BLANK, SEVERAL, 4) == [None] * 4
+    added = prediction_outputs.added_columns(SEVERAL_TOP_2, ["text"], "a.csv")
+    assert list(added) == ["labels", "label", "score", "label_2", "score_2"]
+    assert prediction_outputs.added_values(labeled(1), SEVERAL_TOP_2, 5) == [["fair"], "good", 0.875, "bad", 0.75]

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from trainer.data import tables
+from trainer.data import label_sets, tables
 from trainer.data.tables import TableFormat
 from trainer.errors import UserError
 from trainer.export import prediction_inputs, prediction_tables
@@ -179,3 +179,22 @@ def test_columns_that_cannot_be_written_back_are_refused(reviews):
         "have every column once",
         "have column names that can be read",
     ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("names", [["bad", "good"], ["bad, very", "good"]])
+def test_several_labels_are_written_as_preparation_reads_them(reviews, tmp_path, suffix, names):
+    summary, output = prediction_inputs.inspect_source(reviews), tmp_path / f"out{suffix}"
+    sets = [(0, 1), None, ()]
+    found = (
+        Prediction(number, record, [record["text"]], None if own is None else np.array([0.75, 0.5], np.float32), own)
+        for (number, record), own in zip(reviews.read(), sets, strict=True)
+    )
+    shown = Shown(names, None, False, several_labels=True)
+    prediction_tables.write_predictions(str(output), reviews, summary, found, shown)
+    cells = [
+        label_sets.read_labels(record, "labels", (), ())
+        for _, record in tables.read_records(str(output), TableFormat(), ("labels",))
+    ]
+    read_again, _ = label_sets.divide_cells(cells, [0, 0, 0], None, "labels", ())
+    assert read_again == [tuple(names), (), ()]

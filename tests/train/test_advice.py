@@ -61,3 +61,20 @@ def test_a_best_step_in_the_warm_up_or_at_the_end_is_named():
     (alone,) = advice.on_best_step(30, [30], 15)
     assert "is the only evaluation" in alone
     assert all("--training.eval_every" in note for note in (warm_up, last, alone))
+
+
+def test_a_model_of_several_labels_is_held_against_the_frequent_ones():
+    train = Split(100, (), {"a": 70, "b": 60, "c": 5}, {}, {})
+    data = Manifest(
+        "csv", "multi_label", 1, ("a", "b", "c"), "", Vocabulary("", 0, True, 0, 0, 0), 0, {"train": train}, {}
+    )
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [1, 1, 0]], bool)
+
+    def found(selected) -> list[str]:
+        logits = np.where(selected, 1, -1).astype(np.float32)
+        return advice.on_reference(data, None, Predictions([0, 1, 2, 3], labels, logits, np.zeros(4, np.float32)))
+
+    always = np.array([[1, 1, 0]] * 4, bool)
+    (note,) = found(always)
+    assert "the micro F1 0.8000 is no better than that of always saying 'a', 'b', the most frequent of train" in note
+    assert found(labels) == []

@@ -63,15 +63,13 @@ def test_numbers_have_no_positive_class_and_other_metrics(manifest):
     found = problems(numbers, "good", "macro_f1")
     assert len(found) == 2
     assert "data.positive_class must be left out" in found[0]
-    assert (
-        "training.best_metric must be one of pearson, spearman, mean_squared_error, loss for a regression" in found[1]
-    )
+    assert "training.best_metric must be one of pearson, spearman, mean_squared_error, loss for numbers" in found[1]
     assert not problems(numbers, metric="mean_squared_error")
 
 
 def test_a_metric_of_numbers_is_refused_for_classes(manifest):
     (problem,) = problems(manifest, metric="pearson")
-    assert "average_precision, loss for a classification. Received: pearson." in problem
+    assert "average_precision, loss for classes. Received: pearson." in problem
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "f1", "recall"])
@@ -97,3 +95,19 @@ def test_many_class_names_are_shown_with_their_number():
     assert label_use.format_names([]) == "numbers"
     shown = label_use.format_names([str(n) for n in range(77)])
     assert shown.endswith("19, ... (77 in all)")
+
+
+def test_several_labels_have_no_positive_class_and_own_metrics(manifest):
+    several = dataclasses.replace(with_counts(manifest, {"a": 5, "b": 7}), kind="multi_label")
+    assert choose(several) == label_use.LabelUse(None, None)
+    positive, metric = problems(several, "a", "accuracy")
+    assert "data.positive_class must be left out where a text may have several labels" in positive
+    assert "must be one of micro_f1, macro_f1, " in metric
+    lacking = dataclasses.replace(
+        with_counts(manifest, {"a": 5, "b": 7}, validation={"a": 0, "b": 3}), kind="multi_label"
+    )
+    assert not problems(lacking, metric="average_precision")
+    nothing = dataclasses.replace(
+        with_counts(manifest, {"a": 5, "b": 7}, validation={"a": 0, "b": 0}), kind="multi_label"
+    )
+    assert problems(nothing, metric="average_precision")

@@ -26,6 +26,13 @@ def test_losses_are_cross_entropy_or_squared_error():
     assert numbers.numpy().tolist() == [4.0, 0.25]
 
 
+def test_the_loss_of_several_labels_is_the_mean_over_them():
+    labels, logits = np.float32([[1, 0, 1], [0, 0, 0]]), np.float32([[2.0, -1.0, 0.5], [-3.0, 4.0, 0.0]])
+    chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = -np.log(np.where(labels == 1, chances, 1 - chances)).mean(axis=1)
+    assert losses.example_losses(tf.constant(labels), tf.constant(logits)).numpy() == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_smoothed_label_is_divided_among_all_classes():
     targets = np.eye(3)[LABELS] * 0.7 + 0.1
     expected = -(targets * log_probabilities(LOGITS)).sum(1)

@@ -171,3 +171,16 @@ def test_an_evaluation_has_the_classes_of_its_first_row():
     assert first.split() == ["accuracy"]
     assert "encoder by class" in others
     assert report.format_evaluation(rows, {}) == report.format_table(rows)
+
+
+def test_several_labels_have_a_table_and_no_confusion():
+    scores = {"precision": 0.5, "recall": 1.0, "f1": 0.6667, "average_precision": 0.75, "support": 4}
+    without = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    of, title, *table = report.format_classes({"by_class": {"price": scores, "rain": without}}, "test")
+    assert of.startswith("macro F1 is the mean over all labels, average precision that over the labels that occur;")
+    assert title == "test by label"
+    assert "\n".join(table).splitlines() == [
+        "       precision  recall      f1  average precision  support",
+        "price     0.5000  1.0000  0.6667             0.7500        4",
+        "rain      0.0000  0.0000  0.0000                           0",
+    ]

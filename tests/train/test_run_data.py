@@ -30,7 +30,7 @@ def edit(path, remove=(), **changes):
 @pytest.fixture
 def of_before(model_dir):
     """The model_dir as a run from before class names were kept has left it."""
-    edit(model_dir / "identity.json", remove=("labels", "texts", "label_scale", "positive_class"))
+    edit(model_dir / "identity.json", remove=("kind", "labels", "texts", "label_scale", "positive_class"))
     return model_dir
 
 
@@ -60,6 +60,12 @@ def test_other_class_names_are_refused_with_both_lists(files, manifest):
 def test_another_order_fewer_classes_and_numbers_are_refused_too(files, manifest, labels):
     with pytest.raises(UserError, match=r"negative, positive\. Received: data/other, with"):
         run_data.compare_data(files, "data/other", dataclasses.replace(manifest, labels=labels))
+
+
+def test_another_kind_of_the_same_names_is_refused(files, manifest):
+    other = dataclasses.replace(manifest, kind="multi_label")
+    with pytest.raises(UserError, match=r"must have classes, as the run .* with several labels a text"):
+        run_data.compare_data(files, "data/other", other)
 
 
 def test_other_data_of_the_same_names_are_named(files, manifest, prepared, caplog):

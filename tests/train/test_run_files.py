@@ -94,6 +94,7 @@ def test_a_new_model_dir_gets_the_runs_identity(job, tmp_path):
     assert identity == {
         "data_fingerprint": job.manifest.fingerprint,
         "encoder_sha256": job.encoder.sha256,
+        "kind": "classification",
         "labels": ["negative", "positive"],
         "texts": 1,
         "label_scale": None,

@@ -250,6 +250,11 @@ def test_an_examples_weight_counts_it_so_many_times(tiny, prepared, parts):
     assert sums(one) == pytest.approx([weights.sum(), expected, correct], rel=1e-5)
 
 
+def test_several_labels_and_numbers_have_no_accuracy():
+    assert float(steps.correct_weight(tf.ones([2, 3]), tf.ones([2, 3]), tf.ones([2]))) == 0
+    assert float(steps.correct_weight(tf.ones([2]), tf.ones([2, 1]), tf.ones([2]))) == 0
+
+
 def main(tiny, prepared, replicas, output) -> None:
     strategy = strategies.build_strategy("mirrored", strategies.DeviceRequest(virtual_devices=int(replicas))).strategy
     results = {}

@@ -113,7 +113,7 @@ def check_metric(study: Study, kind: str, best_metric: str | None = None) -> Non
     """
     reported = trial.metric_tag(best_metric or tasks.MAIN_METRIC[kind])
     if study.metric != reported:
-        raise UsageError(Problem("metric in --tune", f"be {reported} for a {kind}", study.metric))
+        raise UsageError(Problem("metric in --tune", f"be {reported} for {tasks.KIND_NAMES[kind]}", study.metric))
 
 
 def build_tuning_job(study: Study, request: JobRequest) -> dict[str, Any]:

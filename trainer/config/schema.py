@@ -63,7 +63,7 @@ Number = Annotated[float, _refuse_boolean("float_type"), Field(allow_inf_nan=Fal
 PositiveInteger = Annotated[Integer, Field(gt=0)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
-# Those of tasks.METRICS, of both kinds of labels.
+# Those of tasks.METRICS, of all kinds of labels.
 Metric = Literal[
     "accuracy",
     "precision",
@@ -73,6 +73,9 @@ Metric = Literal[
     "matthews",
     "roc_auc",
     "average_precision",
+    "micro_f1",
+    "micro_average_precision",
+    "subset_accuracy",
     "pearson",
     "spearman",
     "mean_squared_error",
@@ -154,7 +157,10 @@ class TrainingConfig:
     ] = None
     best_metric: Annotated[
         Metric | None,
-        _doc("The validation metric that selects the best step. If unset: accuracy for classes, pearson for numbers."),
+        _doc(
+            "The validation metric that selects the best step. If unset: accuracy for classes, pearson for numbers, "
+            "micro_f1 for several labels a text."
+        ),
     ] = None
     keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
     background_saves: Annotated[

@@ -1,5 +1,7 @@
 """A prepared data set described for a person to read."""
 
+import numpy as np
+
 from trainer.data import manifests, records, tokenization
 from trainer.storage import fs
 
@@ -12,6 +14,8 @@ def summarize_data_set(folder: str) -> str:
     lines = [f"{folder}: {manifest.task}, {manifest.kind}" + (", pairs of texts" if manifest.texts == 2 else "")]
     for name, split in manifest.splits.items():
         labels = ", ".join(f"{' '.join(label.split())} {count:,}" for label, count in split.label_counts.items())
+        if none := manifest.findings.without_label.get(name):
+            labels += f"; {none:,} without a label"
         lengths = ", ".join(f"{p} % {n}" for p, n in split.length_percentiles.items())
         lines.append(
             f"  {name:<10} {split.examples:>7,} examples" + (f" ({labels})" if labels else "") + f"; tokens: {lengths}"
@@ -25,7 +29,7 @@ def summarize_data_set(folder: str) -> str:
         lines.append(f"  {found.copies:,} rows repeat a text; all copies of a text are in one split")
     if found.contradicting_texts:
         shown = "; ".join(found.contradicting_examples)
-        lines.append(f"  {found.contradicting_texts:,} texts have several labels, such as {shown}")
+        lines.append(f"  {found.contradicting_texts:,} texts have copies with other labels, such as {shown}")
     if found.train_only_classes:
         shown = ", ".join(map(repr, found.train_only_classes[:MAX_SHOWN_CLASSES]))
         count = (
@@ -50,7 +54,10 @@ def describe_data_set(folder: str, examples: int = 3) -> str:
     columns = records.read_shards(folder, train.shards[:1], manifest, with_text=True)
     pieces = tokenization.vocabulary_pieces(fs.join(folder, manifests.PREPROCESS_FOLDER))
     for row in range(min(examples, len(columns))):
-        label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:.7g}"
+        if manifest.kind == "multi_label":
+            label = ", ".join(np.array(manifest.labels)[columns.labels[row]]) or "no label"
+        else:
+            label = manifest.labels[columns.labels[row]] if manifest.labels else f"{columns.labels[row]:.7g}"
         lines.append(f"\nexample {columns.ids[row]!r}: {label}")
         lines.append(f"  text:   {columns.texts[row]}" if columns.texts else "")
         lines.append("  tokens: " + " ".join(pieces[i] for i in columns.tokens.row(row)))

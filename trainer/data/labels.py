@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from trainer.errors import Problem, UserError
 
 LABEL_TYPES = ("auto", "class", "number")
+# The label type of rows with several labels, which no flag of that name sets.
+SEVERAL = "several"
 # With label_type "auto", whole numbers are classes if at most this many differ.
 MAX_INTEGER_CLASSES = 20
 # What programs write where there is no label, in lower or upper case.
@@ -24,17 +26,23 @@ _DECORATED_NUMBER = re.compile(
 _BOOLEANS = {"true": decimal.Decimal(1), "false": decimal.Decimal(0)}
 
 
+class UnusableValue(ValueError):
+    """Why a value of a record is no text or label."""
+
+
 def is_number(label: str) -> bool:
     """Whether the label is a finite number, in decimal digits."""
     return _NUMBER.fullmatch(label) is not None and float(label) - float(label) == 0  # 1e999 is infinite.
 
 
 def label_kind(labels: Iterable[str], label_type: str) -> str:
-    """ "classification" or "regression". `label_type` is one of LABEL_TYPES.
+    """One of tasks.KINDS. `label_type` is one of LABEL_TYPES, or SEVERAL.
 
     "auto" is regression if all labels are numbers, and some are not whole, or more than MAX_INTEGER_CLASSES differ and
     most of them occur once. Raises UserError for labels that are no numbers if label_type is "number".
     """
+    if label_type == SEVERAL:
+        return "multi_label"
     counts = collections.Counter(labels)
     not_numbers = sorted(label for label in counts if not is_number(label))
     if label_type == "number":

@@ -35,7 +35,7 @@ class Split:
 
     examples: int
     shards: tuple[Shard, ...]
-    label_counts: dict[str, int]  # Class name -> examples. Empty for regression.
+    label_counts: dict[str, int]  # Class name -> examples, which may have several. Empty for regression.
     length_percentiles: dict[str, int]  # "50" -> the median length.
     length_histogram: dict[str, int]  # "64" -> examples of 33 to 64 tokens. The bounds are powers of 2.
 
@@ -58,9 +58,10 @@ class Findings:
 
     label_decision: str = ""  # What the labels were taken for, and why.
     copies: int = 0  # Rows whose text an earlier row has. All copies of a text are in one split.
-    contradicting_texts: int = 0  # Texts that have several labels.
+    contradicting_texts: int = 0  # Texts whose copies have different labels.
     contradicting_examples: tuple[str, ...] = ()
     train_only_classes: tuple[str, ...] = ()  # Those that validation or test lacks.
+    without_label: dict[str, int] = dataclasses.field(default_factory=dict)  # Of several labels: split -> examples.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Manifest:
     """The contents of dataset.json. Its field names are the file's keys."""
 
     task: str  # The --task of scripts/prepare_data.py: imdb, movie_snippets, csv.
-    kind: str  # "classification" or "regression".
+    kind: str  # One of tasks.KINDS.
     texts: int  # 1, or 2 for pairs.
     labels: tuple[str, ...]  # Class names by index. Empty for regression.
     encoder: str  # The name or path of the encoder whose tokenizer was used.

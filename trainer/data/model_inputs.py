@@ -110,13 +110,16 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     With windows, the encoder's inputs are int32 [B / R, K, W], and K is that of the text with most in the global batch.
 
     An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
-    float32 [B / R]; weight, float32 [B / R], 0 for padding rows and 1, or their own, for examples.
+    float32 [B / R], or of several labels float32 [B / R, C], 1 for those that apply; weight, float32 [B / R], 0 for
+    padding rows and 1, or their own, for examples.
     """
     pairs = manifest.texts == 2
     special = tokenization.SpecialTokens(
         manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding
     )
     rows = len(layout.pipeline_rows)
+    label_type = np.int32 if manifest.kind == "classification" else np.float32
+    label_shape = [rows, manifest.classes] if manifest.kind == "multi_label" else [rows]
 
     def generate() -> Iterator[dict[str, Any]]:
         for columns in batches:
@@ -130,7 +133,9 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
             batch: dict[str, Any] = {
                 "values": selected.tokens.values,
                 "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
-                "label": np.pad(selected.labels, (0, padding)),
+                "label": np.pad(
+                    selected.labels.astype(label_type), [(0, padding), *[(0, 0)] * (selected.labels.ndim - 1)]
+                ),
                 "weight": np.pad(weights, (0, padding)),
                 # The width of the global batch, so that it does not depend on the number of pipelines.
                 "width": np.int32(padded_width(columns, layout)),
@@ -168,7 +173,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     signature = {
         "values": values,
         "lengths": lengths,
-        "label": tf.TensorSpec([rows], tf.float32 if manifest.kind == "regression" else tf.int32),
+        "label": tf.TensorSpec(label_shape, label_type),
         "weight": tf.TensorSpec([rows], tf.float32),
         "width": tf.TensorSpec([], tf.int32),
         **({"values_b": values, "lengths_b": lengths} if pairs else {}),

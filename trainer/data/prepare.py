@@ -5,14 +5,14 @@ import dataclasses
 import itertools
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from trainer.data import label_scale, labels, manifests, records, splits, task_rows, tasks, tokenization
+from trainer.data import label_scale, label_sets, labels, manifests, records, splits, task_rows, tasks, tokenization
 from trainer.data.manifests import Shard, Split
 from trainer.data.records import Example
 from trainer.data.sources import Row
@@ -87,7 +87,7 @@ def write_split(
         # A local file first: fs verifies an upload's checksum, TensorFlow does not.
         with tempfile.NamedTemporaryFile() as local, tf.io.TFRecordWriter(local.name) as writer:
             for index, (row, tokens, tokens_b) in itertools.islice(examples, size):
-                label = class_index[row.label] if classes else float(row.label)
+                label = _stored_label(row, class_index)
                 example = Example(row.id, row.text, row.text_b, tokens, tokens_b, label, row.weight, row.kept)
                 writer.write(records.serialize_example(example))
                 lengths[index] = len(tokens) + (0 if tokens_b is None else len(tokens_b))
@@ -97,7 +97,7 @@ def write_split(
         shard_name = manifests.shard_name(name, shard, count)
         fs.write_bytes(fs.join(folder, shard_name), data)
         shards.append(Shard(shard_name, size, len(data), fs.crc32c(data)))
-    label_counts = collections.Counter(row.label for row in rows)
+    label_counts = collections.Counter(name for row in rows for name in row.label_names)
     percentiles = np.percentile(lengths, PERCENTILES, method="higher")
     return Split(
         examples=len(rows),
@@ -106,6 +106,13 @@ def write_split(
         length_percentiles={str(p): int(value) for p, value in zip(PERCENTILES, percentiles, strict=True)},
         length_histogram=_length_histogram(lengths),
     )
+
+
+def _stored_label(row: Row, class_index: Mapping[str, int]) -> int | float | tuple[int, ...]:
+    """Example.label. `class_index` is empty for regression."""
+    if row.labels is not None:
+        return tuple(sorted(class_index[name] for name in row.labels))
+    return class_index[row.label] if class_index else float(row.label)
 
 
 def prepare_data_set(
@@ -121,10 +128,12 @@ def prepare_data_set(
     bad_rows: int,
     kept_columns: tuple[str, ...] = (),
     validation_fraction: float = splits.VALIDATION_FRACTION_OF_TRAIN,
+    label_form: str = "",
 ) -> manifests.Manifest:
     """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.
 
-    `class_names` are the classes by index, where the task fixes them; `label_type` is one of labels.LABEL_TYPES.
+    `class_names` are the classes by index, where the task fixes them; `label_type` is one of labels.LABEL_TYPES, or
+    labels.SEVERAL for rows with several labels, of which `label_form` says for people how they were read.
     `preprocess` is a Hub preprocessor's folder, `encoder` the name to record of the encoder that it belongs to.
     `bad_rows` is the number of rows of the source that are not in `rows`; `kept_columns` names the values that each row
     keeps; `validation_fraction` is what splits.split_rows makes of it. Raises UserError, before anything is written,
@@ -133,9 +142,9 @@ def prepare_data_set(
     kind = labels.label_kind((row.label for row in rows), label_type)
     split = splits.split_rows(rows, kind, seed, validation_fraction)
     classes: tuple[str, ...] = ()
-    if kind == "classification":
-        classes = class_names or labels.class_names(row.label for row in rows)
-        problems = splits.find_label_problems(split.rows)
+    if kind != "regression":
+        classes = class_names or labels.class_names(name for row in rows for name in row.label_names)
+        problems = splits.find_label_problems(split.rows, kind)
     else:
         values = np.fromiter((float(row.label) for row in rows), np.float64, len(rows))
         problems = label_scale.find_number_problems(values)
@@ -144,6 +153,12 @@ def prepare_data_set(
         problems = [*problems, Problem("--weight_column", "have weights above 0 in train", "0 in all its rows")]
     if problems:
         raise UserError(*problems)
+    without_label = {}
+    if kind == "multi_label":
+        decision = label_sets.describe_decision([row.label_names for row in rows], label_form)
+        without_label = {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
+    else:
+        decision = labels.describe_decision((row.label for row in rows), label_type, kind)
     tokenizer = tokenization.load_tokenizer(preprocess)
     sha256 = tokenization.vocabulary_sha256(preprocess)
     if sha256 is None:
@@ -170,11 +185,12 @@ def prepare_data_set(
         splits=written,
         removed={**split.removed, "bad_rows": bad_rows},
         findings=manifests.Findings(
-            labels.describe_decision((row.label for row in rows), label_type, kind),
+            decision,
             split.copies,
             split.contradicting_texts,
             split.contradicting_examples,
             split.train_only_classes,
+            without_label,
         ),
         weighted=weighted,
         kept_columns=kept_columns,
@@ -200,6 +216,7 @@ def prepare_task(
         bad_rows=read.bad_rows,
         kept_columns=options.columns.kept,
         validation_fraction=tasks.TASKS[options.task].validation_fraction,
+        label_form=read.label_form,
     )
 
 

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import downloads, labels, tables
+from trainer.data import downloads, label_sets, labels, tables
+from trainer.data.labels import UnusableValue
 from trainer.errors import Problem, UserError
 
 MAX_REPORTED_ROWS = 5
@@ -27,10 +28,16 @@ class Row:
     id: int | str  # Its number from 0, or its file's path.
     text: str
     text_b: str | None  # The second text of a pair.
-    label: str  # As it was read: a class's name, or a number.
+    label: str  # As it was read: a class's name, a number, or a cell of several labels that is not divided yet.
     split: str  # "train", "validation", "test", or "" if the source has no splits.
+    labels: tuple[str, ...] | None = None  # Where a text has several labels: those of the row, sorted.
     weight: float | None = None  # None if the source has no weights.
     kept: tuple[str, ...] = ()  # The values of the columns that are kept for a report.
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """One, unless a text may have several."""
+        return (self.label,) if self.labels is None else self.labels
 
 
 def find_bad_row_problems(source: str, bad_rows: Sequence[str]) -> list[Problem]:
@@ -151,12 +158,13 @@ class ColumnNames:
     text: str
     text_pair: str | None
     label: str
+    labels: tuple[str, ...] = ()  # In the place of `label`: a column of 0 and 1 for each of several labels.
     weight: str | None = None
     kept: tuple[str, ...] = ()
 
     def used(self) -> list[str]:
         """The names without None, each once."""
-        names = (self.text, self.text_pair, self.label, self.weight, *self.kept)
+        names = (self.text, self.text_pair, *(self.labels or (self.label,)), self.weight, *self.kept)
         return list(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -171,13 +179,14 @@ def read_table(
     table_format: tables.TableFormat = tables.DEFAULT_FORMAT,
     missing_labels: Sequence[str] = labels.MISSING_LABELS,
     allow_empty_pairs: bool = False,
+    several_labels: bool = False,
     first_id: int = 0,
 ) -> Iterator[tuple[int, Row | str]]:
     """(the line or row that a record begins in, its row in `split` or why it cannot be used) for each record.
 
     A row's id is the number of its record, from `first_id`. A label that is one of `missing_labels`, upper case or not,
-    is none; an empty second text is refused unless `allow_empty_pairs`. Raises what tables.read_records does, and
-    UserError for a table without rows.
+    is none; an empty second text is refused unless `allow_empty_pairs`. With `several_labels` a row has `labels`, or a
+    cell of them as its label. Raises what tables.read_records does, and UserError for a table without rows.
     """
     missing = {label.casefold() for label in missing_labels}
     number = None
@@ -189,13 +198,16 @@ def read_table(
             text, text_b = _text_of(record, columns.text), None
             if columns.text_pair:
                 text_b = _text_of(record, columns.text_pair, second=True, allow_empty=allow_empty_pairs)
-            label = _label_of(record, columns.label, missing)
+            if several_labels:
+                label, label_set = label_sets.read_labels(record, columns.label, columns.labels, missing)
+            else:
+                label, label_set = _label_of(record, columns.label, missing), None
             weight = _weight_of(record, columns.weight) if columns.weight else None
             kept = tuple(_kept_value(record[name]) for name in columns.kept)
         except UnusableValue as error:
             yield number, str(error)
         else:
-            yield number, Row(id_, text, text_b, sys.intern(label), split, weight, kept)
+            yield number, Row(id_, text, text_b, sys.intern(label), split, label_set, weight, kept)
     if number is None:
         raise UserError(Problem(source, "hold rows", "none"))
 
@@ -204,12 +216,8 @@ def read_table(
 _WRITTEN_LIST = re.compile(r"""\[\]|\{\}|\[['"\d].*\]|\{['"\d].*\}""", re.DOTALL)
 
 
-class UnusableValue(ValueError):
-    """Why a value of a record is no text or label."""
-
-
 def _no_text(what: str, kind: str, name: str) -> UnusableValue:
-    several = ", and several labels are not supported yet" if kind == "label" else ""
+    several = " (--multi_label if a text may have several labels)" if kind == "label" else ""
     return UnusableValue(f"{what} as {kind} in {name!r}{several}")
 
 

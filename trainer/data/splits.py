@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainer.data import stratification
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 
@@ -27,7 +28,7 @@ class SplitRows:
     rows: dict[str, list[Row]]
     removed: dict[str, int]  # Reason -> rows that are in no split.
     copies: int  # Rows whose text an earlier row has.
-    contradicting_texts: int  # Texts that have several labels.
+    contradicting_texts: int  # Texts whose copies have different labels.
     contradicting_examples: tuple[str, ...]  # The first of them, with their labels.
     train_only_classes: tuple[str, ...]  # Classes that have too few texts for each split.
 
@@ -99,12 +100,15 @@ def draw(rows: Sequence[Row], texts: np.ndarray, keys: np.ndarray, fraction: flo
 
     They are drawn in the same proportion from every class, and at least one text of each remains. A text of several
     classes counts for the rarest. `texts` (integers [rows]) are the numbers of the texts, `keys` (uint64 [rows]) what
-    shuffles them.
+    shuffles them. Rows with several labels are drawn by stratification.draw_texts.
     """
     sizes = np.bincount(texts)
-    strata = _strata(rows, kind)
     key_of_text = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(key_of_text, texts, keys)
+    if kind == "multi_label":
+        sets = [row.label_names for row in rows]
+        return stratification.draw_texts(sets, texts, key_of_text, fraction, MAX_TEXT_SHARE)[texts]
+    strata = _strata(rows, kind)
     by_rarity = np.argsort(np.bincount(strata), kind="stable")
     rarest = np.full(len(sizes), len(by_rarity), np.int32)  # Which no stratum is: of numbers that are no text's.
     np.minimum.at(rarest, texts, np.argsort(by_rarity).astype(np.int32)[strata])
@@ -164,20 +168,21 @@ def split_rows(
         raise UserError(Problem("The source", required, received))
     by_split = {name: _take(rows, part[np.argsort(keys[part], kind="stable")]) for name, part in parts.items()}
     contradicting, examples = _find_contradictions(rows, texts)
-    train_only = _find_train_only_classes(by_split) if kind == "classification" else ()
+    train_only = _find_train_only_classes(by_split) if kind != "regression" else ()
     return SplitRows(by_split, removed, len(rows) - different, contradicting, examples, train_only)
 
 
 def _find_contradictions(rows: Sequence[Row], texts: np.ndarray) -> tuple[int, tuple[str, ...]]:
     """(the number of texts with several labels, the first of them for a person to read)."""
-    numbers: dict[str, int] = {}
-    labels = np.fromiter((numbers.setdefault(row.label, len(numbers)) for row in rows), np.int32, len(rows))
+    numbers: dict[tuple[str, ...], int] = {}
+    labels = np.fromiter((numbers.setdefault(row.label_names, len(numbers)) for row in rows), np.int32, len(rows))
     first = np.empty(texts.max() + 1, np.int64)
     first[texts[::-1]] = np.arange(len(rows))[::-1]  # The last that is written stays.
     several = np.unique(texts[labels != labels[first][texts]])
     examples = []
     for text in several[np.argsort(first[several])][:MAX_SHOWN_TEXTS]:
-        found = sorted({row.label for row in _take(rows, np.flatnonzero(texts == text))})
+        names = {row.label_names for row in _take(rows, np.flatnonzero(texts == text))}
+        found = sorted(" + ".join(labels_of_row) or "no label" for labels_of_row in names)
         start = " ".join(rows[int(first[text])].text.split())
         start = start if len(start) <= MAX_SHOWN_CHARACTERS else start[:MAX_SHOWN_CHARACTERS] + "..."
         examples.append(f"{start!r}: {', '.join(found[:5])}")
@@ -186,21 +191,30 @@ def _find_contradictions(rows: Sequence[Row], texts: np.ndarray) -> tuple[int, t
 
 def _find_train_only_classes(splits: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
     """Classes that validation or test lacks."""
-    known = {name: {row.label for row in part} for name, part in splits.items()}
+    known = {name: _known_labels(part) for name, part in splits.items()}
     return tuple(sorted(known["train"] - (known["validation"] & known["test"])))
 
 
-def find_label_problems(splits: Mapping[str, Sequence[Row]]) -> list[Problem]:
-    """What is wrong with the classes: there is only one, or a split has classes that train has not."""
-    labels = {row.label for rows in splits.values() for row in rows}
-    if len(labels) < 2:
+def _known_labels(rows: Sequence[Row]) -> set[str]:
+    return {name for row in rows for name in row.label_names}
+
+
+def find_label_problems(splits: Mapping[str, Sequence[Row]], kind: str = "classification") -> list[Problem]:
+    """What is wrong with the classes: there is only one, or a split has classes that train has not.
+
+    Of texts with several labels, one label is enough.
+    """
+    labels = {name for rows in splits.values() for name in _known_labels(rows)}
+    if kind == "multi_label" and not labels:
+        return [Problem("The labels", "be there for some rows", "none in all rows", "Check --label_column.")]
+    if kind == "classification" and len(labels) < 2:
         return [Problem("The labels", "be of at least two classes", f"one class, {min(labels)!r}")]
-    known = {row.label for row in splits["train"]}
+    known = _known_labels(splits["train"])
     problems = []
     for name, rows in splits.items():
-        unknown = sorted({row.label for row in rows} - known)
+        unknown = sorted(_known_labels(rows) - known)
         if unknown:
             received = f"{', '.join(map(repr, unknown[:5]))} in {name} only"
-            advice = "Check --label_column and the labels of all files, and texts that have several labels."
+            advice = "Check --label_column and the labels of all files, and texts whose copies have different labels."
             problems.append(Problem("Every label", "appear in train", received, advice))
     return problems

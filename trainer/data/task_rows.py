@@ -7,10 +7,10 @@ import fnmatch
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import downloads, glue, labels, sources, tables, tasks
+from trainer.data import downloads, glue, label_sets, labels, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
@@ -34,6 +34,9 @@ class SourceOptions:
     weight_column: str | None = None
     keep_columns: Sequence[str] = ()
     label_type: str = "auto"  # One of labels.LABEL_TYPES.
+    multi_label: bool = False
+    label_delimiter: str | None = None
+    label_columns: Sequence[str] = ()
     missing_labels: Sequence[str] = labels.MISSING_LABELS
     encoding: str | None = None
     delimiter: str | None = None
@@ -46,8 +49,10 @@ class SourceOptions:
 
     @property
     def columns(self) -> sources.ColumnNames:
+        label_columns = tuple(name.strip() for name in self.label_columns or ())
         return sources.ColumnNames(
-            self.text_column, self.text_pair_column, self.label_column, self.weight_column, tuple(self.keep_columns)
+            *(self.text_column, self.text_pair_column, self.label_column, label_columns),
+            *(self.weight_column, tuple(self.keep_columns)),
         )
 
     @property
@@ -62,7 +67,8 @@ class SourceRows:
 
     rows: list[Row]
     bad_rows: int  # The number of those that are left out.
-    label_type: str  # That of the options; folders are classes, unless it says otherwise.
+    label_type: str  # That of the options, or labels.SEVERAL; folders are classes, unless it says otherwise.
+    label_form: str = ""  # How several labels were read, for people.
 
 
 def find_argument_problems(options: SourceOptions, output: str | None) -> list[Problem]:
@@ -90,9 +96,15 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
             ("--validation_source", options.validation_source),
             ("--weight_column", options.weight_column),
             ("--keep_columns", ",".join(options.keep_columns)),
+            ("--multi_label", "true" if options.multi_label else None),
         ):
             if value:
                 problems.append(Problem(flag, "be left out unless --task=csv is given", value))
+    default = sources.DEFAULT_COLUMNS.label
+    given = None if options.label_column == default else options.label_column
+    problems += label_sets.find_flag_problems(
+        options.multi_label, options.label_type, given, options.label_delimiter, options.columns.labels
+    )
     return problems + tables.find_format_problems(options.table_format)
 
 
@@ -136,7 +148,7 @@ def read_rows(options: SourceOptions) -> SourceRows:
 
     Raises UserError if there are no rows, or bad rows and `bad_rows` is "fail", and what the readers of sources raise.
     """
-    task, label_type = options.task, options.label_type
+    task, label_type, label_form = options.task, options.label_type, ""
     bad_rows: list[str] = []
     if task == "movie_snippets":
         rows = list(sources.read_movie_snippets(ratings=label_type == "number"))
@@ -148,23 +160,26 @@ def read_rows(options: SourceOptions) -> SourceRows:
         rows = glue.read_rows(path, task, bad_rows)
         label_type = "class" if tasks.TASKS[task].labels else "number"
     else:
-        rows, label_type = _read_own_rows(options, bad_rows)
+        rows, label_type, label_form = _read_own_rows(options, bad_rows)
     if options.bad_rows != "skip":
         problems = sources.find_bad_row_problems(options.source or task, bad_rows)
         if problems:
             raise UserError(*problems)
     if not rows:
         raise UserError(Problem(options.source or task, "hold rows", "none that can be used"))
-    return SourceRows(rows, len(bad_rows), label_type)
+    return SourceRows(rows, len(bad_rows), label_type, label_form)
 
 
-def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str]:
-    """(the rows of all files, the type of their labels); the others are appended to `bad_rows` as "place: reason"."""
+def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str, str]:
+    """(the rows of all files, the type of their labels, SourceRows.label_form).
+
+    The others are appended to `bad_rows` as "place: reason".
+    """
     rows: list[Row] = []
     numbers = array.array("I")  # Of each row, its line; a list of integers would be as large as the rows.
     # Of each table or folder, its first row's index and what is written before a line; "" for a folder.
     starts, prefixes = [], []
-    label_type = options.label_type
+    label_type = labels.SEVERAL if options.multi_label else options.label_type
     files = _list_files(options)
     for split, paths in files.items():
         records = 0
@@ -187,6 +202,7 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
                 table_format=options.table_format,
                 missing_labels=options.missing_labels,
                 allow_empty_pairs=options.allow_empty_pairs,
+                several_labels=options.multi_label,
                 first_id=records,
             ):
                 records += 1
@@ -195,17 +211,44 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
                     numbers.append(number)
                 else:
                     bad_rows.append(f"{prefix} {number}: {row}")
+
+    def place_of(index: int) -> str:
+        prefix = prefixes[bisect.bisect(starts, index) - 1]
+        return f"{prefix} {numbers[index]}" if prefix else str(rows[index].id)
+
+    if options.multi_label:
+        tables_of_rows = [bisect.bisect(starts, index) for index in range(len(rows))]
+        return _divide_labels(options, rows, tables_of_rows, place_of, bad_rows)
     strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
     for index in sorted(strays):
-        prefix = prefixes[bisect.bisect(starts, index) - 1]
-        place = f"{prefix} {numbers[index]}" if prefix else rows[index].id
         advice = "--label_type=class makes every label a class"
-        bad_rows.append(f"{place}: the label {rows[index].label!r} in a column of numbers ({advice})")
+        bad_rows.append(f"{place_of(index)}: the label {rows[index].label!r} in a column of numbers ({advice})")
     if strays:
         rows = [row for index, row in enumerate(rows) if index not in strays]
     if labels.label_kind((row.label for row in rows), label_type) == "classification":
         rows = _name_equal_numbers(rows)
-    return rows, label_type
+    return rows, label_type, ""
+
+
+def _divide_labels(
+    options: SourceOptions,
+    rows: list[Row],
+    tables_of_rows: list[int],
+    places: Callable[[int], str],
+    bad_rows: list[str],
+) -> tuple[list[Row], str, str]:
+    """_read_own_rows of several labels: cells become sets. `places` names a row by its index."""
+    missing = {label.casefold() for label in options.missing_labels}
+    read = [(row.label, row.labels) for row in rows]
+    found, form = label_sets.divide_cells(read, tables_of_rows, options.label_delimiter, options.label_column, missing)
+    bad_rows += [f"{places(index)}: {names}" for index, names in enumerate(found) if not isinstance(names, tuple)]
+    good = [(row, names) for row, names in zip(rows, found, strict=True) if isinstance(names, tuple)]
+    sets, renamed = label_sets.name_equal_numbers([names for _, names in good])
+    _warn_of_equal_numbers(renamed)
+    if options.columns.labels:
+        form = "one column of 0 and 1 for each"
+    divided = [dataclasses.replace(row, label="", labels=names) for (row, _), names in zip(good, sets, strict=True)]
+    return divided, labels.SEVERAL, form
 
 
 def _list_files(options: SourceOptions) -> dict[str, list[str]]:
@@ -224,6 +267,7 @@ def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[R
         "--text_pair_column": options.text_pair_column,
         "--weight_column": options.weight_column,
         "--keep_columns": ",".join(options.keep_columns),
+        "--multi_label": "true" if options.multi_label else None,
     }
     problems = [
         Problem(flag, "be left out unless tables are read", f"{value} for {folder}, a folder")
@@ -243,12 +287,16 @@ def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[R
         rows.append(row)
 
 
-def _name_equal_numbers(rows: list[Row]) -> list[Row]:
-    names = labels.name_equal_numbers(row.label for row in rows)
-    renamed = [f"{label} is {name}" for label, name in names.items() if label != name]
+def _warn_of_equal_numbers(names: Mapping[str, str]) -> None:
+    renamed = [f"{label} is {name}" for label, name in names.items()]
     if renamed:  # Of versions, such as 3.1 and 3.10, this would be wrong.
         shown = ", ".join(renamed[:MAX_SHOWN_LABELS]) + (", ..." if len(renamed) > MAX_SHOWN_LABELS else "")
         _LOG.warning("labels that are equal numbers are one class: %s. Add a letter to those that are names.", shown)
+
+
+def _name_equal_numbers(rows: list[Row]) -> list[Row]:
+    names = labels.name_equal_numbers(row.label for row in rows)
+    _warn_of_equal_numbers({label: name for label, name in names.items() if label != name})
     for index, row in enumerate(rows):
         if names[row.label] != row.label:
             rows[index] = dataclasses.replace(row, label=names[row.label])

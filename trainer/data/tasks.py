@@ -56,15 +56,21 @@ TASKS = {
     AX: _glue("the diagnostic set, without labels", GLUE["mnli"].labels),
 }
 
-KINDS = ("classification", "regression")
+# One class a text, a number a text, or any number of labels a text, none included.
+KINDS = ("classification", "regression", "multi_label")
+# What messages call the labels of each.
+KIND_NAMES = {"classification": "classes", "regression": "numbers", "multi_label": "several labels a text"}
 
 # The metric that selects the best checkpoint unless training.best_metric names another, and that a summary shows first.
-MAIN_METRIC = {"classification": "accuracy", "regression": "pearson"}
-# What training.best_metric can be. config.schema has the names of both kinds.
+MAIN_METRIC = {"classification": "accuracy", "regression": "pearson", "multi_label": "micro_f1"}
+# What training.best_metric can be. config.schema has the names of all kinds.
 METRICS = {
     "classification": (
         *("accuracy", "precision", "recall", "f1", "macro_f1", "matthews", "roc_auc", "average_precision", "loss"),
     ),
     "regression": ("pearson", "spearman", "mean_squared_error", "loss"),
+    "multi_label": (
+        *("micro_f1", "macro_f1", "average_precision", "micro_average_precision", "subset_accuracy", "loss"),
+    ),
 }
 LOWER_IS_BETTER = ("loss", "mean_squared_error")

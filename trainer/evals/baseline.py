@@ -1,5 +1,7 @@
 """The bag-of-words baseline: a linear model on TF-IDF features. An encoder has to beat it to justify its cost."""
 
+from typing import Any
+
 import numpy as np
 
 from trainer.data.label_scale import LabelScale
@@ -27,8 +29,8 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: L
     Features are the words and word pairs of a text, weighted by (1 + ln(count)) * (ln((1 + n) / (1 + df)) + 1) and
     scaled to length 1, where df of the n documents hold the word
     (https://scikit-learn.org/stable/modules/feature_extraction.html#tfidf-term-weighting). The linear model is
-    scikit-learn's LogisticRegression, or Ridge for regression, with its default L2 penalty. Raises UserError if train
-    has no words.
+    scikit-learn's LogisticRegression, one for each of several labels, or Ridge for regression, with its default L2
+    penalty. Raises UserError if train has no words.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -44,8 +46,33 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: L
         values = Ridge().fit(train_features, train.labels, train.weights).predict(test_features).astype(np.float32)
         losses = ((values - test.labels) / (scale.deviation if scale else 1.0)) ** 2
         return Predictions(test.ids, test.labels, values[:, np.newaxis], losses)
+    if manifest.kind == "multi_label":
+        logits = _score_each_label(train_features, train.labels, test_features, train.weights)
+        losses = np.mean(np.logaddexp(0, logits) - logits * test.labels, axis=1, dtype=np.float32)
+        return Predictions(test.ids, test.labels, logits, losses)
     model = LogisticRegression(max_iter=1000).fit(train_features, train.labels, train.weights)
     # The columns of predict_log_proba are the classes that occur in train, not all classes of the manifest.
     logits = np.full((len(test), manifest.classes), -np.inf, np.float32)
     logits[:, model.classes_] = model.predict_log_proba(test_features)
     return Predictions(test.ids, test.labels, logits, -logits[np.arange(len(test)), test.labels])
+
+
+def _score_each_label(
+    train_features: Any, labels: np.ndarray, test_features: Any, weights: np.ndarray | None
+) -> np.ndarray:
+    """Logits, float32 [N, C], of one model for each label, bool [train, C], learned by weight, float32 [train].
+
+    A label that never or always occurs in train has the log odds of (count + 1) / (train + 2), which are finite.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    examples = len(labels)
+    logits = np.empty((test_features.shape[0], labels.shape[1]), np.float32)
+    for column, of_label in enumerate(labels.T):
+        count = int(of_label.sum())
+        if 0 < count < examples:
+            model = LogisticRegression(max_iter=1000).fit(train_features, of_label, weights)
+            logits[:, column] = model.decision_function(test_features)
+        else:
+            logits[:, column] = np.log((count + 1) / (examples - count + 1))
+    return logits

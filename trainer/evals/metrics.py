@@ -15,29 +15,52 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 
+from trainer.evals import multi_label_metrics
+
+# A label is predicted if its score is above this, unless a threshold of its own was chosen.
+DEFAULT_THRESHOLD = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
     """A model's output for the N examples of a split, in the order of its shards. C classes, 1 for regression."""
 
     ids: list[int | str]
-    labels: np.ndarray  # int32 [N], or float32 [N] for regression
+    labels: np.ndarray  # int32 [N], float32 [N] for regression, or bool [N, C] of several labels
     logits: np.ndarray  # float32 [N, C]
     losses: np.ndarray  # float32 [N]
 
     @property
     def scores(self) -> np.ndarray:
-        """The probabilities (softmax of the logits), or the values for regression: float32 [N, C]."""
+        """The probabilities (softmax, of several labels sigmoid), or the values for regression: float32 [N, C]."""
+        if self.several_labels:
+            sigmoids: np.ndarray = scipy.special.expit(self.logits)
+            return sigmoids
         scores: np.ndarray = scipy.special.softmax(self.logits, axis=1) if self.logits.shape[1] > 1 else self.logits
         return scores
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether an example may have several labels."""
+        return self.labels.ndim == 2
 
-def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def selected(self, thresholds: np.ndarray | None) -> np.ndarray:
+        """Of several labels those that are predicted, bool [N, C]: with scores above `thresholds`, float32 [C]."""
+        return self.scores > (DEFAULT_THRESHOLD if thresholds is None else thresholds)
+
+
+def prediction_rows(
+    predictions: Predictions, names: Sequence[str], thresholds: np.ndarray | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold.
 
     `names` are the classes of the scores, none for regression. With them, "label_name" is the label's class and
-    "predicted" the likeliest one.
+    "predicted" the likeliest one. Where there are several labels, "label" has the indexes of those that apply,
+    "label_names" their names, and "predicted" the names of those above `thresholds`, float32 [C].
     """
+    if predictions.several_labels:
+        yield from _label_set_rows(predictions, np.array(names, object), thresholds)
+        return
     for example_id, label, scores, loss in zip(
         predictions.ids, predictions.labels, predictions.scores, predictions.losses, strict=True
     ):
@@ -45,15 +68,33 @@ def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[
         yield {"id": example_id, "label": label.item(), **classes, "scores": scores.tolist(), "loss": loss.item()}
 
 
-def compute_metrics(predictions: Predictions, kind: str, positive: int | None = None) -> dict[str, float | int]:
+def _label_set_rows(p: Predictions, names: np.ndarray, thresholds: np.ndarray | None) -> Iterator[dict[str, Any]]:
+    columns = (p.ids, p.labels, p.selected(thresholds), p.scores, p.losses)
+    for example_id, label, selected, scores, loss in zip(*columns, strict=True):
+        yield {
+            "id": example_id,
+            "label": np.flatnonzero(label).tolist(),
+            "label_names": names[label].tolist(),
+            "predicted": names[selected].tolist(),
+            "scores": scores.tolist(),
+            "loss": loss.item(),
+        }
+
+
+def compute_metrics(
+    predictions: Predictions, kind: str, positive: int | None = None, thresholds: np.ndarray | None = None
+) -> dict[str, float | int]:
     """Return "examples" (their number), "loss" (their mean loss) and the metrics of `kind`, the main metric first.
 
-    `kind` is "classification" or "regression". Precision, recall, F1, ROC AUC and average precision are those of the
-    class `positive` against the others; without it, the unweighted mean over the classes (macro). An undefined metric
-    is left out, such as ROC AUC without examples of a class.
+    `kind` is one of tasks.KINDS. Precision, recall, F1, ROC AUC and average precision are those of the class `positive`
+    against the others; without it, the unweighted mean over the classes (macro). `thresholds`, float32 [C], are those
+    of several labels. An undefined metric is left out, such as ROC AUC without examples of a class.
     """
     if kind == "classification":
         metrics = _classification_metrics(predictions, positive)
+    elif kind == "multi_label":
+        selected = predictions.selected(thresholds)
+        metrics = multi_label_metrics.compute_metrics(predictions.labels, predictions.scores, selected)
     else:
         metrics = _regression_metrics(predictions)
     return {
@@ -63,11 +104,17 @@ def compute_metrics(predictions: Predictions, kind: str, positive: int | None = 
     }
 
 
-def describe_classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
+def describe_classes(
+    predictions: Predictions, names: Sequence[str], thresholds: np.ndarray | None = None
+) -> dict[str, Any]:
     """{"by_class": name -> precision, recall, f1, support; "confusion": true name -> predicted name -> examples}.
 
-    Support is the number of examples. Pairs of names without an example are left out of the confusion.
+    Support is the number of examples. Pairs of names without an example are left out of the confusion. Several labels
+    have none: each is for itself (multi_label_metrics.describe_labels).
     """
+    if predictions.several_labels:
+        selected = predictions.selected(thresholds)
+        return multi_label_metrics.describe_labels(predictions.labels, predictions.scores, selected, tuple(names))
     predicted = predictions.logits.argmax(axis=1)
     by_class = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}

@@ -27,6 +27,7 @@ class Shown:
     names: Sequence[str]  # The class of each score; none for regression.
     top_k: int | None  # The number of likeliest classes that are shown with their scores; None is all.
     line_numbers: bool  # Whether the input's number is shown.
+    several_labels: bool = False  # Whether a text may have several of the classes, or none.
 
 
 def rank(scores: np.ndarray, shown: Shown) -> list[tuple[str, np.float32]]:
@@ -35,13 +36,25 @@ def rank(scores: np.ndarray, shown: Shown) -> list[tuple[str, np.float32]]:
     return [(shown.names[i], scores[i]) for i in order]
 
 
+def own_labels(prediction: Prediction, shown: Shown) -> list[tuple[str, np.float32]]:
+    """Of several labels those of the text with their scores, by falling score. None for a blank text."""
+    scores = prediction.scores
+    if scores is None:
+        return []
+    order = np.argsort(-scores, kind="stable")
+    return [(shown.names[i], scores[i]) for i in order if i in (prediction.labels or ())]
+
+
 def format_row(prediction: Prediction, shown: Shown) -> str:
     """A line for people: the likeliest classes with their probabilities, or the number, and the text.
 
-    A blank text has dashes in their place.
+    Where there are several labels, those of the text. A blank text has dashes in their place.
     """
     scores, count = prediction.scores, shown.top_k or 1
-    if not shown.names:
+    if shown.several_labels and not shown.top_k:
+        own = [f"{_in_one_line(name)} {score:.4f}" for name, score in own_labels(prediction, shown)]
+        cells = ["-" if scores is None else ", ".join(own) or "no label"]
+    elif not shown.names:
         cells = [f"{'-' if scores is None else format_number(scores[0]):>9}"]
     else:
         best = (
@@ -58,18 +71,25 @@ def _in_one_line(text: str) -> str:
 
 
 def format_json(prediction: Prediction, shown: Shown) -> str:
-    """{"text", "label", "scores": {name: probability}}, or {"text", "score"} for regression; null for a blank text."""
+    """{"text", "label", "scores": {name: probability}}, or {"text", "score"} for regression; null for a blank text.
+
+    Where there are several labels, "labels" has the names of those of the text in the place of "label".
+    """
     scores = prediction.scores
     row: dict[str, Any] = {LINE_COLUMN: prediction.number} if shown.line_numbers else {}
     row["text"] = "\t".join(prediction.texts)
     if not shown.names:
         row["score"] = None if scores is None else float(scores[0])
     elif scores is None:
-        row |= {"label": None, "scores": None}
+        row |= {"labels" if shown.several_labels else "label": None, "scores": None}
     else:
         ranked = rank(scores, shown)
         probabilities = ranked if shown.top_k else zip(shown.names, scores, strict=True)
-        row |= {"label": ranked[0][0], "scores": {name: float(score) for name, score in probabilities}}
+        if shown.several_labels:
+            row["labels"] = [name for name, _ in own_labels(prediction, shown)]
+        else:
+            row["label"] = ranked[0][0]
+        row["scores"] = {name: float(score) for name, score in probabilities}
     return dump_json(row)
 
 
@@ -85,10 +105,13 @@ def added_columns(shown: Shown, columns: Sequence[str], source: str) -> dict[str
     `added_values` has their values. Raises UserError if the input has columns of these names, with PREFIX and without.
     """
     added: dict[str, type] = {LINE_COLUMN: int} if shown.line_numbers else {}
+    if shown.several_labels:
+        added["labels"] = list
+    elif shown.names and shown.top_k is None:
+        added["label"] = str
     if not shown.names:
         added["score"] = np.float32
     elif shown.top_k is None:
-        added["label"] = str
         added |= {f"score_{name}": np.float32 for name in shown.names}
     else:
         for place in range(1, min(shown.top_k, len(shown.names)) + 1):
@@ -106,10 +129,14 @@ def added_columns(shown: Shown, columns: Sequence[str], source: str) -> dict[str
 def added_values(prediction: Prediction, shown: Shown, count: int) -> list[Any]:
     """The values of the `count` columns of added_columns; None in all but the number for a blank text."""
     scores = prediction.scores
-    numbers = [prediction.number] if shown.line_numbers else []
+    values: list[Any] = [prediction.number] if shown.line_numbers else []
     if scores is None:
-        return numbers + [None] * (count - len(numbers))
+        return values + [None] * (count - len(values))
     if not shown.names:
-        return [*numbers, scores[0]]
+        return [*values, scores[0]]
     ranked = rank(scores, shown)
-    return [*numbers, *itertools.chain.from_iterable(ranked)] if shown.top_k else [*numbers, ranked[0][0], *scores]
+    if shown.several_labels:
+        values.append([name for name, _ in own_labels(prediction, shown)])
+    elif not shown.top_k:
+        values.append(ranked[0][0])
+    return [*values, *(itertools.chain.from_iterable(ranked) if shown.top_k else scores)]

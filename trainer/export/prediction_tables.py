@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data import label_sets
 from trainer.errors import Problem, UserError
 from trainer.export import prediction_outputs
 from trainer.export.predict import Prediction
@@ -60,7 +61,8 @@ def write_predictions(
         elif suffix == ".parquet":
             _write_parquet(local, source, summary, added, rows)
         else:
-            _write_separated(local, [*columns, *added], rows, tabs=suffix == ".tsv")
+            cells = ((record, [_join_labels(value, shown) for value in values]) for record, values in rows)
+            _write_separated(local, [*columns, *added], cells, tabs=suffix == ".tsv")
     shown_columns = ", ".join(itertools.islice(added, MAX_REPORTED)) + ", ..." * (len(added) > MAX_REPORTED)
     _LOG.info("%s has the columns of %s and %s.", path, source.name, shown_columns)
 
@@ -94,6 +96,11 @@ def _write_separated(path: str, columns: Sequence[str], rows: Iterable[_Row], *,
             writer.writerow([_cell(value) for value in (*map(record.get, of_input), *values)])
 
 
+def _join_labels(value: Any, shown: Shown) -> Any:
+    """The labels of a prediction as a cell that prepare_data.py reads; another value as it is."""
+    return label_sets.join_labels(value, shown.names) if isinstance(value, list) else value
+
+
 def _check_separable(values: Iterable[Any]) -> None:
     """Raises UserError for a value with a tab or a line end, which a .tsv file has no place for."""
     for value in values:
@@ -123,6 +130,7 @@ def _write_parquet(
         float: pyarrow.float64(),
         str: pyarrow.string(),
         np.float32: pyarrow.float32(),
+        list: pyarrow.list_(pyarrow.string()),
     }
     if source.name.lower().endswith(".parquet"):
         read = pyarrow.parquet.ParquetFile(source.name, pre_buffer=False)

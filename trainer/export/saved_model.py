@@ -41,6 +41,7 @@ def build_serving_module(
     windows: Windows | None = None,
     window_pooling: str = "mean",
     scale: label_scale.LabelScale | None = None,
+    thresholds: np.ndarray | None = None,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
     """Return the module to save and its serving signature.
 
@@ -49,9 +50,13 @@ def build_serving_module(
     [batch, classes], and for classification labels: string [batch], the name of the likeliest class. For regression,
     scores and logits are the value, float32 [batch, 1], in the label's own units: with a `scale`, the model's outputs
     are standardized ones.
+
+    With `thresholds`, float32 [classes], a text has several labels: scores are the sigmoids of the logits, and labels
+    are string [batch, classes], in each column the class's name if its score is above its threshold, or else "".
     """
     # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
     names = tf.Variable(list(labels), trainable=False) if labels else None
+    limits = None if thresholds is None else tf.Variable(thresholds, trainable=False, dtype=tf.float32)
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = serve_texts(*(_one_at_least(column) for column in columns))
@@ -71,6 +76,9 @@ def build_serving_module(
             logits = logits * scale.deviation + scale.mean
         if names is None:
             return {"scores": tf.identity(logits), "logits": logits}
+        if limits is not None:
+            scores = tf.sigmoid(logits)
+            return {"scores": scores, "logits": logits, "labels": tf.where(scores > limits, names, "")}
         return {"scores": tf.nn.softmax(logits), "logits": logits, "labels": tf.gather(names, tf.argmax(logits, 1))}
 
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
@@ -81,6 +89,7 @@ def build_serving_module(
     module.tokenizer = tokenizer.saved_model.tokenize
     module.model_variables = model.variables  # Without Keras's metadata, plain TensorFlow can load it.
     module.names = names
+    module.thresholds = limits  # Without training, they can be read and set in the loaded export.
     # train.warm_start reads this.
     module.label_scale = tf.Variable([scale.mean, scale.deviation], False, dtype=tf.float64) if scale else None
     module.serve = function

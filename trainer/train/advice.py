@@ -4,19 +4,26 @@ import numpy as np
 
 from trainer.data.label_scale import LabelScale
 from trainer.data.manifests import Manifest
+from trainer.evals import multi_label_metrics
 from trainer.evals.metrics import Predictions
 
+MAX_SHOWN_LABELS = 5
 _LEARN_MORE = (
     "Train longer (--training.epochs), try another --optimizer.learning_rate, compare with --mode=evaluate --baseline, "
     "and look at the labels with prepare_data.py --inspect."
 )
 
 
-def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions) -> list[str]:
+def on_reference(
+    manifest: Manifest, scale: LabelScale | None, test: Predictions, thresholds: np.ndarray | None = None
+) -> list[str]:
     """A sentence if a model that ignores the text is as good on `test`: one that says train's largest class, or mean.
 
-    Without a scale, numbers are not compared.
+    Of several labels, whose `thresholds` are float32 [C], it is one that always says the most frequent. Without a
+    scale, numbers are not compared.
     """
+    if manifest.kind == "multi_label":
+        return _on_frequent_labels(manifest, test, thresholds)
     if manifest.kind == "classification":
         counts = manifest.splits["train"].label_counts
         largest = max(manifest.labels, key=lambda name: counts[name])
@@ -39,6 +46,26 @@ def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions
     return [
         f"On test, the mean squared error {error:.4g} is no better than that of always saying the mean of train, "
         f"{scale.mean:.4g}: {of_mean:.4g}. {_LEARN_MORE}"
+    ]
+
+
+def _on_frequent_labels(manifest: Manifest, test: Predictions, thresholds: np.ndarray | None) -> list[str]:
+    """on_reference of several labels: the same for all texts, those that have the best micro F1 on train."""
+    train = manifest.splits["train"]
+    counts = np.array([train.label_counts[name] for name in manifest.labels])
+    by_count = np.argsort(-counts, kind="stable")
+    of_all = 2 * counts[by_count].cumsum() / (counts.sum() + train.examples * np.arange(1, len(counts) + 1))
+    always = np.zeros(test.labels.shape, bool)
+    always[:, by_count[: of_all.argmax() + 1]] = True
+    reference, micro_f1 = (
+        multi_label_metrics.compute_micro_f1(test.labels, selected) for selected in (always, test.selected(thresholds))
+    )
+    if micro_f1 > reference or micro_f1 == 1:
+        return []
+    names = ", ".join(repr(manifest.labels[i]) for i in by_count[: of_all.argmax() + 1][:MAX_SHOWN_LABELS])
+    return [
+        f"On test, the micro F1 {micro_f1:.4f} is no better than that of always saying {names}, the most frequent of "
+        f"train: {reference:.4f}. {_LEARN_MORE}"
     ]
 
 

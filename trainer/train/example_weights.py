@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from trainer.data import tasks
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
 from trainer.errors import Problem
@@ -20,7 +21,7 @@ def find_class_weight_problems(setting: str | Mapping[str, float] | None, manife
     if setting is None:
         return []
     if manifest.kind != "classification":
-        required = f"be left out for a {manifest.kind}"
+        required = f"be left out for {tasks.KIND_NAMES[manifest.kind]}"
         return [Problem("training.class_weights", required, str(setting))]
     unknown = [] if isinstance(setting, str) else [label for label in setting if label not in manifest.labels]
     if unknown:

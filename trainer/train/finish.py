@@ -41,7 +41,7 @@ def write_result(
 ) -> dict[str, Any]:
     """Draw history.png and write result.json, whose values it returns. `best` and `test` are lines of metrics.jsonl."""
     job = run.job
-    unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
+    unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions, runs.label_thresholds(run))
     for note in unlearned:
         _LOG.warning("%s", note)
     draw_picture(run, best, test)

@@ -19,7 +19,7 @@ MAX_SHOWN_NAMES = 20
 
 @dataclasses.dataclass(frozen=True)
 class LabelUse:
-    scale: LabelScale | None  # None for classes, and for a run from before numbers were standardized.
+    scale: LabelScale | None  # None for classes and labels, and for a run from before numbers were standardized.
     positive_class: str | None  # What precision, recall and F1 are of. None: they are means over the classes.
 
 
@@ -34,11 +34,11 @@ def choose_label_use(folder: str, manifest: Manifest, positive_class: str) -> La
 
 
 def _default_class(manifest: Manifest) -> str | None:
-    """Of two classes the one that train has fewer examples of, the last of equals. None of more classes.
+    """Of two classes the one that train has fewer examples of, the last of equals. None of more, or of labels.
 
     A task's own convention comes first, as GLUE's F1 of paraphrases.
     """
-    if manifest.classes != 2:
+    if manifest.classes != 2 or manifest.kind != "classification":
         return None
     spec = tasks.TASKS.get(manifest.task)
     if spec and spec.positive_class in manifest.labels:
@@ -51,13 +51,16 @@ def _default_class(manifest: Manifest) -> str | None:
 def find_label_problems(manifest: Manifest, positive_class: str, metric: str) -> list[Problem]:
     """What of data.positive_class ("" if unset) and training.best_metric does not suit the data set."""
     problems = []
-    if positive_class and positive_class not in manifest.labels:
+    if positive_class and manifest.kind == "multi_label":
+        required = "be left out where a text may have several labels"
+        problems.append(Problem("data.positive_class", required, positive_class))
+    elif positive_class and positive_class not in manifest.labels:
         names = f"be a class of the data set: {format_names(manifest.labels)}"
         required = names if manifest.labels else "be left out for labels that are numbers"
         problems.append(Problem("data.positive_class", required, positive_class))
     known = tasks.METRICS[manifest.kind]
     if metric not in known:
-        required = f"be one of {', '.join(known)} for a {manifest.kind}"
+        required = f"be one of {', '.join(known)} for {tasks.KIND_NAMES[manifest.kind]}"
         problems.append(Problem("training.best_metric", required, metric))
     of_class = positive_class or _default_class(manifest)
     if not problems and (metric in _NEEDS_EXAMPLES or (metric in _OF_A_CLASS and of_class)):
@@ -65,6 +68,8 @@ def find_label_problems(manifest: Manifest, positive_class: str, metric: str) ->
         counts = {name: validation.label_counts[name] for name in ([of_class] if of_class else manifest.labels)}
         refused = (0, validation.examples) if metric in _NEEDS_EXAMPLES else (0,)
         one_sided = [name for name, count in counts.items() if count in refused]
+        if manifest.kind == "multi_label":  # A label is left out of a mean that it does not define.
+            one_sided = one_sided if not any(counts.values()) else []
         if one_sided:
             required = "be a metric that validation defines, with examples of the class and of others"
             received = f"{metric}, with {counts[one_sided[0]]:,} of {validation.examples:,} of {one_sided[0]!r}"

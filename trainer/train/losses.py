@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from trainer.data import tasks
 from trainer.data.manifests import Manifest
 from trainer.errors import Problem
 
-ExampleLosses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (labels [B], logits float32 [B, C]) -> float32 [B]
+ExampleLosses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (labels [B] or [B, C], logits float32 [B, C]) -> [B]
 
 
 def find_loss_problems(manifest: Manifest, loss: str, label_smoothing: float) -> list[Problem]:
@@ -16,7 +17,8 @@ def find_loss_problems(manifest: Manifest, loss: str, label_smoothing: float) ->
     if manifest.kind != "classification":
         changed = {} if loss == "cross_entropy" else {"training.loss": loss}
         changed |= {"training.label_smoothing": str(label_smoothing)} if label_smoothing else {}
-        return [Problem(key, f"be left out for a {manifest.kind}", value) for key, value in changed.items()]
+        required = f"be left out for {tasks.KIND_NAMES[manifest.kind]}"
+        return [Problem(key, required, value) for key, value in changed.items()]
     if loss == "focal" and label_smoothing:
         return [Problem("training.label_smoothing", "be 0 with training.loss=focal", str(label_smoothing))]
     return []
@@ -32,9 +34,15 @@ def build_train_losses(loss: str, label_smoothing: float, focal_gamma: float) ->
 
 
 def example_losses(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """float32 [B]: cross-entropy of int32 labels, squared error of float32 ones."""
+    """float32 [B]: cross-entropy of int32 labels [B], squared error of float32 ones [B]. logits: float32 [B, C].
+
+    Of several labels, float32 [B, C] of 0 and 1, the mean of their binary cross-entropies: a sum would make the loss
+    and its gradients grow with the number of labels, and optimizer.clip_norm another setting for each data set.
+    """
     if labels.dtype.is_integer:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if labels.shape.rank == 2:
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), axis=1)
     return tf.square(logits[:, 0] - labels)
 
 

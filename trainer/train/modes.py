@@ -160,7 +160,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
     with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
         predictions = runs.predict_split(run, columns, split, request)
     if predictions_path:
-        lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions, job.manifest.labels))
+        rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels, runs.label_thresholds(run))
+        lines = (json.dumps(row) + "\n" for row in rows_of_examples)
         fs.write_text(predictions_path, "".join(lines))
     rows = [(job.encoder.name, runs.measure(run, predictions))]
     if train is not None:

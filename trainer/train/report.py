@@ -119,23 +119,28 @@ def _shorten(names: Iterable[str]) -> dict[str, str]:
 def format_classes(classes: Mapping[str, Any], split: str) -> list[str]:
     """What the metrics are of, a table by class, and the confusion, as lines. `classes` is of runs.describe_classes.
 
-    Of more than MAX_SHOWN_CLASSES classes, those of lowest F1, and no confusion. Nothing for regression.
+    Of more than MAX_SHOWN_CLASSES classes, those of lowest F1, and no confusion, which several labels do not have.
+    Nothing for regression.
     """
     if not classes:
         return []
-    by_class, positive = classes["by_class"], classes["positive_class"]
+    by_class, positive = classes["by_class"], classes.get("positive_class")
+    several = "confusion" not in classes
     of = "means over the classes" if positive is None else f"those of the class {positive!r}"
     shown = sorted(by_class, key=lambda name: by_class[name]["f1"])[:MAX_SHOWN_CLASSES]
     many = len(by_class) > MAX_SHOWN_CLASSES
-    which = f", the {len(shown)} of {len(by_class)} classes with the lowest F1" if many else ""
+    what = "labels" if several else "classes"
+    which = f", the {len(shown)} of {len(by_class)} {what} with the lowest F1" if many else ""
     short = _shorten(by_class)
     rows = [(short[name], by_class[name]) for name in (shown if many else by_class)]
-    lines = [
-        f"precision, recall, F1, ROC AUC and average precision are {of}; macro F1 is the mean over all classes",
-        f"{split} by class{which}",
-        format_table(rows),
-    ]
-    if many:
+    explained = (
+        "macro F1 is the mean over all labels, average precision that over the labels that occur; micro counts each "
+        "pair of an example and a label alike"
+        if several
+        else f"precision, recall, F1, ROC AUC and average precision are {of}; macro F1 is the mean over all classes"
+    )
+    lines = [explained, f"{split} by {'label' if several else 'class'}{which}", format_table(rows)]
+    if many or several:
         return lines
     cells = [["", *short.values()]]
     cells += [

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import logging
 
-from trainer.data import manifests, records
+from trainer.data import manifests, records, tasks
 from trainer.errors import Problem, UserError
 from trainer.train import label_use, run_files
 
@@ -28,7 +28,8 @@ def find_own_data(files: run_files.RunFiles) -> OwnData:
 def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Manifest) -> OwnData | None:
     """Compare the data set in `folder` with the run's. Returns the run's own data if this is other data, else None.
 
-    Warns of other data. Raises UserError if its class names, or the number of texts of an example, are others.
+    Warns of other data. Raises UserError if its kind, its class names, or the number of texts of an example, are
+    others.
     """
     kept = run_files.read_identity(files)
     if kept.get("data_fingerprint") == manifest.fingerprint:
@@ -37,7 +38,11 @@ def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Man
     # A run from before these were kept has them in its own data set alone.
     labels = kept.get("labels", own.manifest and own.manifest.labels)
     texts = kept.get("texts", own.manifest and own.manifest.texts)
+    kind = kept.get("kind", own.manifest and own.manifest.kind)
     problems = []
+    if kind is not None and kind != manifest.kind:
+        required = f"have {tasks.KIND_NAMES[kind]}, as the run in --model_dir {files.root}"
+        problems.append(Problem("--data_dir", required, f"{folder}, with {tasks.KIND_NAMES[manifest.kind]}"))
     if labels is not None and tuple(labels) != manifest.labels:
         required = f"have the class names of the run in --model_dir {files.root}: {label_use.format_names(labels)}"
         received = f"{folder}, with {label_use.format_names(manifest.labels)}"

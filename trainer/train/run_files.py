@@ -72,7 +72,7 @@ def read_label_use(files: RunFiles, manifest: manifests.Manifest, *, of_best: bo
     if not kept and manifest.kind == "regression":
         required = "hold the run's identity.json, which has the scale of its labels"
         raise UserError(Problem("--model_dir", required, f"{files.root}, without it"))
-    second = manifest.labels[1] if manifest.classes == 2 else None
+    second = manifest.labels[1] if manifest.classes == 2 and manifest.kind == "classification" else None
     scale = kept.get("label_scale")
     return LabelUse(LabelScale(**scale) if scale else None, kept.get("positive_class", second))
 
@@ -160,6 +160,7 @@ def write_run_identity(job: builder.Job, files: RunFiles) -> None:
     identity: dict[str, Any] = {
         "data_fingerprint": job.manifest.fingerprint,
         "encoder_sha256": job.encoder.sha256,
+        "kind": job.manifest.kind,
         "labels": list(job.manifest.labels),
         "texts": job.manifest.texts,
         "label_scale": dataclasses.asdict(scale) if scale else None,

@@ -188,15 +188,28 @@ def predict_split(run: Run, columns: records.Columns, name: str, request: signal
 
 def measure(run: Run, predictions: metrics.Predictions) -> dict[str, float | int]:
     """The metrics of a split's predictions."""
-    return metrics.compute_metrics(predictions, run.job.manifest.kind, run.job.positive)
+    return metrics.compute_metrics(predictions, run.job.manifest.kind, run.job.positive, label_thresholds(run))
+
+
+def label_thresholds(run: Run) -> np.ndarray | None:
+    """What the score of each of several labels must be above to be predicted, float32 [C]. None for other kinds."""
+    manifest = run.job.manifest
+    if manifest.kind != "multi_label":
+        return None
+    return np.full(manifest.classes, metrics.DEFAULT_THRESHOLD, np.float32)
 
 
 def describe_classes(run: Run, predictions: metrics.Predictions) -> dict[str, Any]:
-    """The positive class, the scores of each class and the confusion. {} for regression."""
+    """The positive class, the scores of each class and the confusion; of several labels, their scores alone.
+
+    {} for regression.
+    """
     job = run.job
     if job.manifest.kind == "regression":
         return {}
-    described = metrics.describe_classes(predictions, job.manifest.labels)
+    described = metrics.describe_classes(predictions, job.manifest.labels, label_thresholds(run))
+    if job.manifest.kind == "multi_label":
+        return described
     return {"positive_class": job.label_use.positive_class, **described}
 
 
@@ -234,6 +247,7 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
         windows=job.layout.windows,
         window_pooling=config.model.window_pooling,
         scale=scale,
+        thresholds=label_thresholds(run),
     )
     unit = scale.deviation if scale else 1.0
     return saved_model.write_saved_model(

@@ -135,7 +135,7 @@ def count_encoder_rows(batch: Batch) -> tf.Tensor:
 
 
 def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """float32 []: the summed weight of the rows whose label has the highest logit. 0 for labels that are numbers."""
+    """float32 []: the summed weight of the rows whose label has the highest logit. 0 for numbers and several labels."""
     if not labels.dtype.is_integer:
         return tf.constant(0.0)
     return tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))

@@ -26,8 +26,9 @@ from trainer.train.run_files import RunFiles
 FLAG = "--init_from"
 _HEAD = "classifier/"  # The layer of classifier.build_classifier, as its variables' names begin.
 # The keys in a checkpoint of what saved_model.build_serving_module saves: the variables of the model, the names of its
-# classes, the scale of its numbers.
+# classes, the thresholds of several labels, the scale of its numbers.
 _EXPORTED_VARIABLES, _EXPORTED_NAMES = "model_variables/", "names/.ATTRIBUTES/VARIABLE_VALUE"
+_EXPORTED_THRESHOLDS = "thresholds/.ATTRIBUTES/VARIABLE_VALUE"
 _EXPORTED_SCALE = "label_scale/.ATTRIBUTES/VARIABLE_VALUE"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAX_SHOWN_VARIABLES = 3
@@ -43,6 +44,7 @@ class WarmStart:
     parent: builder.Parent
     prefix: str | None  # The checkpoint of its weights, local. None: this run has a checkpoint of its own.
     labels: tuple[str, ...] | None = None  # Its class names by index, () for regression.
+    several_labels: bool = False  # Whether its texts have several of these.
     vocabulary: str | None = None  # The SHA-256 of its vocabulary.
     encoder: str | None = None  # Its --encoder.
     encoder_sha256: str | None = None
@@ -78,7 +80,8 @@ def read_parent(path: str) -> WarmStart:
         labels = _exported_labels(path, reader)
         scale = LabelScale(*reader.get_tensor(_EXPORTED_SCALE).tolist()) if reader.has_tensor(_EXPORTED_SCALE) else None
         vocabulary = tokenization.vocabulary_sha256(local)
-        return WarmStart(_identify(path, prefix), prefix, labels, vocabulary, scale=scale)
+        several = reader.has_tensor(_EXPORTED_THRESHOLDS)
+        return WarmStart(_identify(path, prefix), prefix, labels, several, vocabulary, scale=scale)
     folder = fs.join(path, "best") if fs.is_folder(fs.join(path, "best")) else path
     saved = checkpoints.list_checkpoints(folder)
     if not saved:
@@ -106,6 +109,7 @@ def _complete(start: WarmStart, files: RunFiles) -> WarmStart:
     return dataclasses.replace(
         start,
         labels=None if labels is None else tuple(labels),
+        several_labels=identity.get("kind", manifest.kind if manifest else None) == "multi_label",
         vocabulary=vocabulary,
         encoder=config.encoder if config else None,
         encoder_sha256=identity.get("encoder_sha256"),
@@ -159,6 +163,10 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
     reader = tf.train.load_checkpoint(start.prefix)
     keys, variables = _keys_by_name(reader), native.variables_by_name(job.model.variables)
     new_head = _why_new_head(start.labels, job.manifest.labels)
+    several = job.manifest.kind == "multi_label"
+    if not new_head and start.several_labels != several:
+        predicted = ("several labels", "one class of them") if start.several_labels else ("one class", "several")
+        new_head = f"that run predicts {predicted[0]}, this one {predicted[1]}"
     if new_head:
         keys, variables = _without_head(keys), _without_head(variables)
     all_shapes = reader.get_variable_to_shape_map()
