@@ -195,7 +195,7 @@ def test_columns_of_a_table_become_rows(file, pair):
 
 
 def test_weights_and_kept_columns_become_those_of_rows(file):
-    columns = ColumnNames("text", None, "label", "trust", ("from", "label"))
+    columns = ColumnNames("text", None, "label", weight="trust", kept=("from", "label"))
     text = "text,label,trust,from\na,1,0.5,web\nb,0,-1,web\nc,0,,web\nd,0,1e9,web\ne,0,2,\n"
     rows, bad = read(file("a.csv", text), columns)
     assert rows == [
