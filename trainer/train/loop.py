@@ -37,8 +37,8 @@ def next_boundary(step: int, total: int, *cadences: int) -> int:
 def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int | None = None) -> dict[str, Any]:
     """Run to the end, or resume from the newest complete checkpoint. Returns what it wrote to result.json.
 
-    Raises signals.Stopped, with a checkpoint written, after a signal, and after what is due at `stop_at_step`; UserError if the loss is not finite, with the
-    last good checkpoint kept.
+    Raises signals.Stopped, with a checkpoint written, after a signal, and after what is due at `stop_at_step`;
+    UserError if the loss is not finite, with the last good checkpoint kept.
     """
     job, training = run.job, run.job.config.training
     total, eval_every = job.plan.steps, job.plan.eval_every
