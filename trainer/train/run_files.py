@@ -31,6 +31,7 @@ class RunFiles:
     metrics: str
     result: str
     picture: str
+    test_predictions: str
     checkpoints: str
     best: str
     export: str
@@ -45,6 +46,7 @@ def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None
         "metrics": "metrics.jsonl",
         "result": "result.json",
         "picture": "history.png",
+        "test_predictions": "test_predictions.parquet",
         **{folder: folder for folder in ("checkpoints", "best", "export", "tensorboard")},
     }
     inside = {field: fs.join(model_dir, name) for field, name in names.items()}
