@@ -12,11 +12,22 @@ import tensorflow as tf
 from trainer.config.schema import Config
 from trainer.data import batching
 from trainer.distributed import remote_hosts, rendezvous, strategies
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UsageError, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start, workers
+from trainer.train import (
+    builder,
+    checkpoints,
+    loop,
+    metric_sinks,
+    run_data,
+    run_files,
+    runs,
+    sink_services,
+    warm_start,
+    workers,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +55,8 @@ def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None =
     with contextlib.ExitStack() as stack:
         try:
             if chief:
+                if problems := sink_services.find_missing_packages(builder.sink_targets(config)):
+                    raise UsageError(*problems)
                 trial.check_metric_file()
                 stack.enter_context(fs.exclusive_lock(files.root))
             else:
@@ -91,7 +104,12 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop
             checkpoints.background_saves_finished(run.checkpoints),
             _lost_hosts_stop(choice.strategy),
         ):
-            return loop.train_and_evaluate(run, request, stop_at_step)
+            result: dict[str, Any] = {}
+            try:
+                result = loop.train_and_evaluate(run, request, stop_at_step)
+            finally:
+                metric_sinks.close_sinks(run.sinks, run.history.lines, result)
+            return result
 
 
 def _stop_for_lost_host(reason: str) -> None:

@@ -36,6 +36,7 @@ class RunFiles:
     best: str
     export: str
     tensorboard: str
+    sinks: str
 
 
 def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None) -> RunFiles:
@@ -47,6 +48,7 @@ def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None
         "result": "result.json",
         "picture": "history.png",
         "test_predictions": "test_predictions.parquet",
+        "sinks": "metric_sinks.json",
         **{folder: folder for folder in ("checkpoints", "best", "export", "tensorboard")},
     }
     inside = {field: fs.join(model_dir, name) for field, name in names.items()}
