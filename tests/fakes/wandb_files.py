@@ -35,13 +35,18 @@ def _values(items: Any) -> dict[str, Any]:
 
 
 def read_offline_runs(folder: Path) -> dict[str, Any]:
-    """{"ids", "config", "history": [(step, metrics)...], "summary"} of all files in a folder, the oldest first."""
-    found: dict[str, Any] = {"ids": set(), "config": {}, "history": [], "summary": {}}
+    """{"ids", "config", "history": [(step, metrics)...], "summary", "ends"} of a folder's files, the oldest first.
+
+    "ends" counts the processes that have ended: their files are complete.
+    """
+    found: dict[str, Any] = {"ids": set(), "config": {}, "history": [], "summary": {}, "ends": 0}
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         for record in _records(path):
             if record.HasField("run"):
                 found["ids"].add(record.run.run_id)
                 found["config"] |= _values(record.run.config.update)
+            elif record.HasField("exit"):
+                found["ends"] += 1
             elif record.HasField("history"):
                 values = _values(record.history.item)
                 metrics = {name: value for name, value in values.items() if not name.startswith("_")}

@@ -59,7 +59,9 @@ def test_wandb_has_the_lines_the_configuration_and_the_result(open_run, tmp_path
     _, run = open_run("wandb", "mine", run_id)
     run.log(20, {"train/loss": 0.25})
     run.finish({"best_step": 20})
-    kept = wandb_files.read_offline_runs(tmp_path / "run")
+    deadline = time.monotonic() + 20  # Its own process writes the file, and may be behind.
+    while (kept := wandb_files.read_offline_runs(tmp_path / "run"))["ends"] < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert kept["ids"] == {run_id}
     assert kept["config"]["optimizer.learning_rate"] == 1e-4
     assert kept["history"] == [(10, {"train/loss": 0.5}), (20, {"train/loss": 0.25})]
