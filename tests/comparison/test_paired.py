@@ -4,6 +4,7 @@ import scipy.stats
 import sklearn.metrics
 
 from trainer.comparison import paired
+from trainer.evals.prediction_files import KeptPredictions, PredictionSource
 
 
 def draw(seed, count, share):
@@ -38,6 +39,18 @@ def test_measures_of_numbers_are_scipys(read):
     assert measures["pearson"](rows) == pytest.approx(scipy.stats.pearsonr(x, y).statistic)
     assert measures["mean_squared_error"](rows) == pytest.approx(((x - y) ** 2).mean())
     assert measures["pearson"](np.zeros(5, int)) == 0.0  # A resample of one example.
+
+
+def test_measures_of_several_labels_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, decided = rng.random((40, 3)) < 0.5, rng.random((40, 3)) < 0.5
+    source = PredictionSource("f" * 64, "test", "multi_label", ("a", "b", "c"))
+    kept = KeptPredictions(source, tuple(map(str, range(40))), labels, decided, np.ones(40, np.float32))
+    rows = rng.integers(40, size=40)
+    measures = paired.build_measures(kept)
+    expected = sklearn.metrics.f1_score(labels[rows], decided[rows], average="micro")
+    assert measures["micro_f1"](rows) == pytest.approx(expected)
+    assert measures["subset_accuracy"](rows) == sklearn.metrics.accuracy_score(labels[rows], decided[rows])
 
 
 def test_equal_runs_differ_by_nothing(read):

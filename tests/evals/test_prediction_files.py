@@ -34,6 +34,20 @@ def test_numbers_are_read_as_they_were_written(tmp_path):
     assert (kept.labels.tolist(), kept.predicted.tolist()) == ([1.5], [1.25])
 
 
+def test_several_labels_are_read_as_they_were_decided(tmp_path):
+    path = str(tmp_path / "predictions.parquet")
+    source = PredictionSource("f" * 64, "test", "multi_label", ("a", "b"))
+    made = predictions([0, 1], np.array([[True, False], [True, True]]), [[0, 1], [0, 3]])
+    decided = np.array([[True, False], [False, True]])
+    prediction_files.write_predictions(path, made, source, decided)
+    kept = prediction_files.read_predictions(path)
+    assert np.array_equal(kept.labels, made.labels)
+    assert np.array_equal(kept.predicted, decided)
+    assert kept.right.tolist() == [True, False]
+    with pytest.raises(ValueError, match="shape"):
+        prediction_files.write_predictions(path, made, source)
+
+
 def test_pandas_reads_the_scores(tmp_path):
     import pyarrow.parquet
 

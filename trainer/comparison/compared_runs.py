@@ -18,7 +18,6 @@ from trainer.storage import fs
 
 _LOG = logging.getLogger(__name__)
 
-KINDS = ("classification", "regression")
 PREDICTIONS_FILE = "test_predictions.parquet"
 
 
@@ -64,9 +63,7 @@ def _read_run(name: str, model_dir: str) -> ComparedRun:
 def _find_differences(first: ComparedRun, run: ComparedRun) -> Iterable[Problem]:
     """Why a run's test is not that of the first."""
     ours, other = first.predictions.source, run.predictions.source
-    if other.kind not in KINDS:
-        yield Problem(run.model_dir, f"be a run on labels of the kind {' or '.join(KINDS)}", other.kind)
-    elif other.data_fingerprint != ours.data_fingerprint:
+    if other.data_fingerprint != ours.data_fingerprint:
         required = f"be a run on the data of {first.model_dir} (fingerprint {ours.data_fingerprint[:12]})"
         received = f"one on {run.settings.get('data_dir')} (fingerprint {other.data_fingerprint[:12]})"
         yield Problem(run.model_dir, required, received, "A data set of another vocabulary is another one.")

@@ -86,27 +86,29 @@ def _format(value: float | int | None) -> str:
 
 def _find_disagreements(runs: Sequence[ComparedRun]) -> list[Example]:
     """Of classes the examples that some runs have right and others wrong; of numbers all. The largest losses first."""
-    labels = runs[0].predictions.labels
+    first = runs[0].predictions
     losses = np.stack([run.predictions.losses for run in runs])
     predicted = np.stack([run.predictions.predicted for run in runs])
-    names = runs[0].predictions.source.labels
-    right = predicted == labels if names else np.zeros(predicted.shape, bool)
-    differ = right.any(axis=0) & ~right.all(axis=0) if names else np.ones(len(labels), bool)
+    names = np.array(first.source.labels, object)
+    right = np.stack([run.predictions.right for run in runs])
+    differ = right.any(axis=0) & ~right.all(axis=0) if len(names) else np.ones(len(first.ids), bool)
     spread = np.where(differ, losses.max(axis=0) - losses.min(axis=0), -np.inf)
     order = np.argsort(-spread, kind="stable")[: min(SHOWN_TEXTS, int(differ.sum()))]
     rows = [int(row) for row in order]
     texts = compared_runs.read_texts(runs, rows) or [""] * len(rows)
 
     def show(value: Any) -> str:
-        return names[int(value)] if names else format_number(float(value))
+        if not len(names):
+            return format_number(float(value))
+        return ", ".join(np.atleast_1d(names[value])) or "none"
 
     return [
         Example(
-            example_id=runs[0].predictions.ids[row],
+            example_id=first.ids[row],
             text=text,
-            label=show(labels[row]),
+            label=show(first.labels[row]),
             predicted=[show(value) for value in predicted[:, row]],
-            right=[bool(each) for each in right[:, row]],
+            right=[bool(each) and bool(len(names)) for each in right[:, row]],
         )
         for row, text in zip(rows, texts, strict=True)
     ]

@@ -37,7 +37,10 @@ class McNemar:
 
 
 def build_measures(predictions: KeptPredictions) -> dict[str, Measure]:
-    """What is compared, by name: accuracy, macro_f1 and loss of classes; pearson and mean_squared_error of numbers."""
+    """What is compared, by name: accuracy, macro_f1 and loss of classes; pearson and mean_squared_error of numbers.
+
+    Of several labels a text, subset_accuracy, micro_f1 and loss.
+    """
     labels, predicted = predictions.labels, predictions.predicted
     if predictions.source.kind == "regression":
         x, y = labels.astype(np.float64), predicted.astype(np.float64)
@@ -45,12 +48,23 @@ def build_measures(predictions: KeptPredictions) -> dict[str, Measure]:
             "pearson": lambda rows: _pearson(x[rows], y[rows]),
             "mean_squared_error": lambda rows: float(np.mean((x[rows] - y[rows]) ** 2)),
         }
-    correct, classes = labels == predicted, len(predictions.source.labels)
+    right, losses = predictions.right, predictions.losses
+
+    def loss(rows: np.ndarray) -> float:
+        return float(np.mean(losses[rows], dtype=np.float64))
+
+    if labels.ndim == 2:
+        return {
+            "subset_accuracy": lambda rows: float(np.mean(right[rows])),
+            "micro_f1": lambda rows: _micro_f1(labels[rows], predicted[rows]),
+            "loss": loss,
+        }
+    classes = len(predictions.source.labels)
     cells = labels.astype(np.int64) * classes + predicted
     return {
-        "accuracy": lambda rows: float(np.mean(correct[rows])),
+        "accuracy": lambda rows: float(np.mean(right[rows])),
         "macro_f1": lambda rows: _macro_f1(cells[rows], classes),
-        "loss": lambda rows: float(np.mean(predictions.losses[rows], dtype=np.float64)),
+        "loss": loss,
     }
 
 
@@ -67,6 +81,12 @@ def _macro_f1(cells: np.ndarray, classes: int) -> float:
     both = confusion.sum(axis=0) + confusion.sum(axis=1)
     scores = 2 * np.diag(confusion) / np.maximum(both, 1)
     return float(scores.mean())
+
+
+def _micro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The F1 of all pairs of a text and a label, bool [n, C]; 0 if there are none."""
+    marked = int(labels.sum() + predicted.sum())
+    return 2 * int((labels & predicted).sum()) / marked if marked else 0.0
 
 
 def bootstrap_differences(first: KeptPredictions, second: KeptPredictions, resamples: int) -> list[Difference]:
@@ -98,7 +118,7 @@ def compare_right_answers(first: KeptPredictions, second: KeptPredictions) -> Mc
     """McNemar's test of two runs on classes. None for numbers, which are not right or wrong."""
     if first.source.kind == "regression":
         return None
-    right, other = first.labels == first.predicted, second.labels == second.predicted
+    right, other = first.right, second.right
     only_first, only_second = int(np.sum(right & ~other)), int(np.sum(~right & other))
     differing = only_first + only_second
     p_value = float(scipy.stats.binomtest(only_second, differing, 0.5).pvalue) if differing else 1.0

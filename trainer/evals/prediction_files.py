@@ -2,8 +2,8 @@
 
 Columns, a row for each example of the split:
   id         string              the example's id as JSON: its row's number, or its file's path
-  label      int32 or float32    the class's index, or the number
-  predicted  int32 or float32    the predicted class's index, or the predicted number
+  label      int32 or float32    the class's index, or the number; of several labels, a list of bool [C]
+  predicted  like label          what was predicted
   scores     list of float32 [C] the probabilities; the predicted number alone for regression
   loss       float32
 The file's metadata has, under the key "hubtune", the JSON of PredictionSource.
@@ -29,7 +29,7 @@ class PredictionSource:
 
     data_fingerprint: str
     split: str
-    kind: str  # "classification" or "regression".
+    kind: str  # Of the manifest.
     labels: tuple[str, ...]  # Class names by index. Empty for regression.
 
 
@@ -37,23 +37,41 @@ class PredictionSource:
 class KeptPredictions:
     source: PredictionSource
     ids: tuple[str, ...]  # As JSON.
-    labels: np.ndarray  # int32 or float32 [N]
-    predicted: np.ndarray  # int32 or float32 [N]
+    labels: np.ndarray  # int32 or float32 [N], or bool [N, C]
+    predicted: np.ndarray  # Like labels.
     losses: np.ndarray  # float32 [N]
 
+    @property
+    def right(self) -> np.ndarray:
+        """Whether exactly the label was predicted, or exactly the labels: bool [N]. It says nothing of numbers."""
+        equal: np.ndarray = np.equal(self.labels, self.predicted).reshape(len(self.ids), -1).all(axis=1)
+        return equal
 
-def write_predictions(path: str, predictions: Predictions, source: PredictionSource) -> None:
-    """Write the file. It appears complete or not at all."""
+
+def write_predictions(
+    path: str, predictions: Predictions, source: PredictionSource, predicted: np.ndarray | None = None
+) -> None:
+    """Write the file. It appears complete or not at all.
+
+    `predicted` is what was decided, like `predictions.labels`; without it, the likeliest class, or the number.
+    """
     import pyarrow
     import pyarrow.parquet
 
     scores = predictions.scores
-    predicted = scores[:, 0] if source.kind == "regression" else scores.argmax(axis=1).astype(np.int32)
+    if predicted is None:
+        predicted = scores[:, 0] if source.kind == "regression" else scores.argmax(axis=1).astype(np.int32)
+    if predicted.shape != predictions.labels.shape:
+        raise ValueError(f"labels of shape {predictions.labels.shape}, predicted {predicted.shape}")
+
+    def lists(values: np.ndarray) -> Any:
+        return pyarrow.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1]) if values.ndim == 2 else values
+
     columns: dict[str, Any] = {
         "id": [json.dumps(each) for each in predictions.ids],
-        "label": predictions.labels,
-        "predicted": predicted,
-        "scores": pyarrow.FixedSizeListArray.from_arrays(scores.astype(np.float32).ravel(), scores.shape[1]),
+        "label": lists(predictions.labels),
+        "predicted": lists(predicted),
+        "scores": lists(scores.astype(np.float32)),
         "loss": predictions.losses,
     }
     table = pyarrow.table(columns)
@@ -77,5 +95,6 @@ def read_predictions(path: str) -> KeptPredictions:
     except (pyarrow.ArrowException, KeyError, TypeError, ValueError) as error:
         received = f"one that does not parse ({type(error).__name__})"
         raise UserError(Problem(path, "be a file of predictions as a run writes it", received)) from None
-    label, predicted, loss = (table[name].to_numpy() for name in ("label", "predicted", "loss"))
+    columns = (table[name].to_numpy() for name in ("label", "predicted", "loss"))
+    label, predicted, loss = (np.stack(column) if column.dtype == object else column for column in columns)
     return KeptPredictions(source, tuple(table["id"].to_pylist()), label, predicted, loss)

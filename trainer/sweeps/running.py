@@ -81,28 +81,30 @@ def run_sweep(
     runs = plan.runs
     by_name = {run.name: run for run in runs}
 
-    def report(ended: EndedJob) -> None:
+    def report(ended: EndedJob, stop_at_step: int | None) -> None:
         state = results.read_run(by_name[ended.job.name])
         best = results.best_evaluation(state, plan.metric)
-        done = sum(results.read_run(run).status == results.FINISHED for run in runs)
-        if ended.exit_code not in (0, EXIT_STOPPED):
+        if ended.exit_code not in (0, EXIT_STOPPED) or not (request.reason or search.has_reached(state, stop_at_step)):
             errors[ended.job.name] = f"{ended.message} (its output: {ended.job.log})"
             _LOG.warning("%s failed: %s", ended.job.name, errors[ended.job.name])
         elif best:
             value = f"validation {plan.metric} {best[plan.metric]:.4f} at step {best['step']:,}"
-            _LOG.info("%s: %s; %d of %d runs finished", ended.job.name, value, done, len(runs))
+            _LOG.info("%s: %s; %d of %d runs finished", ended.job.name, value, _count_finished(plan), len(runs))
+        _write(plan, before, errors)
 
     def execute(pending: Sequence[TrialRun], stop_at_step: int | None) -> None:
         jobs = [_task_job(plan, run, strategy, stop_at_step) for run in pending if run.name not in errors]
-        job_runs.run_jobs(jobs, request, slots=slots, timeout_s=timeout_s, on_end=report)
+        job_runs.run_jobs(
+            jobs, request, slots=slots, timeout_s=timeout_s, on_end=lambda ended: report(ended, stop_at_step)
+        )
 
     _write(plan, before, errors)
     try:
         search.run_search(runs, plan.space.halving, plan.metric, execute)
     except Stopped as stopped:
         _write(plan, before, errors)
-        done = sum(results.read_run(run).status == results.FINISHED for run in runs)
-        raise Stopped(f"{stopped}: {done} of {len(runs)} runs finished. Run the same command again to go on.") from None
+        done = f"{_count_finished(plan)} of {len(runs)} runs finished"
+        raise Stopped(f"{stopped}: {done}. Run the same command again to go on.") from None
     return _finish(plan, before, errors)
 
 
@@ -147,6 +149,10 @@ def _task_job(plan: SweepPlan, run: TrialRun, strategy: str, stop_at_step: int |
     flags += ["--logging.progress=false", *([f"--stop_at_step={stop_at_step}"] if stop_at_step else [])]
     log = os.path.join(plan.output, LOG_FOLDER, f"{run.name}.log")
     return JobRun(run.name, child_process.command("trainer.task", *flags), log)
+
+
+def _count_finished(plan: SweepPlan) -> int:
+    return sum(results.read_run(run).status == results.FINISHED for run in plan.runs)
 
 
 def _collect(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str]) -> Sweep:

@@ -46,8 +46,8 @@ def run_search(
     """
     going = list(runs)
     for rung in plan_rungs(halving, len({run.trial.name for run in runs})):
-        execute([run for run in going if not _has_reached(read_run(run), rung.step)], rung.step)
-        states = [state for state in map(read_run, going) if _has_reached(state, rung.step)]
+        execute([run for run in going if not has_reached(read_run(run), rung.step)], rung.step)
+        states = [state for state in map(read_run, going) if has_reached(state, rung.step)]
         complete = [each for each in results.summarize_trials(states, metric, rung.step) if _all_of(going, each.runs)]
         assert halving is not None
         kept = results.rank_trials(complete, metric)[: math.ceil(rung.trials / halving.factor)]
@@ -57,8 +57,9 @@ def run_search(
     execute([run for run in going if read_run(run).status != FINISHED], None)
 
 
-def _has_reached(state: RunState, step: int) -> bool:
-    return state.status == FINISHED or state.step >= step
+def has_reached(state: RunState, step: int | None) -> bool:
+    """Whether a run is evaluated at this step, or finished; None is its end."""
+    return state.status == FINISHED or (step is not None and state.step >= step)
 
 
 def _all_of(runs: Sequence[TrialRun], states: Sequence[RunState]) -> bool:
