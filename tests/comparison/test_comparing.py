@@ -27,7 +27,7 @@ def test_the_table_has_settings_figures_and_differences(leave_run):
     printed = comparing.format_comparison(found)
     lines = [" ".join(line.split()) for line in printed.splitlines()]
     assert "test accuracy 0.8000 1.0000 0.0000" in lines
-    assert "seconds 7.2500 7.2500 7.2500" in lines
+    assert "seconds 7 7 7" in lines
     assert "run1 minus run0, on the same 5 test texts" in lines
     assert any(line.startswith("accuracy +0.2000 +0.0000 to +") for line in lines)
-    assert "right by run2 alone 0, by run0 alone 4: McNemar's exact p = 0.125" in lines
+    assert "Right by run2 alone 0, by run0 alone 4: McNemar's exact p = 0.125" in lines

@@ -33,4 +33,6 @@ def test_a_run_is_a_session_of_its_trials_group(build, leave, tmp_path):
     assert start.group_name == runs[0].trial.name
     assert start.hparams["optimizer.learning_rate"].number_value == 1e-3
     assert start.hparams["model.dropout"].string_value == "none"
+    (start,) = plugin[sessions[2]].values()
+    assert start.hparams["model.dropout"].string_value == "0.25"
     assert scalars[sessions[0]] == {"validation/accuracy": [(100, 0.75)], "validation/loss": [(100, 0.25)]}

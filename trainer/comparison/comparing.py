@@ -74,7 +74,7 @@ def _collect_figures(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
         for metric in dict.fromkeys(name for run in runs for name in run.result[split]):
             figures[f"{split} {metric.replace('_', ' ')}"] = [_format(run.result[split].get(metric)) for run in runs]
     for key in ("best_step", "steps", "seconds"):
-        figures[key.replace("_", " ")] = [_format(run.result.get(key)) for run in runs]
+        figures[key.replace("_", " ")] = [_format(round(run.result[key])) for run in runs]
     return figures
 
 
@@ -137,6 +137,6 @@ def describe_difference(difference: Difference) -> tuple[str, str]:
 
 def describe_mcnemar(found: McNemar, first: str, second: str) -> str:
     return (
-        f"right by {second} alone {found.only_second:,}, by {first} alone {found.only_first:,}: McNemar's exact "
+        f"Right by {second} alone {found.only_second:,}, by {first} alone {found.only_first:,}: McNemar's exact "
         f"p = {found.p_value:.3g}"
     )

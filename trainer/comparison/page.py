@@ -29,6 +29,7 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .35rem .75rem; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; }
+td { white-space: nowrap; }
 th:first-child { text-align: left; padding-left: 0; }
 thead th, .note, figcaption { color: var(--muted); font-size: .875rem; }
 svg { width: 15rem; height: 1.5rem; display: block; }

@@ -3,6 +3,7 @@
 https://www.tensorflow.org/tensorboard/hyperparameter_tuning_with_hparams
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,14 +24,15 @@ def write_hparams(output: str, states: Sequence[TrialState], metric: str) -> Non
     fs.remove(folder)
     local = fs.local_scratch(folder)
     tags = [f"validation/{name}" for name in dict.fromkeys((metric, "loss"))]
-    keys = [api.HParam(key) for key in states[0].trial.settings]
+    shown = {key: _show_values([each.trial.settings[key] for each in states]) for key in states[0].trial.settings}
+    keys = [api.HParam(key, api.Discrete(dict.fromkeys(values))) for key, values in shown.items()]
     _write_summaries(local, [(0, api.hparams_config_pb(keys, [api.Metric(tag) for tag in tags]))])
-    for each in states:
+    for place, each in enumerate(states):
         for state in each.runs:
             best = results.best_evaluation(state, metric)
             if best is None:
                 continue
-            settings = {key: _plain(value) for key, value in each.trial.settings.items()}
+            settings = {key: values[place] for key, values in shown.items()}
             scalars = [(best["step"], _scalar(tag, best[tag.partition("/")[2]])) for tag in tags]
             session = fs.join(local, each.trial.name, f"seed_{state.run.seed}")
             _write_summaries(session, [(0, api.hparams_pb(settings, trial_id=each.trial.name)), *scalars])
@@ -38,9 +40,12 @@ def write_hparams(output: str, states: Sequence[TrialState], metric: str) -> Non
         fs.copy_folder(local, folder)
 
 
-def _plain(value: Any) -> bool | float | str:
-    """A value that the plugin holds: an unset one is the word."""
-    return trials.flag_values({"": value})[""] if value is None else value
+def _show_values(values: Sequence[Any]) -> list[Any]:
+    """The values of a setting, of one type as the plugin requires: words if some are words or unset."""
+    types = {float if isinstance(value, int) and not isinstance(value, bool) else type(value) for value in values}
+    if types in ({bool}, {str}, {float}):
+        return list(values)
+    return [trials.flag_values({"": value})[""] for value in values]
 
 
 def _scalar(tag: str, value: float) -> Any:
@@ -51,5 +56,5 @@ def _write_summaries(folder: str, summaries: Iterable[tuple[int, Any]]) -> None:
     """Write (step, Summary) as events."""
     writer = EventFileWriter(folder)
     for step, summary in summaries:
-        writer.add_event(event_pb2.Event(step=step, summary=summary))
+        writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
     writer.close()

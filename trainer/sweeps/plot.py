@@ -62,5 +62,6 @@ def _draw_setting(axes: Any, states: Sequence[TrialState], key: str, metric: str
         axes.set_xticks(range(len(names)), names)
     elif min(values) > 0 and max(values) / min(values) >= LOG_SCALE_FACTOR:
         axes.set_xscale("log")
+    axes.margins(x=0.15)
     axes.set_xlabel(key)
     axes.grid(alpha=0.3)
