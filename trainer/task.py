@@ -45,6 +45,13 @@ MODEL_DIR = flags.DEFINE_string(
 )
 flags.DEFINE_alias("job-dir", "model_dir")
 STEPS = flags.DEFINE_integer("steps", 1, "inspect_batches: the number of batches.")
+STOP_AT_STEP = flags.DEFINE_integer(
+    "stop_at_step",
+    None,
+    "train: end with a checkpoint and code 75 after this step and what is due at it. The run has the learning rates of "
+    "all its steps, and goes on to its end without this flag. scripts/sweep.py uses it.",
+    lower_bound=1,
+)
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: the split.")
 BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: adds a bag-of-words model on the same split.")
 PREDICTIONS = flags.DEFINE_string(
@@ -119,7 +126,7 @@ def main(argv: list[str]) -> int:
     )
     session = modes.Session(config, files, STRATEGY.value, devices, STARTED)
     if MODE.value == "train":
-        if result := modes.train(session, CLUSTER_TIMEOUT.value):
+        if result := modes.train(session, CLUSTER_TIMEOUT.value, STOP_AT_STEP.value):
             print(report.format_summary(result, files.root, files.export, files.tensorboard), flush=True)
             # Last, since it may fail: the run is complete, but its study cannot use a trial without a metric, and the
             # exit code says so.

@@ -28,7 +28,9 @@ def names(lines: list[str]) -> set[str]:
 
 
 RUNTIME = names(PROJECT["dependencies"])
-CLOUD, DEVELOPMENT = (names(PROJECT["optional-dependencies"][extra]) for extra in ("cloud", "dev"))
+EXTRAS = {extra: names(lines) for extra, lines in PROJECT["optional-dependencies"].items()}
+DEVELOPMENT = EXTRAS.pop("dev")
+OPTIONAL = set().union(*EXTRAS.values())
 
 
 def imports(folder: str) -> Iterator[str]:
@@ -60,7 +62,7 @@ def imported(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "declared"),
-    [("trainer", RUNTIME | CLOUD), ("scripts", RUNTIME | CLOUD), ("tests", RUNTIME | CLOUD | DEVELOPMENT)],
+    [("trainer", RUNTIME | OPTIONAL), ("scripts", RUNTIME | OPTIONAL), ("tests", RUNTIME | OPTIONAL | DEVELOPMENT)],
 )
 def test_what_is_imported_is_a_dependency_by_its_own_name(folder, declared):
     assert imported(folder) <= declared
@@ -73,8 +75,8 @@ def test_every_import_is_of_something_that_is_installed(folder):
     assert {name.split(".")[0] for name in imports(folder)} <= known
 
 
-def test_each_runtime_and_cloud_dependency_is_imported():
-    assert imported("trainer") | imported("scripts") | IMPORTED_BY_OTHERS == RUNTIME | CLOUD
+def test_each_runtime_and_optional_dependency_is_imported():
+    assert imported("trainer") | imported("scripts") | IMPORTED_BY_OTHERS == RUNTIME | OPTIONAL
 
 
 @pytest.mark.parametrize(

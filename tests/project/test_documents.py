@@ -25,7 +25,8 @@ FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 # Commands that have flags of their own.
 OTHER_COMMAND = re.compile(
-    r"^\W*(docker|gcloud|gsutil|curl|git|pip|uv|SBATCH|srun|(python -m )?pytest)\b|\bpytest |\bsaved_model_cli\b"
+    r"^\W*(docker|gcloud|gsutil|curl|git|pip|tensorboard|uv|SBATCH|srun|(python -m )?pytest)\b|\bpytest "
+    r"|\bsaved_model_cli\b"
 )
 TOP_FOLDERS = "trainer|scripts|configs|tests|docs|requirements|results"
 

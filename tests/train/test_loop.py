@@ -96,6 +96,22 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(resumed, finished
         assert np.array_equal(a.get_tensor(name), b.get_tensor(name)), name
 
 
+def test_a_run_that_paused_at_a_step_equals_one_that_did_not(points_job, points_run, tmp_path):
+    files = resolve_run_files(str(tmp_path))
+    own = builder.build_job(points_job.config, points_job.strategy, points_job.label_use)
+    run_files.write_run_identity(own, files)
+    for attempt in range(2):  # The second has nothing left to do before the step.
+        with pytest.raises(Stopped, match="stopped by --stop_at_step at step 80 of 120"):
+            loop.train_and_evaluate(runs.open_run(own, files, time.monotonic()), StopRequest(), 80)
+        assert checkpoints.list_steps(files.checkpoints)[-1] == 80, attempt
+        assert lines(tmp_path)[-1]["split"] == "validation"
+    loop.train_and_evaluate(runs.open_run(own, files, time.monotonic()), StopRequest(), 400)
+    assert lines(tmp_path) == lines(points_run)
+    a, b = (tf.train.load_checkpoint(str(f / "checkpoints/ckpt-120")) for f in (points_run, tmp_path))
+    names = {name for name in a.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
+    assert [name for name in names if not np.array_equal(a.get_tensor(name), b.get_tensor(name))] == []
+
+
 def test_a_resumed_run_on_numbers_equals_an_uninterrupted_one(points_job, points_run, tmp_path):
     files = resolve_run_files(str(tmp_path))
     run_files.write_run_identity(points_job, files)

@@ -58,11 +58,17 @@ def _read_class_weights(value: Any) -> Any:
     raise PydanticCustomError("class_weights", "")
 
 
+def _read_sink(value: Any) -> Any:
+    """A sink that is only switched on or off: YAML's booleans, and the words of a flag."""
+    return {"true": "true", "false": ""}.get(str(value).lower(), value)
+
+
 Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
 Number = Annotated[float, _refuse_boolean("float_type"), Field(allow_inf_nan=False)]
 PositiveInteger = Annotated[Integer, Field(gt=0)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
+SinkTarget = Annotated[str, BeforeValidator(_read_sink)]
 # Those of tasks.METRICS, of all kinds of labels.
 Metric = Literal[
     "accuracy",
@@ -198,6 +204,14 @@ class LoggingConfig:
     __pydantic_config__ = _STRICT
     tensorboard: Annotated[bool, _doc("Writes TensorBoard's events.")] = True
     progress: Annotated[bool, _doc("Shows a progress bar on standard error.")] = True
+    mlflow: Annotated[
+        SinkTarget,
+        _doc("Logs to MLflow as well: a tracking URI, or true for MLflow's own setting. Needs hubtune[mlflow]."),
+    ] = ""
+    wandb: Annotated[
+        SinkTarget,
+        _doc("Logs to Weights & Biases as well: a project, or true for the project hubtune. Needs hubtune[wandb]."),
+    ] = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,6 +105,17 @@ def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str, 
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def sink_targets(config: Config) -> dict[str, str]:
+    """Key of sink_services.SERVICES -> where the run is logged as well; "" for not at all."""
+    return {"mlflow": config.logging.mlflow, "wandb": config.logging.wandb}
+
+
+def describe_config(config: Config) -> dict[str, Any]:
+    """The configuration by key, without what it logs to."""
+    keys = schema.flatten(dataclasses.asdict(config))
+    return {key: value for key, value in keys if not key.startswith("logging.")}
+
+
 def check_shards(config: Config, manifest: manifests.Manifest, worker: int = 0, workers: int = 1) -> None:
     """Raises UserError if the size of a shard, or the checksum of one of this worker's share, is not the manifest's."""
     manifests.check_shard_sizes(config.data_dir, manifest)

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.data import tasks
 from trainer.data.labels import format_number
-from trainer.evals import metrics
+from trainer.evals import metrics, prediction_files
 from trainer.runtime import signals, versions
 from trainer.storage import fs
 from trainer.train import advice, metrics_log, optimizers, report, runs
@@ -31,6 +31,8 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
     test = test_line(run, predictions)
     difference = runs.export_run(run, request)
+    if run.chief:
+        keep_test_predictions(run, predictions)
     result = write_result(run, best, test, predictions, difference) if run.chief else {}
     runs.end_together(run)
     return result
@@ -51,6 +53,13 @@ def write_result(
     result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, export_difference)
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def keep_test_predictions(run: Run, predictions: metrics.Predictions) -> None:
+    """Write the test's predictions, by which scripts/compare.py compares runs."""
+    manifest = run.job.manifest
+    source = prediction_files.PredictionSource(manifest.fingerprint, "test", manifest.kind, manifest.labels)
+    prediction_files.write_predictions(run.files.test_predictions, predictions, source)
 
 
 def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:

@@ -19,6 +19,7 @@ from trainer.train.runs import Run
 
 # The longest time on the device between two checks for a signal. It changes no result.
 MAX_INNER_LOOP_S = 5.0
+_STOP_FLAG = "--stop_at_step"
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,14 +34,15 @@ def next_boundary(step: int, total: int, *cadences: int) -> int:
     return min(total, *(step - step % every + every for every in cadences))
 
 
-def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]:
+def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int | None = None) -> dict[str, Any]:
     """Run to the end, or resume from the newest complete checkpoint. Returns what it wrote to result.json.
 
-    Raises signals.Stopped, with a checkpoint written, after a signal; UserError if the loss is not finite, with the
-    last good checkpoint kept.
+    Raises signals.Stopped, with a checkpoint written, after a signal, and after what is due at `stop_at_step`;
+    UserError if the loss is not finite, with the last good checkpoint kept.
     """
     job, training = run.job, run.job.config.training
     total, eval_every = job.plan.steps, job.plan.eval_every
+    end = min(total, stop_at_step or total)  # Cadences and the learning rate are those of the whole run.
     # Resume; otherwise the model has the pretrained values that it was built with.
     step = runs.restore(run, run.checkpoints) or 0
     run.history.drop_after(step)
@@ -50,8 +52,8 @@ def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]
             evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
         with training_batches(run, step) as batches, progress(run, step) as bar:
             max_steps, logged = 1, (step, time.monotonic())
-            while step < total:
-                boundary = next_boundary(step, total, training.log_every, training.save_every, eval_every)
+            while step < end:
+                boundary = next_boundary(step, end, training.log_every, training.save_every, eval_every)
                 count = min(boundary - step, max_steps)
                 stop, seconds = run_inner_loop(run, batches, count, request)
                 max_steps = max(1, int(count * MAX_INNER_LOOP_S / seconds))
@@ -69,13 +71,17 @@ def train_and_evaluate(run: Run, request: signals.StopRequest) -> dict[str, Any]
                 if due(step, eval_every, total):
                     evaluate_at(run, step, validation, request)
                     logged = (step, time.monotonic())
+        if step < total:
+            request.reason = request.reason or _STOP_FLAG
+            signals.raise_if_requested(request, True)
         return finish.finish_run(run, request)
     except signals.Stopped:
         if step and not checkpoints.is_saved(run.checkpoints, step):
             runs.save(run, run.checkpoints, step)
+        again = f"without {_STOP_FLAG}" if request.reason == _STOP_FLAG else "again"
         raise signals.Stopped(
-            f"stopped by {request.reason} at step {step:,} of {total:,}, with a checkpoint. Run the same command again "
-            "to resume."
+            f"stopped by {request.reason} at step {step:,} of {total:,}, with a checkpoint. Run the same command "
+            f"{again} to resume."
         ) from None
 
 

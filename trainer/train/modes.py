@@ -12,11 +12,23 @@ import tensorflow as tf
 from trainer.config.schema import Config
 from trainer.data import batching
 from trainer.distributed import remote_hosts, rendezvous, strategies
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UsageError, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, example_weights, loop, run_data, run_files, runs, warm_start, workers
+from trainer.train import (
+    builder,
+    checkpoints,
+    example_weights,
+    loop,
+    metric_sinks,
+    run_data,
+    run_files,
+    runs,
+    sink_services,
+    warm_start,
+    workers,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,11 +44,11 @@ class Session:
     started: float  # time.monotonic() at the start of the process.
 
 
-def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
+def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None = None) -> dict[str, Any] | None:
     """Train, evaluate and export, unless the run is finished. Returns result.json's values, None if not the chief.
 
-    Raises signals.Stopped, with a checkpoint written, after a signal or when another worker is lost; UsageError for a
-    trial whose metric could not be written.
+    Raises signals.Stopped, with a checkpoint written, after a signal, at `stop_at_step` or when another worker is lost;
+    UsageError for a trial whose metric could not be written.
     """
     config, files, cluster = session.config, session.files, session.devices.cluster
     chief = not cluster or cluster.index == 0
@@ -44,6 +56,8 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
     with contextlib.ExitStack() as stack:
         try:
             if chief:
+                if problems := sink_services.find_missing_packages(builder.sink_targets(config)):
+                    raise UsageError(*problems)
                 trial.check_metric_file()
                 stack.enter_context(fs.exclusive_lock(files.root))
             else:
@@ -52,6 +66,7 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
             start = warm_start.find_warm_start(files, config.init_from)
             starts = others is not None and result is None
             signature = builder.job_signature(config, start.parent if start else None) if starts else {}
+            signature["--stop_at_step"] = stop_at_step  # Workers that stopped elsewhere would wait for each other.
         except (ValueError, OSError) as error:
             rendezvous.tell_problem(cluster, error, cluster_timeout_s)
             raise
@@ -64,7 +79,7 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
                 if result is None:
                     raise
         if result is None:
-            result = _train_to_the_end(session, start)
+            result = _train_to_the_end(session, start, stop_at_step)
         else:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
@@ -72,7 +87,7 @@ def train(session: Session, cluster_timeout_s: float) -> dict[str, Any] | None:
         return result if chief else None
 
 
-def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> dict[str, Any]:
+def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop_at_step: int | None) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
     remote_hosts.watch_hosts(choice.strategy, _stop_for_lost_host)
@@ -90,7 +105,12 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None) -> d
             checkpoints.background_saves_finished(run.checkpoints),
             _lost_hosts_stop(choice.strategy),
         ):
-            return loop.train_and_evaluate(run, request)
+            result: dict[str, Any] = {}
+            try:
+                result = loop.train_and_evaluate(run, request, stop_at_step)
+            finally:
+                metric_sinks.close_sinks(run.sinks, run.history.lines, result)
+            return result
 
 
 def _stop_for_lost_host(reason: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.data.labels import format_number
+from trainer.runtime import text_tables
 from trainer.storage import fs
 from trainer.train import metrics_log
 
@@ -87,18 +88,7 @@ def format_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     cells = [["", *(name.replace("_", " ") for name in names)]]
     for name, metrics in rows:
         cells.append([name, *(_cell(metrics.get(column)) for column in names)])
-    return _align(cells)
-
-
-def _align(cells: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as columns, the first one to the left."""
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
+    return text_tables.align_columns(cells)
 
 
 def _cell(value: float | None) -> str:
@@ -147,7 +137,7 @@ def format_classes(classes: Mapping[str, Any], split: str) -> list[str]:
         [short[name], *(f"{classes['confusion'][name].get(predicted, 0):,}" for predicted in by_class)]
         for name in by_class
     ]
-    return [*lines, f"{split} by class (rows) and predicted class (columns)", _align(cells)]
+    return [*lines, f"{split} by class (rows) and predicted class (columns)", text_tables.align_columns(cells)]
 
 
 def format_evaluation(rows: Sequence[tuple[str, Mapping[str, float]]], classes: Mapping[str, Any]) -> str:

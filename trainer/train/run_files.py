@@ -31,10 +31,12 @@ class RunFiles:
     metrics: str
     result: str
     picture: str
+    test_predictions: str
     checkpoints: str
     best: str
     export: str
     tensorboard: str
+    sinks: str
 
 
 def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None) -> RunFiles:
@@ -45,6 +47,8 @@ def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None
         "metrics": "metrics.jsonl",
         "result": "result.json",
         "picture": "history.png",
+        "test_predictions": "test_predictions.parquet",
+        "sinks": "metric_sinks.json",
         **{folder: folder for folder in ("checkpoints", "best", "export", "tensorboard")},
     }
     inside = {field: fs.join(model_dir, name) for field, name in names.items()}

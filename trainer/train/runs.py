@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
 from trainer.export import saved_model
 from trainer.runtime import signals
-from trainer.train import builder, checkpoints, losses, metrics_log, run_files, steps
+from trainer.train import builder, checkpoints, losses, metric_sinks, metrics_log, run_files, steps
 from trainer.train.checkpoints import CheckpointSeries
 
 # The number of validation texts whose scores an export must reproduce.
@@ -37,6 +37,7 @@ class Run:
     chief: bool  # The chief alone writes to model_dir. The other workers write nowhere.
     history: metrics_log.MetricsHistory
     events: metrics_log.EventLog | None
+    sinks: Sequence[metric_sinks.MetricSink]
     elapsed: Callable[[], float]  # Seconds of all the run's processes so far.
 
 
@@ -88,6 +89,9 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         chief=chief,
         history=history,
         events=metrics_log.open_event_log(files.tensorboard) if config.logging.tensorboard and chief else None,
+        sinks=metric_sinks.open_sinks(
+            builder.sink_targets(config) if chief else {}, files.root, files.sinks, builder.describe_config(config)
+        ),
         elapsed=lambda: earlier + time.monotonic() - started,
     )
 
@@ -146,12 +150,17 @@ def end_together(run: Run) -> None:
 
 
 def write_line(run: Run, line: metrics_log.LogLine) -> None:
-    """Log a line to TensorBoard, then to metrics.jsonl. A resumed run does not write what is in metrics.jsonl again."""
+    """Log a line to TensorBoard, then to metrics.jsonl, and from there to the sinks.
+
+    A resumed run does not write what is in metrics.jsonl again.
+    """
     if run.events:
         run.events.add(line)
         if line["split"] != "train":  # A train line is published with the next checkpoint.
             run.events.publish()
     run.history.add(line)
+    for sink in run.sinks:
+        sink.sync(run.history.lines)
 
 
 def write_evaluation(run: Run, step: int, split: str, summary: Mapping[str, float]) -> None:
