@@ -1,8 +1,9 @@
 import pytest
+from helpers import ROOT
 
 from trainer.config import loading
 from trainer.errors import UsageError
-from trainer.sweeps import trials
+from trainer.sweeps import space, trials
 
 
 def settings_of(raised):
@@ -16,6 +17,13 @@ def test_a_value_counts_as_the_configuration_reads_it(build):
         {"optimizer.learning_rate": 3e-5, "model.dropout": None},
     ]
     assert found[1].config.optimizer.learning_rate == 3e-5
+
+
+def test_the_space_of_the_repository_suits_its_preset():
+    found = space.read_space(str(ROOT / "configs/sweep_quickstart.yaml"))
+    preset = str(ROOT / "configs/quickstart.yaml")
+    drawn = space.draw_settings(found)
+    assert len(trials.build_trials(found, drawn, lambda values: loading.load_config(preset, (), values))) == 6
 
 
 def test_a_run_has_the_flags_and_the_folder_of_its_trial_and_seed(build):
