@@ -129,7 +129,7 @@ def assert_finished(files: dict[str, str], out: str) -> dict:
     assert re.search(r"^model      gs://bucket/(\S+)/model$", out, re.MULTILINE)
     for name in (
         *("model/saved_model.pb", "model/variables/variables.index", "checkpoints/checkpoint", "best/checkpoint"),
-        *("config.yaml", "identity.json", "metrics.jsonl", "history.png"),
+        *("config.yaml", "identity.json", "metrics.jsonl", "history.png", "test_predictions.parquet"),
     ):
         assert name in files
     assert [name for name in files if name.startswith(("export/", "tensorboard/"))] == []

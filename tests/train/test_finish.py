@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from trainer.evals import prediction_files
 from trainer.runtime.signals import StopRequest
 from trainer.storage import fs
 from trainer.train import checkpoints, finish, runs
@@ -12,7 +13,7 @@ from trainer.train.run_files import resolve_run_files
 @pytest.fixture
 def complete_dir(finished_run, tmp_path):
     """A copy of the finished run's model_dir without what its end has written."""
-    ignored = shutil.ignore_patterns("export", "tensorboard", "result.json", "history.png")
+    ignored = shutil.ignore_patterns("export", "tensorboard", "result.json", "history.png", "*.parquet")
     return shutil.copytree(finished_run, tmp_path / "run", ignore=ignored)
 
 
@@ -28,6 +29,9 @@ def test_an_interrupted_end_is_repeated_without_a_second_test(restored_job, comp
     assert json.loads(fs.read_text(run.files.result)) == result
     assert fs.exists(fs.join(run.files.export, "saved_model.pb"))
     assert fs.exists(run.files.picture)
+    kept = prediction_files.read_predictions(run.files.test_predictions)
+    assert kept.right.mean() == pytest.approx(result["test"]["accuracy"])
+    assert kept.source.data_fingerprint == result["data_fingerprint"]
 
 
 def test_the_test_split_has_one_line(restored_job, complete_dir):
