@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
             def submit(run: trials.TrialRun) -> str:
                 signals.raise_if_requested(request, request.reason is not None)
                 printed = running.submit_run(plan, run, SUBMIT_SCRIPT, submit_flags)
-                print(printed, flush=True)
+                print(f"---\n{printed}" if dry_run else printed, flush=True)  # Documents of YAML.
                 return printed
 
             sweep = running.submit_sweep(plan, before, submit, again=SUBMIT_AGAIN.value, keep=not dry_run)

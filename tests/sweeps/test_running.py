@@ -2,7 +2,7 @@ import json
 
 import pytest
 import yaml
-from helpers import ROOT
+from helpers import ROOT, python
 
 from trainer.errors import Problem, UserError
 from trainer.sweeps import running, space, summary, trials
@@ -100,3 +100,30 @@ def test_a_submitted_job_is_the_trials_run(make_plan):
     assert "seed=3" in arguments
     with pytest.raises(UserError, match="The job of steps-7-"):
         running.submit_run(plan, run, script, ["--dry_run"])
+
+
+def test_a_sweep_in_a_bucket_prints_its_jobs_and_collects_their_results(simulator, write_space):
+    output = "gs://bucket/sweeps/mine"
+    command = ["scripts/sweep.py", f"--space={write_space({'grid': GRID})}", f"--output={output}", "--seeds=0,1"]
+    command += ["--data_dir=gs://bucket/data/mine", "--training.best_metric=accuracy"]
+    command += ["--submit=--project=my-project --region=us-central1 --bucket=bucket --dry_run"]
+    environment = simulator.environment(PYTHONPATH=str(ROOT))
+    done = python(*command, env=environment, check=True)
+    jobs = [job for job in yaml.safe_load_all(done.stdout.partition("by accuracy on validation")[0]) if job]
+    folders = [job["jobSpec"]["baseOutputDirectory"]["outputUriPrefix"] for job in jobs]
+    assert len(set(folders)) == 4
+    assert all(folder.startswith(f"{output}/runs/") for folder in folders)
+    line = {"step": 10, "split": "validation", "loss": 0.5, "accuracy": 0.75}
+    result = {"seconds": 7.0, "test": {"examples": 30, "loss": 0.5, "accuracy": 0.7}}
+    for folder in folders[:2]:  # What jobs of the first trial would leave.
+        for name, content in (("metrics.jsonl", line), ("result.json", result)):
+            put = f"fs.write_text({f'{folder}/{name}'!r}, {json.dumps(content)!r})"
+            simulator.storage_python(put)
+    done = python(*command, env=environment, check=True)
+    assert done.stdout.count("baseOutputDirectory") == 2
+    assert "chosen  --optimizer.learning_rate=0.0001" in done.stdout
+    kept = json.loads(simulator.storage_python(f"print(fs.read_text({f'{output}/sweep.json'!r}))")[0])
+    assert kept["chosen"]["test"]["accuracy"]["mean"] == pytest.approx(0.7)
+    assert kept["jobs"] == {}
+    names = simulator.storage_python(f"print(*fs.list_names({output!r}))")[0].split()
+    assert {"sweep.json", "sweep.png", "tensorboard", "runs"} <= set(names)
