@@ -139,6 +139,7 @@ class LoggingConfig:
     __pydantic_config__ = _STRICT
     tensorboard: Annotated[bool, _doc("Writes TensorBoard's events.")] = True
     progress: Annotated[bool, _doc("Shows a progress bar on standard error.")] = True
+    report: Annotated[bool, _doc("Writes report.html and model_card.md at the end of a run.")] = True
 
 
 @dataclasses.dataclass(frozen=True)

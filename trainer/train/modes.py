@@ -1,4 +1,4 @@
-"""What --mode does: train, evaluate, export, inspect batches. Each function takes values and returns its results."""
+"""What --mode does: train, evaluate, report, export, inspect batches. Each function takes values and returns its results."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start, workers
+from trainer.train import builder, checkpoints, loop, run_data, run_files, run_report, runs, warm_start, workers
 
 _LOG = logging.getLogger(__name__)
 
@@ -167,6 +167,29 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         baseline_predictions = baseline.predict_baseline(train, columns, job.manifest, job.label_use.scale)
         rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
     return Evaluation(rows, runs.describe_classes(run, predictions))
+
+
+def report(session: Session, cross_check: bool = False) -> list[str]:
+    """Write the report of a finished run. Returns the paths of its files. With `cross_check`, train's labels too.
+
+    Raises UserError if the run is not finished, or if the session's data is not the run's.
+    """
+    files = session.files
+    if not fs.exists(files.result):
+        received = f"{files.root}, which has no result.json yet"
+        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
+    with fs.exclusive_lock(files.root), signals.watch_signals() as request:
+        run, own = _restore_best(session)
+        if own is not None:
+            raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
+        result = json.loads(fs.read_text(files.result))
+        predictions = {
+            split: runs.predict_split(run, runs.read_split(run, split), split, request)
+            for split in ("validation", "test")
+        }
+        # A run from before these were kept.
+        result.setdefault("test_classes", runs.describe_classes(run, predictions["test"]))
+        return run_report.write_report(run, result, predictions, request, cross_check=cross_check)
 
 
 def export(session: Session) -> float:
