@@ -47,7 +47,7 @@ def section(facts: ReportFacts) -> Section:
         rows += [
             [Cell("devices"), Cell(f"{machine['devices']} x {machine['device_name']}")],
             [Cell("most memory of the process, GB"), number(machine["peak_memory_bytes"] / 1e9)],
-            [Cell("energy, kWh (estimated)"), number(hours * watts / 1000)],
+            [Cell("energy, Wh (estimated)"), number(hours * watts)],
             [Cell("rent, US$ (estimated)"), number(hours * price)],
         ]
         sentences = [

@@ -36,6 +36,7 @@ def find_near_duplicates(rows: Ragged, others: Ragged) -> NearDuplicates:
     hashes, other_hashes = _sequence_hashes(rows), _sequence_hashes(others)
     signatures, other_signatures = _signatures(hashes), _signatures(other_hashes)
     pairs = _candidate_pairs(signatures, other_signatures)
+    pairs = pairs[(hashes.lengths()[pairs[:, 0]] > 0) & (other_hashes.lengths()[pairs[:, 1]] > 0)]
     agreement = np.mean(signatures[pairs[:, 0]] == other_signatures[pairs[:, 1]], axis=1)
     best: dict[int, tuple[float, int]] = {}
     for row, other in pairs[agreement >= _MIN_AGREEMENT].tolist():
@@ -69,7 +70,7 @@ def _sequence_hashes(tokens: Ragged) -> Ragged:
 
 
 def _signatures(hashes: Ragged) -> np.ndarray:
-    """uint32 [rows, 48]: of each row the smallest hash by each function. Rows without a sequence agree with none."""
+    """uint32 [rows, 48]: of each row the smallest hash by each function, 0 for rows without a sequence."""
     count = _GROUPS * _GROUP_HASHES
     rng = np.random.default_rng(0)
     factors = rng.integers(1 << 31, size=count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
@@ -80,8 +81,6 @@ def _signatures(hashes: Ragged) -> np.ndarray:
         for k in range(count):
             mixed = hashes.values * factors[k] + offsets[k]
             signatures[filled, k] = np.minimum.reduceat(mixed, hashes.starts[filled])
-    empty = hashes.lengths() == 0
-    signatures[empty] = rng.integers(1 << 32, size=(int(empty.sum()), count), dtype=np.uint32)
     return signatures
 
 

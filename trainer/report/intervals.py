@@ -74,5 +74,6 @@ def number_intervals(labels: np.ndarray, values: np.ndarray) -> dict[str, Interv
 
 
 def describe(interval: Interval) -> str:
-    """For example "0.8491 to 0.8896"."""
-    return f"{interval[0]:.4g} to {interval[1]:.4g}"
+    """For example "0.849 to 0.890"."""
+    digits = ".3f" if max(map(abs, interval)) < 10 else ".4g"
+    return f"{interval[0]:{digits}} to {interval[1]:{digits}}"
