@@ -44,12 +44,30 @@ def test_no_more_than_the_listed_share_is_listed(facts):
     assert len(label_errors.find_suspects(facts)) == int(np.ceil(0.04 * 180))
 
 
-def test_train_is_judged_where_it_was_cross_checked(facts):
-    checked = np.eye(2, dtype=np.float32)[facts.columns["train"].labels] * 0.8 + 0.1
-    checked[5] = checked[5, ::-1] * 0.001 + np.float32([0.0005, 0.0005])
-    checked[5] = [0.9995, 0.0005] if facts.columns["train"].labels[5] else [0.0005, 0.9995]
-    facts = dataclasses.replace(facts, cross_checked=checked)
-    assert (label_errors.find_suspects(facts)[0].split, label_errors.find_suspects(facts)[0].row) == ("train", 5)
+def test_train_is_looked_at_where_it_was_cross_checked(facts):
+    labels = facts.columns["train"].labels
+    sure = dataclasses.replace(
+        facts.predictions["test"], labels=labels, logits=4 * np.eye(2, dtype=np.float32)[labels], ids=list(range(240))
+    )
+    checked = np.where(np.eye(2)[labels] == 1, 0.8, 0.2)
+    doubted = dataclasses.replace(
+        facts,
+        predictions={"train": sure},
+        cross_checked={"train": np.where(np.arange(240)[:, None] == 5, 1 - np.round(checked), checked)},
+    )
+    assert [suspect.row for suspect in label_errors.find_suspects(doubted)] == [5]
+    assert "cross_check" in label_errors.section(facts).method[1]
+    assert "Cross-checked" in label_errors.section(doubted).method[1]
+
+
+def test_two_models_are_joined_by_their_odds(facts):
+    own = facts.predictions["test"].scores
+    joined = label_errors.judge(dataclasses.replace(facts, cross_checked={"test": np.full_like(own, 0.5)}), "test")
+
+    def log_odds(p):
+        return np.log(p[:, 1] / p[:, 0])
+
+    assert log_odds(joined) == pytest.approx(log_odds(own) / 2, abs=1e-4)
 
 
 def test_numbers_have_no_section(numbers):

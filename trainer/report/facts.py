@@ -29,10 +29,11 @@ class ReportFacts:
     scale: LabelScale | None
     seq_length: int  # The most tokens of a text that the model reads, special ones included.
     columns: Mapping[str, Columns]  # Split -> its rows with their texts. Train may be the first of its shards only.
-    predictions: Mapping[str, Predictions]  # Split -> the best weights' predictions, of validation and test.
+    # Split -> the best weights' predictions, of validation and test, and of train where labels were cross-checked.
+    predictions: Mapping[str, Predictions]
     baseline: Predictions | None = None  # The bag of words on test.
-    cross_checked: np.ndarray | None = None  # float32 [train rows, C]: probabilities of train, each out of fold.
-    train_predictions: Predictions | None = None  # The best weights on what they learned from.
+    # Split -> float [rows, C]: the probabilities of bags of words that have not seen the row. Where it was asked for.
+    cross_checked: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     occlusions: Sequence[Occlusion] = ()  # Of test's worst errors.
 
     @property

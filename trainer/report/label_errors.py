@@ -1,9 +1,9 @@
 """The section on labels that are likely wrong, and label_errors.jsonl with all of them.
 
 An example is suspect if what a model gives its label is improbable: the self-confidence of confident learning
-(Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021). What a model has learned
-from its own example says little, so that validation and test are judged by the model, and train by a bag of words that
-has not seen the example (five folds), where that was asked for.
+(Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021). The model has not seen
+validation and test. What it has learned from says less, so that a cross-check asks bags of words too, which have not
+seen the example: the probabilities are then the geometric mean of both, whose odds are the mean of the odds' logarithms.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import scipy.special
 
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Passage, Piece, Section, percent
@@ -33,20 +34,24 @@ def section(facts: ReportFacts) -> Section | None:
     if not facts.by_class:
         return None
     found = find_suspects(facts)
-    looked_at = sum(len(probabilities) for probabilities in judgements(facts).values())
+    splits = list(facts.predictions)
+    looked_at = sum(len(predictions.labels) for predictions in facts.predictions.values())
+    which = f"{', '.join(splits[:-1])} and {splits[-1]}" if len(splits) > 1 else splits[0]
     if not found:
-        return Section("labels", "Likely label errors", ["The model doubts no label of validation and test."])
-    which = " and ".join([", ".join(judgements(facts))]).replace("validation, test", "validation and test")
+        return Section("labels", "Likely label errors", [f"No label of {which} is doubted."])
     sentences = [
         f"Of the {looked_at:,} examples of {which}, the {len(found):,} ({percent(len(found) / looked_at)}) whose labels "
         f"are doubted most are in label_errors.jsonl; here are the first {min(SHOWN, len(found))}. They are worth a look "
         "before more data is collected: some are errors of the labels, others of the model."
     ]
     method = ["Order: the probability of the example's own label, the lowest first."]
-    if facts.cross_checked is not None:
-        method.append("Train is judged by models that have not seen the example (a bag of words, out of fold).")
+    if facts.cross_checked:
+        method.append(
+            "Cross-checked: it is the geometric mean of the model's, which has learned from train, and that of bags of "
+            "words, which have not seen the example (train in five folds)."
+        )
     else:
-        method.append("Train was not looked at: --mode=report --cross_check does.")
+        method.append("The model has learned from train, which was left out: --mode=report --cross_check looks there.")
     return Section(
         "labels",
         "Likely label errors",
@@ -56,26 +61,27 @@ def section(facts: ReportFacts) -> Section | None:
     )
 
 
-def judgements(facts: ReportFacts) -> dict[str, np.ndarray]:
-    """Split -> float [rows, C]: probabilities of the classes, from models that have not seen the example."""
-    judged = {name: p.scores for name, p in facts.predictions.items() if name in ("validation", "test")}
-    if facts.cross_checked is not None:
-        judged["train"] = facts.cross_checked
-    return judged
+def judge(facts: ReportFacts, split: str) -> np.ndarray:
+    """float64 [rows, C]: the probabilities that the models give to each class, with a cross-check those of both."""
+    logs = np.log(np.maximum(facts.predictions[split].scores.astype(np.float64), _SMALLEST))
+    if split in facts.cross_checked:
+        logs = (logs + np.log(np.maximum(facts.cross_checked[split].astype(np.float64), _SMALLEST))) / 2
+    probabilities: np.ndarray = scipy.special.softmax(logs, axis=1)
+    return probabilities
 
 
 def find_suspects(facts: ReportFacts) -> list[Suspect]:
     """The examples whose labels are doubted, the most doubtful first: at most LISTED_SHARE of those looked at."""
-    judged = judgements(facts)
-    suspects = []
-    for name, probabilities in judged.items():
-        labels = facts.columns[name].labels
-        own = np.clip(probabilities[np.arange(len(labels)), labels], _SMALLEST, 1)
+    suspects, looked_at = [], 0
+    for split in facts.predictions:
+        probabilities, labels = judge(facts, split), facts.columns[split].labels
+        looked_at += len(labels)
         said = probabilities.argmax(axis=1)
         for row in np.flatnonzero(said != labels):
-            suspects.append(Suspect(name, int(row), int(said[row]), float(own[row])))
+            confidence = float(probabilities[row, labels[row]])
+            suspects.append(Suspect(split, int(row), int(said[row]), confidence))
     suspects.sort(key=lambda suspect: suspect.confidence)
-    return suspects[: int(np.ceil(LISTED_SHARE * sum(map(len, judged.values()))))]
+    return suspects[: int(np.ceil(LISTED_SHARE * looked_at))]
 
 
 def rows(facts: ReportFacts, suspects: Iterable[Suspect]) -> Iterator[str]:

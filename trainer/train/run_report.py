@@ -71,8 +71,7 @@ def write_report(
     facts = dataclasses.replace(facts, baseline=_predict_baseline(facts))
     check_stop()
     if cross_check and facts.by_class:
-        checked = baseline.predict_out_of_fold(facts.columns["train"], facts.manifest, run.job.config.seed)
-        facts = dataclasses.replace(facts, cross_checked=checked)
+        facts = _cross_check(run, facts, request)
     if strategies.worker_index_and_count(run.job.strategy)[1] == 1:
         facts = dataclasses.replace(facts, occlusions=_find_occlusions(run, facts, request))
     paths = []
@@ -122,6 +121,16 @@ def _predict_baseline(facts: ReportFacts) -> Predictions | None:
     except ValueError as error:
         _LOG.warning("the report has no bag of words: %s", error)
         return None
+
+
+def _cross_check(run: Run, facts: ReportFacts, request: signals.StopRequest) -> ReportFacts:
+    """The facts with the model's predictions of train, and those of bags of words that have not seen the row."""
+    columns, train = facts.columns, facts.columns["train"]
+    predictions = {**facts.predictions, "train": runs.predict_split(run, train, "train", request)}
+    checked = {"train": baseline.predict_out_of_fold(train, facts.manifest, run.job.config.seed)}
+    for split in ("validation", "test"):
+        checked[split] = baseline.predict_baseline(train, columns[split], facts.manifest).scores
+    return dataclasses.replace(facts, predictions=predictions, cross_checked=checked)
 
 
 def _find_occlusions(run: Run, facts: ReportFacts, request: signals.StopRequest) -> list[occlusion.Occlusion]:
