@@ -59,7 +59,10 @@ def _facts(kind: str, names: tuple[str, ...], columns: dict[str, Columns], **oth
     predictions, positive = others["predictions"], others["positive"]
     measured = {name: metrics.compute_metrics(p, kind, positive) for name, p in predictions.items()}
     history = [
-        *({"step": s, "split": "train", "loss": 0.7 - s / 200, "examples_per_second": 90.0 + s} for s in range(10, 101, 10)),
+        *(
+            {"step": s, "split": "train", "loss": 0.7 - s / 200, "examples_per_second": 90.0 + s}
+            for s in range(10, 101, 10)
+        ),
         *({"step": s, "split": "validation", **measured["validation"]} for s in (50, 100)),
         {"step": 100, "split": "test", **measured["test"]},
     ]
@@ -109,9 +112,7 @@ def class_facts(names: tuple[str, ...] = ("negative", "positive"), seed: int = 0
         columns[split] = make_columns(texts, labels)
     predictions = {name: _predict(columns[name].labels, len(names), 0.9, rng) for name in ("validation", "test")}
     baseline = _predict(columns["test"].labels, len(names), 0.7, rng)
-    return _facts(
-        "classification", names, columns, predictions=predictions, baseline=baseline, positive=1, scale=None
-    )
+    return _facts("classification", names, columns, predictions=predictions, baseline=baseline, positive=1, scale=None)
 
 
 def number_facts(seed: int = 0) -> ReportFacts:

@@ -17,7 +17,16 @@ def sections(page):
 
 def test_a_kind_has_its_sections(facts, numbers):
     assert sections(build.build_page(facts)) == CLASS_SECTIONS
-    assert sections(build.build_page(numbers)) == ["result", "numbers", "slices", "errors", "data", "training", "cost", "use"]
+    assert sections(build.build_page(numbers)) == [
+        "result",
+        "numbers",
+        "slices",
+        "errors",
+        "data",
+        "training",
+        "cost",
+        "use",
+    ]
 
 
 def test_the_ids_of_a_page_are_different(facts):
@@ -35,7 +44,9 @@ def test_a_section_that_fails_costs_no_other(facts, caplog):
 def test_hostile_texts_are_no_elements(facts):
     test = facts.columns["test"]
     texts = ['<script>alert("x")</script>' * 3 for _ in test.texts]
-    page = build.build_page(dataclasses.replace(facts, columns={**facts.columns, "test": dataclasses.replace(test, texts=texts)}))
+    page = build.build_page(
+        dataclasses.replace(facts, columns={**facts.columns, "test": dataclasses.replace(test, texts=texts)})
+    )
     assert "<script" not in page
     assert "&lt;script&gt;" in page
 

@@ -34,7 +34,9 @@ def test_the_error_is_that_of_its_definition():
 
 
 def test_a_temperature_that_the_run_has_is_used(facts):
-    section = calibration.section(dataclasses.replace(facts, result={**facts.result, "calibration": {"temperature": 2.0}}))
+    section = calibration.section(
+        dataclasses.replace(facts, result={**facts.result, "calibration": {"temperature": 2.0}})
+    )
     assert section.tables[0].rows[1][1].text == "2.0000"
     assert "The export has it." in section.method[0]
 

@@ -21,7 +21,7 @@ def changed(row, count, rng):
 
 def test_almost_the_same_texts_are_found_and_others_are_not(rng):
     train = [rng.integers(0, 5000, rng.integers(40, 300)).astype(np.int32) for _ in range(300)]
-    near = [changed(train[i], 2, rng) for i in range(0, 100)]
+    near = [changed(train[i], 2, rng) for i in range(100)]
     far = [rng.integers(0, 5000, 100).astype(np.int32) for _ in range(200)]
     found = duplicates.find_near_duplicates(to_ragged([*near, *far]), to_ragged(train))
     expected = [i for i in range(100) if similarity(near[i], train[i]) >= duplicates.MIN_SIMILARITY]

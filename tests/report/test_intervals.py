@@ -22,7 +22,9 @@ def answers(rng):
 
 def test_class_intervals_are_those_of_drawn_examples(answers):
     found = intervals.class_intervals(*answers, 3)
-    expected = draw_examples(lambda y, p: sklearn.metrics.f1_score(y, p, labels=[2], average="macro"), *answers, count=400)
+    expected = draw_examples(
+        lambda y, p: sklearn.metrics.f1_score(y, p, labels=[2], average="macro"), *answers, count=400
+    )
     assert found["f1"][2] == pytest.approx(expected, abs=0.03)
     expected = draw_examples(lambda y, p: np.mean(y == p), *answers)
     assert found["accuracy"][0] == pytest.approx(expected, abs=0.01)
@@ -53,7 +55,9 @@ def test_number_intervals_are_those_of_drawn_examples(rng):
     labels = rng.normal(90, 5, 300)
     values = labels + rng.normal(0, 2, 300)
     found = intervals.number_intervals(labels, values)
-    assert found["pearson"] == pytest.approx(draw_examples(lambda x, y: np.corrcoef(x, y)[0, 1], labels, values), abs=0.01)
+    assert found["pearson"] == pytest.approx(
+        draw_examples(lambda x, y: np.corrcoef(x, y)[0, 1], labels, values), abs=0.01
+    )
     squared = draw_examples(lambda x, y: np.mean((x - y) ** 2), labels, values)
     assert found["mean_squared_error"] == pytest.approx(squared, rel=0.05)
 

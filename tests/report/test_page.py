@@ -65,7 +65,9 @@ def test_a_users_text_is_text_wherever_it_is(text):
     assert elements.text.count(text) == plain.text.count("plain")
 
 
-@pytest.mark.parametrize("text", ["a" * 100_000, "\u202eright to left", "\u0645\u0631\u062d\u0628\u0627", "\U0001f600" * 50])
+@pytest.mark.parametrize(
+    "text", ["a" * 100_000, "\u202eright to left", "\u0645\u0631\u062d\u0628\u0627", "\U0001f600" * 50]
+)
 def test_long_and_foreign_texts_are_shown(text):
     assert page.show_text(text).replace("\ufffd", "") in everywhere(text)
 

@@ -104,8 +104,10 @@ def test_the_report_of_a_finished_run_is_written_again(session, model_dir):
         (model_dir / name).unlink()
     paths = modes.report(session(model_dir), cross_check=True)
     assert sorted(paths) == sorted(str(model_dir / n) for n in ("report.html", "model_card.md", "label_errors.jsonl"))
-    figures = [set(re.findall(r'data-value="(test[^"]*)"><bdi>([^<]*)', page)) for page in (
-        expected, (model_dir / "report.html").read_text(encoding="utf-8"))]
+    figures = [
+        set(re.findall(r'data-value="(test[^"]*)"><bdi>([^<]*)', page))
+        for page in (expected, (model_dir / "report.html").read_text(encoding="utf-8"))
+    ]
     assert len(figures[0]) > 5
     assert figures[0] == figures[1]
     assert "Cross-checked" in (model_dir / "report.html").read_text(encoding="utf-8")

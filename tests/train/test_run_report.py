@@ -74,7 +74,9 @@ def test_the_report_can_be_switched_off(run, parts, model_dir):
     (model_dir / "report.html").unlink()
     config = run.job.config
     off = dataclasses.replace(config, logging=dataclasses.replace(config.logging, report=False))
-    run_report.write_at_end(dataclasses.replace(run, job=dataclasses.replace(run.job, config=off)), *parts, StopRequest())
+    run_report.write_at_end(
+        dataclasses.replace(run, job=dataclasses.replace(run.job, config=off)), *parts, StopRequest()
+    )
     assert not (model_dir / "report.html").exists()
 
 

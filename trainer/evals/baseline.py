@@ -33,7 +33,7 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: L
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
     documents = join_pairs(train)
     if not any(map(vectorizer.build_analyzer(), documents)):
         required = "be left out for a train without words of two letters or digits"
@@ -63,7 +63,7 @@ def predict_out_of_fold(columns: Columns, manifest: Manifest, seed: int, folds: 
     fold = np.random.default_rng(seed).permutation(len(columns)) % folds
     probabilities = np.zeros((len(columns), manifest.classes), np.float32)
     for k in range(folds):
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
         features = vectorizer.fit_transform(documents[fold != k])
         model = LogisticRegression(max_iter=1000).fit(features, columns.labels[fold != k])
         rows = np.flatnonzero(fold == k)

@@ -76,7 +76,7 @@ def section(facts: ReportFacts) -> Section | None:
             Figure(
                 draw_reliability(before, after),
                 "Test's examples in groups by the probability of what the model says, and the share of each that is "
-                "right. On the dotted line, a probability means what it says.",
+                "right. The larger the dot, the more examples. On the dotted line, a probability means what it says.",
             )
         ],
         tables=[Table("Expected calibration error on test", ["", "temperature", "error"], rows)],
@@ -109,8 +109,13 @@ def draw_reliability(before: Reliability, after: Reliability) -> str:
     def plot(axes: Any) -> None:
         low = max(0.0, float(min(before.confidence.min(), after.confidence.min(), before.accuracy.min())) - 0.05)
         axes.plot([low, 1], [low, 1], color=charts.MUTED, linestyle=":", linewidth=1)
-        axes.plot(before.confidence, before.accuracy, "o-", color=charts.WARM, markersize=4, label="as trained")
-        axes.plot(after.confidence, after.accuracy, "s--", color=charts.ACCENT, markersize=4, label="after temperature")
+        for found, color, style, label in (
+            (before, charts.WARM, "-", "as trained"),
+            (after, charts.ACCENT, "--", "after temperature"),
+        ):
+            axes.plot(found.confidence, found.accuracy, style, color=color, label=label, linewidth=1)
+            areas = 8 + 150 * found.examples / found.examples.sum()
+            axes.scatter(found.confidence, found.accuracy, s=areas, color=color, edgecolors="none")
         axes.set_xlabel("mean probability")
         axes.set_ylabel("share that is right")
         axes.legend(loc="upper left")

@@ -1,4 +1,4 @@
-"""Charts as SVG for the page: drawn by matplotlib, colored by the page's own variables, so that they fit light and dark.
+"""Charts as SVG for the page, drawn by matplotlib and colored by the page's variables, so that they fit light and dark.
 
 Texts stay texts (svg.fonttype none), and ids have the chart's name before them, since all are in one document.
 """

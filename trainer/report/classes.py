@@ -84,9 +84,7 @@ def _confusion(facts: ReportFacts, described: dict[str, Any]) -> Table:
     for i, name in enumerate(labels):
         counts = [described["confusion"][name].get(said, 0) for said in labels]
         whole = max(sum(counts), 1)
-        cells = [
-            Cell(f"{count:,}", f"confusion.{i}.{j}", shade=0.6 * count / whole) for j, count in enumerate(counts)
-        ]
+        cells = [Cell(f"{count:,}", f"confusion.{i}.{j}", shade=0.6 * count / whole) for j, count in enumerate(counts)]
         rows.append([Cell(name), *cells])
     return Table("Test by class (rows) and what the model says (columns)", ["", *labels], rows)
 
@@ -107,8 +105,8 @@ def _mistakes(described: dict[str, Any]) -> Table:
 
 def _draw_curves(facts: ReportFacts, kind: str) -> str:
     predictions = facts.predictions["test"]
-    two = len(facts.manifest.labels) == 2 and facts.positive is not None
-    shown = [facts.positive] if two else range(len(facts.manifest.labels))
+    count = len(facts.manifest.labels)
+    shown = [facts.positive] if count == 2 and facts.positive is not None else list(range(count))
 
     def plot(axes: Any) -> None:
         for index, color in zip(shown, (*_COLORS, charts.LINE), strict=False):

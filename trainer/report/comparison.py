@@ -25,11 +25,7 @@ def section(facts: ReportFacts) -> Section:
     main = facts.main_metric
     headline = [
         (f"test {main.replace('_', ' ')}", number(test[main], f"headline.{main}", _note(spans.get(main)))),
-        *(
-            (name, number(values[main]))
-            for name, values in list(columns.items())[1:]
-            if values.get(main) is not None
-        ),
+        *((name, number(values[main])) for name, values in list(columns.items())[1:] if values.get(main) is not None),
     ]
     rows = []
     for name in test:
@@ -40,7 +36,9 @@ def section(facts: ReportFacts) -> Section:
     if of:
         method.append(f"Precision, recall, F1, ROC AUC and average precision are those of the class {of!r}.")
     if facts.baseline is not None:
-        method.append(f"Bag of words: {baseline.BASELINE_NAME.removeprefix('baseline: ')}, learned from the same train.")
+        method.append(
+            f"Bag of words: {baseline.BASELINE_NAME.removeprefix('baseline: ')}, learned from the same train."
+        )
     return Section(
         "result",
         "The result",
@@ -99,7 +97,9 @@ def describe_model(facts: ReportFacts) -> str:
         error = float(np.sqrt(test["mean_squared_error"]))
         return f"The model reads {what} and says a number. {seen} the root of its mean squared error is {error:.4g}."
     main = facts.main_metric
-    return f"The model reads {what} and says which labels apply. {seen} its {main.replace('_', ' ')} is {test[main]:.4f}."
+    return (
+        f"The model reads {what} and says which labels apply. {seen} its {main.replace('_', ' ')} is {test[main]:.4f}."
+    )
 
 
 def describe_worth(facts: ReportFacts) -> str:
@@ -120,6 +120,8 @@ def describe_worth(facts: ReportFacts) -> str:
     if facts.manifest.kind == "regression":
         error, other_error = ((p.logits[:, 0] - p.labels.astype(np.float64)) ** 2 for p in (test, other))
         if error.mean() < other_error.mean():
-            return f"The mean squared error is {percent(1 - error.mean() / other_error.mean(), 0)} below a bag of words'."
+            return (
+                f"The mean squared error is {percent(1 - error.mean() / other_error.mean(), 0)} below a bag of words'."
+            )
         return "A bag of words has no larger mean squared error: the encoder does not earn its cost."
     return ""

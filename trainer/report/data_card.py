@@ -163,7 +163,9 @@ def _describe_near(name: str, found: duplicates.NearDuplicates, examples: int) -
     if not count:
         return f"No text of {name} is almost one of train."
     weight = " Metrics on such texts measure memory: look at them." if count > 0.01 * examples else ""
-    return f"{count:,} of the {examples:,} texts of {name} ({percent(count / examples)}) are almost one of train.{weight}"
+    return (
+        f"{count:,} of the {examples:,} texts of {name} ({percent(count / examples)}) are almost one of train.{weight}"
+    )
 
 
 def _label(facts: ReportFacts, name: str, row: int) -> str:
@@ -201,5 +203,3 @@ def _near_passages(facts: ReportFacts, nearest: Mapping[str, duplicates.NearDupl
             said = [f"almost the same, {percent(float(found.similarities[i]), 0)} in common", labels]
             passages.append(_passage(said, own[row], train[other]))
     return passages
-
-

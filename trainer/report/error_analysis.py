@@ -45,9 +45,7 @@ def section(facts: ReportFacts) -> Section | None:
     method = []
     if marked:
         said = "the class that the model says" if facts.by_class else "a higher number"
-        sentences.append(
-            f"Blue words spoke for {said}, orange ones against it; the stronger the color, the more, in that text."
-        )
+        sentences.append(_describe_marks(len(marked), len(rows), said))
         method.append(
             "Words: the text is scored again without each of them (occlusion); of long texts, without groups of "
             "neighbors. Words that matter only together are not found so."
@@ -58,6 +56,14 @@ def section(facts: ReportFacts) -> Section | None:
         sentences,
         passages=[_passage(facts, int(row), marked) for row in rows],
         method=method,
+    )
+
+
+def _describe_marks(marked: int, shown: int, said: str) -> str:
+    which = "In the texts" if marked == shown else f"In {marked} of the texts"
+    return (
+        f"{which}, blue words spoke for {said}, orange ones against it; the stronger the color, the more, by the "
+        "measure of that text."
     )
 
 

@@ -3,7 +3,7 @@
 An example is suspect if what a model gives its label is improbable: the self-confidence of confident learning
 (Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021). The model has not seen
 validation and test. What it has learned from says less, so that a cross-check asks bags of words too, which have not
-seen the example: the probabilities are then the geometric mean of both, whose odds are the mean of the odds' logarithms.
+seen the example: the probabilities are then the geometric mean of both, so that the logarithms of odds are averaged.
 """
 
 import dataclasses
@@ -40,9 +40,9 @@ def section(facts: ReportFacts) -> Section | None:
     if not found:
         return Section("labels", "Likely label errors", [f"No label of {which} is doubted."])
     sentences = [
-        f"Of the {looked_at:,} examples of {which}, the {len(found):,} ({percent(len(found) / looked_at)}) whose labels "
-        f"are doubted most are in label_errors.jsonl; here are the first {min(SHOWN, len(found))}. They are worth a look "
-        "before more data is collected: some are errors of the labels, others of the model."
+        f"Of the {looked_at:,} examples of {which}, the {len(found):,} ({percent(len(found) / looked_at)}) whose "
+        f"labels are doubted most are in label_errors.jsonl; here are the first {min(SHOWN, len(found))}. They are "
+        "worth a look before more data is collected: some are errors of the labels, others of the model."
     ]
     method = ["Order: the probability of the example's own label, the lowest first."]
     if facts.cross_checked:

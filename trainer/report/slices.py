@@ -20,7 +20,10 @@ def section(facts: ReportFacts) -> Section | None:
     columns = facts.columns.get("test")
     if columns is None or facts.manifest.kind not in ("classification", "regression"):
         return None
-    groups = {"length in tokens": by_length(columns), **{name: by_value(v) for name, v in kept_columns(columns).items()}}
+    groups = {
+        "length in tokens": by_length(columns),
+        **{name: by_value(v) for name, v in kept_columns(columns).items()},
+    }
     tables = [_table(facts, name, rows) for name, rows in groups.items()]
     return Section(
         "slices",
@@ -37,7 +40,7 @@ def kept_columns(columns: Columns) -> Mapping[str, Sequence[str]]:
 
 
 def by_length(columns: Columns) -> dict[str, np.ndarray]:
-    """"17 to 32" -> rows, int64: groups that double, without empty ones."""
+    """ "17 to 32" -> rows, int64: groups that double, without empty ones."""
     lengths = columns.lengths()
     bounds = np.ceil(np.log2(np.maximum(lengths, 1))).astype(int)
     return {

@@ -22,9 +22,7 @@ def describe_machine(strategy: tf.distribute.Strategy) -> dict[str, Any]:
         "device_type": device_type,
         "device_name": _gpu_name() if device_type == "GPU" else _cpu_name() if device_type == "CPU" else "TPU core",
         # Replicas on one CPU share it.
-        "devices": strategy.num_replicas_in_sync
-        if accelerated
-        else strategies.worker_index_and_count(strategy)[1],
+        "devices": strategy.num_replicas_in_sync if accelerated else strategies.worker_index_and_count(strategy)[1],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "peak_memory_bytes": peak_memory_bytes(),
     }

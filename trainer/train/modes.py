@@ -1,4 +1,4 @@
-"""What --mode does: train, evaluate, report, export, inspect batches. Each function takes values and returns its results."""
+"""What --mode does: train, evaluate, report, export, inspect batches. Functions take values and return results."""
 
 import contextlib
 import dataclasses

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data import batching, records, tokenization
+from trainer.data import batching, manifests, records, tokenization
 from trainer.data.records import Columns
 from trainer.distributed import strategies
 from trainer.evals import baseline
@@ -105,7 +105,8 @@ def gather_facts(run: Run, result: Mapping[str, Any], predictions: Mapping[str, 
 
 def _read_train(run: Run) -> Columns:
     """Train with its texts: its first shards, as many as have MAX_TRAIN_EXAMPLES together, but one at least."""
-    manifest, chosen, examples = run.job.manifest, [], 0
+    manifest, examples = run.job.manifest, 0
+    chosen: list[manifests.Shard] = []
     for shard in manifest.splits["train"].shards:
         if chosen and examples + shard.examples > MAX_TRAIN_EXAMPLES:
             break
@@ -146,7 +147,12 @@ def _find_occlusions(run: Run, facts: ReportFacts, request: signals.StopRequest)
     budget = job.config.data.seq_length - tokenization.special_token_count(1)
     # A text whose words have other tokens by themselves than together is left out.
     same = [row for row in spans if np.array_equal(np.concatenate(words[row]), test.tokens.row(row)) and spans[row]]
-    plans = {row: occlusion.plan_variants(words[row], budget, job.config.data.truncation) for row in same}
+    plans, tokens = {}, 0
+    for row in same:
+        plans[row] = occlusion.plan_variants(words[row], budget, job.config.data.truncation)
+        tokens += sum(map(len, plans[row].rows))
+        if tokens > occlusion.TOKENS_OF_ALL:
+            break
     if not plans:
         return []
     variants = [tokens for plan in plans.values() for tokens in plan.rows]
@@ -170,8 +176,9 @@ def _tokenize_words(
     import tensorflow as tf
 
     words = [texts[row][start:end] for row, places in spans.items() for start, end in places]
-    tokens = tokenizer.tokenize(tf.constant(words, tf.string)) if words else None
-    found, position = {}, 0
+    tokens = tokenizer.tokenize(tf.constant(words, tf.string)) if words else []
+    found: dict[int, list[np.ndarray]] = {}
+    position = 0
     for row, places in spans.items():
         found[row] = [tokens[position + i].numpy().astype(np.int32) for i in range(len(places))] if places else []
         position += len(places)
