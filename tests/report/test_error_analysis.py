@@ -38,7 +38,7 @@ def test_a_text_that_nothing_changes_has_no_marks():
 
 
 def test_a_long_text_is_cut_and_says_so():
-    cut = error_analysis.cut(Passage([], [Piece("a" * 1000, 0.5), Piece("b" * 1000)]))
+    cut = error_analysis.cut(Passage([], [Piece("a" * 700, 0.5), Piece("b" * 600)]))
     assert sum(len(piece.text) for piece in cut.pieces) == error_analysis.MAX_CHARACTERS + len(" ...")
     assert cut.rest == "500 more characters"
 

@@ -24,7 +24,10 @@ def section(facts: ReportFacts) -> Section:
     spans = test_intervals(facts)
     main = facts.main_metric
     headline = [
-        (f"test {main.replace('_', ' ')}", number(test[main], f"headline.{main}", _note(spans.get(main)))),
+        (
+            f"test {main.replace('_', ' ')}",
+            number(test[main], f"headline.{main}", _note(spans.get(main), "95 % interval ")),
+        ),
         *((name, number(values[main])) for name, values in list(columns.items())[1:] if values.get(main) is not None),
     ]
     rows = []
@@ -49,8 +52,8 @@ def section(facts: ReportFacts) -> Section:
     )
 
 
-def _note(interval: intervals.Interval | None) -> str:
-    return intervals.describe(interval) if interval else ""
+def _note(interval: intervals.Interval | None, prefix: str = "") -> str:
+    return f"{prefix}{intervals.describe(interval)}" if interval else ""
 
 
 def constant_metrics(facts: ReportFacts) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ from trainer.report.occlusion import Occlusion
 from trainer.report.page import Passage, Piece, Section, percent
 
 MAX_ERRORS = 20
-MAX_CHARACTERS = 1500
+MAX_CHARACTERS = 800
 # A word whose effect is below this share of the text's largest has no mark.
 _MIN_MARK = 0.15
 _STRONGEST_MARK = 0.55  # Of the mark's color, so that the text on it can be read.

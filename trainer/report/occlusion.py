@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 # Tokens that are scored for a text, in all its variants together, and for all texts.
-TOKENS_PER_TEXT = 8_000
-TOKENS_OF_ALL = 80_000
+TOKENS_PER_TEXT = 6_000
+TOKENS_OF_ALL = 60_000
 # CJK characters, which no space separates, are words by themselves, as BERT's tokenizers read them.
 _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
