@@ -20,7 +20,8 @@ _SPECIAL_TOKENS = {1: 2, 2: 3}  # By the number of texts: [CLS] a [SEP], [CLS] a
 
 def section(facts: ReportFacts) -> Section:
     manifest = facts.manifest
-    sentences = [_describe_size(facts), _describe_truncation(facts), *manifest.findings.label_decision.splitlines()[:1]]
+    decision = manifest.findings.label_decision
+    sentences = [_describe_size(facts), _describe_truncation(facts), f"Labels: {decision}." if decision else ""]
     tables = [_counts_table(facts)]
     contradictions = find_contradictions(facts.columns) if not _numbers(facts) else []
     sentences.append(_describe_copies(facts, contradictions))
@@ -197,7 +198,7 @@ def _near_passages(facts: ReportFacts, nearest: Mapping[str, duplicates.NearDupl
         train, own = facts.columns["train"].texts, facts.columns[name].texts
         assert train is not None
         assert own is not None
-        for i in np.argsort(found.similarities, kind="stable")[: MAX_EXAMPLES // 2]:
+        for i in np.argsort(-found.similarities, kind="stable")[: MAX_EXAMPLES // 2]:
             row, other = int(found.rows[i]), int(found.others[i])
             labels = f"{name}: {_label(facts, name, row)}, train: {_label(facts, 'train', other)}"
             said = [f"almost the same, {percent(float(found.similarities[i]), 0)} in common", labels]

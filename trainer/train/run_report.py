@@ -138,7 +138,8 @@ def _find_occlusions(run: Run, facts: ReportFacts, request: signals.StopRequest)
     """Of test's worst errors, how much each word mattered. Of a truncation with several windows, none."""
     job, test = run.job, facts.columns["test"]
     rows = error_analysis.worst_errors(facts.predictions["test"], facts.manifest.kind)
-    if test.tokens_b is not None or job.config.data.truncation not in tokenization.TRUNCATIONS or not len(rows):
+    known = facts.manifest.kind in ("classification", "regression")
+    if not known or test.tokens_b or job.config.data.truncation not in tokenization.TRUNCATIONS or not len(rows):
         return []
     assert test.texts is not None
     tokenizer = builder.load_data_tokenizer(job.config)
@@ -146,7 +147,7 @@ def _find_occlusions(run: Run, facts: ReportFacts, request: signals.StopRequest)
     words = _tokenize_words(tokenizer, test.texts, spans)
     budget = job.config.data.seq_length - tokenization.special_token_count(1)
     # A text whose words have other tokens by themselves than together is left out.
-    same = [row for row in spans if np.array_equal(np.concatenate(words[row]), test.tokens.row(row)) and spans[row]]
+    same = [row for row in spans if spans[row] and np.array_equal(np.concatenate(words[row]), test.tokens.row(row))]
     plans, tokens = {}, 0
     for row in same:
         plans[row] = occlusion.plan_variants(words[row], budget, job.config.data.truncation)
@@ -176,10 +177,9 @@ def _tokenize_words(
     import tensorflow as tf
 
     words = [texts[row][start:end] for row, places in spans.items() for start, end in places]
-    tokens = tokenizer.tokenize(tf.constant(words, tf.string)) if words else []
-    found: dict[int, list[np.ndarray]] = {}
-    position = 0
-    for row, places in spans.items():
-        found[row] = [tokens[position + i].numpy().astype(np.int32) for i in range(len(places))] if places else []
-        position += len(places)
-    return found
+    if not words:
+        return {row: [] for row in spans}
+    tokens = tokenizer.tokenize(tf.constant(words, tf.string))
+    of_word = np.split(tokens.values.numpy().astype(np.int32), tokens.row_splits.numpy()[1:-1])
+    ends = np.cumsum([len(places) for places in spans.values()])
+    return {row: of_word[end - len(spans[row]) : end] for row, end in zip(spans, ends, strict=True)}
