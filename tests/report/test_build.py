@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
 from trainer.report import build
@@ -62,3 +63,25 @@ def test_a_stop_ends_the_work(facts):
 def test_the_files_are_page_card_and_label_errors(facts, numbers):
     assert set(build.build_files(facts)) == {"report.html", "model_card.md", "label_errors.jsonl"}
     assert set(build.build_files(numbers)) == {"report.html", "model_card.md"}
+
+
+def test_several_labels_have_the_sections_that_they_can(facts):
+    labels = {name: np.eye(2, dtype=bool)[columns.labels] for name, columns in facts.columns.items()}
+    scores = {"precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 60}
+    several = dataclasses.replace(
+        facts,
+        manifest=dataclasses.replace(facts.manifest, kind="multi_label"),
+        result={
+            **facts.result,
+            "test": {"examples": 120, "loss": 0.3, "micro_f1": 0.9},
+            "test_classes": {"by_class": dict.fromkeys(facts.manifest.labels, scores)},
+        },
+        metric="micro_f1",
+        columns={n: dataclasses.replace(columns, labels=labels[n]) for n, columns in facts.columns.items()},
+        predictions={n: dataclasses.replace(p, labels=labels[n]) for n, p in facts.predictions.items()},
+        baseline=None,
+    )
+    page = build.build_page(several)
+    assert sections(page) == ["result", "classes", "data", "training", "cost", "use"]
+    assert 'data-value="class.1.f1"><bdi>0.8500' in page
+    assert set(build.build_files(several)) == {"report.html", "model_card.md"}

@@ -18,11 +18,14 @@ _COLORS = (charts.ACCENT, charts.WARM, charts.INK, charts.MUTED)
 
 
 def section(facts: ReportFacts) -> Section | None:
-    if not facts.by_class:
+    described = facts.result.get("test_classes")
+    if not described:
         return None
-    described = facts.result["test_classes"]
     tables = [_class_table(facts, described["by_class"])]
-    tables.append(_confusion(facts, described) if len(facts.manifest.labels) <= MAX_CONFUSION else _mistakes(described))
+    confusion = described.get("confusion")  # None where an example may have several labels.
+    if confusion:
+        few = len(facts.manifest.labels) <= MAX_CONFUSION
+        tables.append(_confusion_table(facts, confusion) if few else _mistakes_table(confusion))
     figures = []
     if len(facts.manifest.labels) <= MAX_CURVES and np.isfinite(facts.predictions["test"].scores).all():
         figures = [
@@ -40,37 +43,48 @@ def section(facts: ReportFacts) -> Section | None:
     return Section(
         "classes",
         "By class",
-        [describe_classes(described["by_class"], described["confusion"])],
+        [describe_classes(described["by_class"], confusion)],
         figures=figures,
         tables=tables,
-        method=["Intervals: 95 %, percentile bootstrap, 1,000 samples."],
+        method=["Intervals: 95 %, percentile bootstrap, 1,000 samples."] if facts.by_class else [],
     )
 
 
-def describe_classes(by_class: dict[str, Any], confusion: dict[str, dict[str, int]]) -> str:
+def describe_classes(by_class: dict[str, Any], confusion: dict[str, dict[str, int]] | None) -> str:
     """The weakest class and the most frequent mistake, as sentences."""
     weakest = min(by_class, key=lambda name: by_class[name]["f1"])
     sentence = f"The class with the lowest F1 is {weakest!r} ({by_class[weakest]['f1']:.4f})."
-    mistakes = [
-        (count, name, said) for name, row in confusion.items() for said, count in row.items() if name != said and count
-    ]
+    if confusion is None:
+        return sentence
+    mistakes = _find_mistakes(confusion)
     if not mistakes:
         return f"{sentence} There are no mistakes."
-    count, name, said = max(mistakes, key=lambda mistake: mistake[0])
+    count, name, said = mistakes[0]
     return f"{sentence} The most frequent mistake is to say {said!r} where {name!r} is right: {count:,} times."
 
 
+def _find_mistakes(confusion: dict[str, dict[str, int]]) -> list[tuple[int, str, str]]:
+    """(examples, their class, what the model says), the most frequent first."""
+    pairs = [(count, name, said) for name, row in confusion.items() for said, count in row.items() if name != said]
+    return sorted((pair for pair in pairs if pair[0]), key=lambda pair: -pair[0])
+
+
 def _class_table(facts: ReportFacts, by_class: dict[str, Any]) -> Table:
-    spans = intervals.class_intervals(
-        facts.predictions["test"].labels, facts.predicted("test"), len(facts.manifest.labels)
-    )
+    spans = {}
+    if facts.by_class:
+        labels, predicted = facts.predictions["test"].labels, facts.predicted("test")
+        spans = intervals.class_intervals(labels, predicted, len(facts.manifest.labels))
     order = list(facts.manifest.labels)
     shown = order if len(order) <= MAX_CLASSES else sorted(order, key=lambda name: by_class[name]["f1"])[:MAX_CLASSES]
     rows = []
     for name in shown:
         index, values = order.index(name), by_class[name]
         cells = [
-            number(values[metric], f"class.{index}.{metric}", intervals.describe(spans[metric][index]))
+            number(
+                values[metric],
+                f"class.{index}.{metric}",
+                intervals.describe(spans[metric][index]) if metric in spans else "",
+            )
             for metric in ("precision", "recall", "f1")
         ]
         rows.append([Cell(name), *cells, number(values["support"], f"class.{index}.support")])
@@ -78,28 +92,19 @@ def _class_table(facts: ReportFacts, by_class: dict[str, Any]) -> Table:
     return Table(f"Test by class{which}", ["", "precision", "recall", "F1", "examples"], rows)
 
 
-def _confusion(facts: ReportFacts, described: dict[str, Any]) -> Table:
+def _confusion_table(facts: ReportFacts, confusion: dict[str, dict[str, int]]) -> Table:
     labels = facts.manifest.labels
     rows = []
     for i, name in enumerate(labels):
-        counts = [described["confusion"][name].get(said, 0) for said in labels]
+        counts = [confusion[name].get(said, 0) for said in labels]
         whole = max(sum(counts), 1)
         cells = [Cell(f"{count:,}", f"confusion.{i}.{j}", shade=0.6 * count / whole) for j, count in enumerate(counts)]
         rows.append([Cell(name), *cells])
     return Table("Test by class (rows) and what the model says (columns)", ["", *labels], rows)
 
 
-def _mistakes(described: dict[str, Any]) -> Table:
-    pairs = [
-        (count, name, said)
-        for name, row in described["confusion"].items()
-        for said, count in row.items()
-        if name != said and count
-    ]
-    rows = [
-        [Cell(name), Cell(said), number(count)]
-        for count, name, said in sorted(pairs, key=lambda pair: -pair[0])[:MAX_MISTAKES]
-    ]
+def _mistakes_table(confusion: dict[str, dict[str, int]]) -> Table:
+    rows = [[Cell(name), Cell(said), number(count)] for count, name, said in _find_mistakes(confusion)[:MAX_MISTAKES]]
     return Table("The most frequent mistakes on test", ["class", "the model says", "examples"], rows)
 
 
@@ -110,7 +115,8 @@ def _draw_curves(facts: ReportFacts, kind: str) -> str:
 
     def plot(axes: Any) -> None:
         for index, color in zip(shown, (*_COLORS, charts.LINE), strict=False):
-            truth, scores = predictions.labels == index, predictions.scores[:, index]
+            labels, scores = predictions.labels, predictions.scores[:, index]
+            truth = labels[:, index].astype(bool) if labels.ndim == 2 else labels == index
             if not 0 < truth.sum() < len(truth):
                 continue
             if kind == "roc":

@@ -170,8 +170,10 @@ def _describe_near(name: str, found: duplicates.NearDuplicates, examples: int) -
 
 
 def _label(facts: ReportFacts, name: str, row: int) -> str:
-    label = facts.columns[name].labels[row]
-    return facts.manifest.labels[int(label)] if facts.by_class else str(label)
+    label, classes = facts.columns[name].labels[row], facts.manifest.labels
+    if np.ndim(label):  # Several labels: which of them apply.
+        return ", ".join(classes[i] for i in np.flatnonzero(label)) or "none"
+    return classes[int(label)] if facts.by_class else str(label)
 
 
 def _shorten(text: str) -> str:
