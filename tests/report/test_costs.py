@@ -23,9 +23,9 @@ def test_the_assumptions_are_shown(facts):
     section = costs.section(facts)
     assert "2 cores x 10 W and x $0.05 an hour" in section.method[0]
     rows = {row[0].text: row[1].text for row in section.tables[0].rows}
-    assert rows["energy, Wh (estimated)"] == "0.4181"  # 75.25 s x 20 W
-    assert rows["most memory of the process, GB"] == "1.5000"
-    assert rows["training, examples/s (median)"] == "145.0000"
+    assert rows["energy, Wh (estimated)"] == "0.418"  # 75.25 s x 20 W
+    assert rows["most memory of the process, GB"] == "1.50"
+    assert rows["training, examples/s (median)"] == "145.0"
 
 
 def test_a_run_that_does_not_know_its_machine_has_no_estimate(facts):

@@ -34,9 +34,10 @@ def train_speed(history: Sequence[Mapping[str, Any]]) -> float | None:
 
 def section(facts: ReportFacts) -> Section:
     result, seconds = facts.result, float(facts.result["seconds"])
+    speed = train_speed(facts.history)
     rows = [
-        [Cell("time, all of the run's processes, s"), number(seconds, "seconds")],
-        [Cell("training, examples/s (median)"), number(train_speed(facts.history))],
+        [Cell("time, all of the run's processes, s"), Cell(f"{seconds:,.1f}", "seconds")],
+        [Cell("training, examples/s (median)"), Cell(f"{speed:,.1f}" if speed else "")],
         [Cell("steps"), number(result["steps"], "steps")],
         [Cell("precision of training steps"), Cell(result["precision"])],
     ]
@@ -46,9 +47,9 @@ def section(facts: ReportFacts) -> Section:
         hours = seconds / 3600
         rows += [
             [Cell("devices"), Cell(f"{machine['devices']} x {machine['device_name']}")],
-            [Cell("most memory of the process, GB"), number(machine["peak_memory_bytes"] / 1e9)],
-            [Cell("energy, Wh (estimated)"), number(hours * watts)],
-            [Cell("rent, US$ (estimated)"), number(hours * price)],
+            [Cell("most memory of the process, GB"), Cell(f"{machine['peak_memory_bytes'] / 1e9:.2f}")],
+            [Cell("energy, Wh (estimated)"), Cell(f"{hours * watts:.3g}")],
+            [Cell("rent, US$ (estimated)"), Cell(f"{hours * price:.2g}")],
         ]
         sentences = [
             f"Estimated: {hours * watts:.3g} Wh and US${hours * price:.2g}, if nothing else used the machine meanwhile."

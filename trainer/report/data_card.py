@@ -88,7 +88,7 @@ def draw_lengths(facts: ReportFacts) -> str:
     total: collections.Counter[int] = collections.Counter()
     for split in facts.manifest.splits.values():
         total.update({int(bound): count for bound, count in split.length_histogram.items()})
-    bounds = sorted(total)
+    bounds = [1 << power for power in range(64) if min(total, default=0) <= 1 << power <= max(total, default=0)]
 
     def plot(axes: Any) -> None:
         axes.bar(range(len(bounds)), [total[bound] for bound in bounds], color=charts.ACCENT, width=0.8)
