@@ -23,7 +23,7 @@ from trainer.config.schema import PATH_KEYS, URL_KEYS, Config  # noqa: E402
 from trainer.distributed import cluster_config, rendezvous, tpu_probe  # noqa: E402
 from trainer.errors import EXIT_DONE, Problem, UsageError  # noqa: E402
 from trainer.runtime import app, versions, vertex_env  # noqa: E402
-from trainer.storage import compute_engine, preflight  # noqa: E402
+from trainer.storage import compute_engine, fs, preflight  # noqa: E402
 from trainer.storage.preflight import PathUse  # noqa: E402
 
 MODE = flags.DEFINE_enum(
@@ -128,7 +128,9 @@ def main(argv: list[str]) -> int:
     session = modes.Session(config, files, STRATEGY.value, devices, STARTED)
     if MODE.value == "train":
         if result := modes.train(session, CLUSTER_TIMEOUT.value):
-            print(report.format_summary(result, files.root, files.export, files.tensorboard), flush=True)
+            page = fs.join(files.root, "report.html")
+            page = page if fs.exists(page) else ""
+            print(report.format_summary(result, files.root, files.export, files.tensorboard, page), flush=True)
             # Last, since it may fail: the run is complete, but its study cannot use a trial without a metric, and the
             # exit code says so.
             run_files.report_trial_metric(files, result)
