@@ -10,9 +10,6 @@ from trainer.report import intervals
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Cell, Section, Table, number, percent
 
-# result.json's metrics in the order of the table.
-_NAMES = ("examples", "loss")
-
 
 def section(facts: ReportFacts) -> Section:
     test = facts.result["test"]

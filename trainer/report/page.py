@@ -94,11 +94,6 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def names(*texts: str) -> list[Cell]:
-    """Cells of plain texts."""
-    return [Cell(text) for text in texts]
-
-
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """The page. Texts are plain; figures' svg is markup."""
     import jinja2
