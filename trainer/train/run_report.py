@@ -46,9 +46,9 @@ def write_at_end(run: Run, result: Mapping[str, Any], test: Predictions, request
             write_report(run, result, predictions, request)
     except signals.Stopped:
         _LOG.warning("the report was left out, since the process was asked to stop. %s", later)
-    except strategies.WORKER_LOST_ERRORS:
-        raise
     except Exception as error:
+        if isinstance(error, strategies.WORKER_LOST_ERRORS) and _worker_count(run) > 1:
+            raise  # The chief waits for the others at its end.
         _LOG.warning("the report could not be written (%s). %s", repr(error)[:500], later)
 
 
@@ -72,7 +72,7 @@ def write_report(
     check_stop()
     if cross_check and facts.by_class:
         facts = _cross_check(run, facts, request)
-    if strategies.worker_index_and_count(run.job.strategy)[1] == 1:
+    if _worker_count(run) == 1:
         facts = dataclasses.replace(facts, occlusions=_find_occlusions(run, facts, request))
     paths = []
     for name, content in build.build_files(facts, check_stop).items():
@@ -80,6 +80,10 @@ def write_report(
         fs.write_text(paths[-1], content)
     _LOG.info("report: %s, in %.0f s", paths[0], time.monotonic() - started)
     return paths
+
+
+def _worker_count(run: Run) -> int:
+    return strategies.worker_index_and_count(run.job.strategy)[1]
 
 
 def gather_facts(run: Run, result: Mapping[str, Any], predictions: Mapping[str, Predictions]) -> ReportFacts:
