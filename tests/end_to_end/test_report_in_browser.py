@@ -10,7 +10,9 @@ from report_facts import class_facts, number_facts
 from trainer.data.labels import format_number
 from trainer.report import build
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+# As Debian, Ubuntu and Google name it.
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no chromium and chromedriver on the PATH")
 
 FLAGS = (
@@ -96,7 +98,11 @@ def hostile_facts():
     return dataclasses.replace(facts, columns=columns, predictions=predictions, model_dir=HOSTILE[0] + LONG[:300])
 
 
-PAGES = {"classes": class_facts, "numbers": number_facts, "hostile": hostile_facts}
+def many_classes():
+    return class_facts(tuple(f"an intent with number {i}" for i in range(77)))
+
+
+PAGES = {"classes": class_facts, "many": many_classes, "numbers": number_facts, "hostile": hostile_facts}
 
 
 @pytest.fixture(scope="module")
