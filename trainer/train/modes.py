@@ -183,13 +183,14 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
         if own is not None:
             raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
         result = json.loads(fs.read_text(files.result))
-        predictions = {
-            split: runs.predict_split(run, runs.read_split(run, split), split, request)
-            for split in ("validation", "test")
-        }
-        # A run from before these were kept.
-        result.setdefault("test_classes", runs.describe_classes(run, predictions["test"]))
-        return run_report.write_report(run, result, predictions, request, cross_check=cross_check)
+        with _lost_hosts_stop(run.job.strategy):
+            predictions = {
+                split: runs.predict_split(run, runs.read_split(run, split), split, request)
+                for split in ("validation", "test")
+            }
+            # A run from before these were kept.
+            result.setdefault("test_classes", runs.describe_classes(run, predictions["test"]))
+            return run_report.write_report(run, result, predictions, request, cross_check=cross_check)
 
 
 def export(session: Session) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.data import batching, manifests, records, tokenization
 from trainer.data.records import Columns
-from trainer.distributed import strategies
+from trainer.distributed import remote_hosts, strategies
 from trainer.evals import baseline
 from trainer.evals.metrics import Predictions
 from trainer.report import build, error_analysis, occlusion
@@ -47,8 +47,9 @@ def write_at_end(run: Run, result: Mapping[str, Any], test: Predictions, request
     except signals.Stopped:
         _LOG.warning("the report was left out, since the process was asked to stop. %s", later)
     except Exception as error:
-        if isinstance(error, strategies.WORKER_LOST_ERRORS) and _worker_count(run) > 1:
-            raise  # The chief waits for the others at its end.
+        elsewhere = _worker_count(run) > 1 or remote_hosts.coordinator_device(run.job.strategy) is not None
+        if elsewhere and isinstance(error, strategies.WORKER_LOST_ERRORS):
+            raise  # The end of the process would wait for what is gone.
         _LOG.warning("the report could not be written (%s). %s", repr(error)[:500], later)
 
 
