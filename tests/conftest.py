@@ -89,6 +89,7 @@ def flags(tiny, prepared) -> list[str]:
     keys = (
         *("training.steps=100", "training.log_every=20", "training.save_every=40", "training.eval_every=50"),
         *("data.batch_size=16", "data.seq_length=24", "data.truncation=head_tail", "optimizer.learning_rate=1e-3"),
+        "logging.report=off",
     )
     return [f"--encoder={tiny}", f"--data_dir={prepared}", *(f"--set={key}" for key in keys)]
 
@@ -98,7 +99,7 @@ def finished_run(flags, made_once) -> Path:
     """The model_dir of that job, finished. Copy it to change it."""
 
     def run(folder: Path) -> None:
-        python("-m", "trainer.task", *flags, f"--model_dir={folder / 'run'}", check=True)
+        python("-m", "trainer.task", *flags, "--logging.report=on", f"--model_dir={folder / 'run'}", check=True)
 
     return made_once("finished", run) / "run"
 

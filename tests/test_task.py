@@ -247,6 +247,16 @@ def test_evaluate_prints_the_encoder_and_the_baseline_beside_each_other(evaluate
     assert [line.split(" ")[0] for line in by_class].count("negative") == 2  # Its scores and its confusion.
 
 
+def test_the_report_of_a_finished_run_is_written_by_its_own_mode(finished_run, tmp_path):
+    folder = shutil.copytree(
+        finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("report.html", "tensorboard")
+    )
+    done = task("--mode=report", f"--model_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert f"{folder}/report.html written" in done.stdout.splitlines()
+    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
 def test_the_predictions_give_the_results_metrics(evaluated, finished_run):
     _, rows = evaluated
     result = json.loads((finished_run / "result.json").read_text())["test"]

@@ -2,6 +2,7 @@
 
 python -m trainer.task --data_dir=data/mine --model_dir=runs/mine [--config=configs/X.yaml] [--section.key=value]...
 python -m trainer.task --mode=evaluate --model_dir=runs/mine [--split=test] [--baseline]
+python -m trainer.task --mode=report --model_dir=runs/mine [--cross_check]
 python -m trainer.task --mode=export --model_dir=runs/mine
 python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
 """
@@ -22,11 +23,14 @@ from trainer.config.schema import PATH_KEYS, URL_KEYS, Config  # noqa: E402
 from trainer.distributed import cluster_config, rendezvous, tpu_probe  # noqa: E402
 from trainer.errors import EXIT_DONE, Problem, UsageError  # noqa: E402
 from trainer.runtime import app, versions, vertex_env  # noqa: E402
-from trainer.storage import compute_engine, preflight  # noqa: E402
+from trainer.storage import compute_engine, fs, preflight  # noqa: E402
 from trainer.storage.preflight import PathUse  # noqa: E402
 
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate", "export", "inspect_batches"], "What to do with the run in --model_dir."
+    "mode",
+    "train",
+    ["train", "evaluate", "report", "export", "inspect_batches"],
+    "What to do with the run in --model_dir.",
 )
 STRATEGY = flags.DEFINE_string(
     "strategy", "auto", "Devices to run on: auto, cpu, one_device, mirrored, multi_worker or tpu."
@@ -54,6 +58,9 @@ STOP_AT_STEP = flags.DEFINE_integer(
 )
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: the split.")
 BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: adds a bag-of-words model on the same split.")
+CROSS_CHECK = flags.DEFINE_bool(
+    "cross_check", False, "report: looks for wrong labels in train too, with a bag of words in five folds."
+)
 PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "evaluate: a JSONL file to write every example's id, label, class names and scores to."
 )
@@ -62,7 +69,8 @@ flags.adopt_module_key_flags(config_flags)
 
 def read_config(model_dir: str | None, predictions: str, problems: list[Problem]) -> Config:
     """The configuration. Raises UsageError with `problems` and with those of the configuration and of all buckets."""
-    of_run, writes = MODE.value in ("evaluate", "export"), MODE.value in ("train", "export")
+    of_run = MODE.value in ("evaluate", "report", "export")
+    writes = MODE.value in ("train", "report", "export")
     outside = vertex_env.folders_outside(model_dir, os.environ) if writes else {}
     preset = vertex_env.mount_to_gcs(config_flags.CONFIG.value or "")
     source = PathUse("--model_dir", model_dir, writes) if of_run else PathUse("--config", preset)
@@ -127,13 +135,17 @@ def main(argv: list[str]) -> int:
     session = modes.Session(config, files, STRATEGY.value, devices, STARTED)
     if MODE.value == "train":
         if result := modes.train(session, CLUSTER_TIMEOUT.value, STOP_AT_STEP.value):
-            print(report.format_summary(result, files.root, files.export, files.tensorboard), flush=True)
+            page = fs.join(files.root, "report.html")
+            page = page if fs.exists(page) else ""
+            print(report.format_summary(result, files.root, files.export, files.tensorboard, page), flush=True)
             # Last, since it may fail: the run is complete, but its study cannot use a trial without a metric, and the
             # exit code says so.
             run_files.report_trial_metric(files, result)
     elif MODE.value == "evaluate":
         evaluation = modes.evaluate(session, SPLIT.value, BASELINE.value, predictions)
         print(f"{SPLIT.value} of {config.data_dir}\n{report.format_evaluation(evaluation.rows, evaluation.classes)}")
+    elif MODE.value == "report":
+        print("\n".join(f"{path} written" for path in modes.report(session, CROSS_CHECK.value)))
     else:
         print(f"{files.export} written; its scores are within {modes.export(session):.1e} of the job's")
     return EXIT_DONE

@@ -87,3 +87,25 @@ def test_the_baseline_learns_each_of_several_labels():
     scores = predictions.scores.astype(np.float64)
     expected = -np.log(np.where(test.labels, scores, 1 - scores)).mean(axis=1)
     assert predictions.losses == pytest.approx(expected, abs=1e-5)
+
+
+def test_out_of_fold_no_row_is_judged_by_what_has_learned_it():
+    texts, labels = generate_reviews(200, 0)
+    # A word of its own would tell each row's label to a model that has seen it.
+    rows = columns([f"{text} own{i}" for i, text in enumerate(texts)], np.int32(labels))
+    flipped = np.int32(labels)
+    flipped[::20] = 1 - flipped[::20]
+    judged = baseline.predict_out_of_fold(
+        columns(rows.texts, flipped), manifest("classification", ("bad", "good")), seed=0
+    )
+    assert judged.shape == (200, 2)
+    assert judged.sum(axis=1) == pytest.approx(np.ones(200), abs=1e-5)
+    assert np.mean(judged.argmax(axis=1) == labels) > 0.9
+    assert np.mean(judged.argmax(axis=1)[::20] == flipped[::20]) < 0.3
+
+
+def test_a_class_that_a_fold_lacks_has_no_probability_there():
+    texts, labels = generate_reviews(20, 0)
+    rows = columns([*texts, "something else"], np.int32([*labels, 2]))
+    judged = baseline.predict_out_of_fold(rows, manifest("classification", ("bad", "good", "rare")), seed=0)
+    assert judged[20, 2] == 0

@@ -9,6 +9,7 @@ ROWS = (
     ("storage", "distributed"),
     ("config", "data", "encoders", "runtime"),
     ("evals", "export"),
+    ("report",),
     ("train",),
     ("task",),
 )

@@ -88,6 +88,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(resumed, finished
     for result in (expected, resumed_result):
         assert result.pop("seconds") > 0
         assert result.pop("export_difference") <= 1e-4
+        assert result.pop("machine")["device_type"] == "CPU"
     assert resumed_result == expected
     a, b = (tf.train.load_checkpoint(str(f / "checkpoints/ckpt-100")) for f in (finished_run, resumed[2]))
     names = {name for name in a.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}

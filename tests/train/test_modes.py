@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 
 import pytest
@@ -80,3 +81,33 @@ def test_an_evaluation_needs_no_space_for_saves(session, model_dir, monkeypatch)
     monkeypatch.setattr(modes.loop, "train_and_evaluate", lambda run, request: {})
     modes.train(session(model_dir.with_name("new")), 1.0)
     assert len(checked) == 1
+
+
+def test_an_unfinished_run_has_no_report(session, model_dir):
+    (model_dir / "result.json").unlink()
+    with pytest.raises(ValueError, match="--model_dir must hold a run that is finished"):
+        modes.report(session(model_dir))
+
+
+def test_a_report_of_other_data_is_refused(session, model_dir, prepared, tmp_path):
+    own = session(model_dir)
+    folder = str(shutil.copytree(prepared, tmp_path / "other"))
+    manifest = manifests.read_manifest(folder)
+    manifests.write_manifest(folder, dataclasses.replace(manifest, seed=7))
+    with pytest.raises(ValueError, match="--data_dir must be the run's own data"):
+        modes.report(dataclasses.replace(own, config=dataclasses.replace(own.config, data_dir=folder)))
+
+
+def test_the_report_of_a_finished_run_is_written_again(session, model_dir):
+    expected = (model_dir / "report.html").read_text(encoding="utf-8")
+    for name in ("report.html", "model_card.md", "label_errors.jsonl"):
+        (model_dir / name).unlink()
+    paths = modes.report(session(model_dir), cross_check=True)
+    assert sorted(paths) == sorted(str(model_dir / n) for n in ("report.html", "model_card.md", "label_errors.jsonl"))
+    figures = [
+        set(re.findall(r'data-value="(test[^"]*)"><bdi>([^<]*)', page))
+        for page in (expected, (model_dir / "report.html").read_text(encoding="utf-8"))
+    ]
+    assert len(figures[0]) > 5
+    assert figures[0] == figures[1]
+    assert "Cross-checked" in (model_dir / "report.html").read_text(encoding="utf-8")

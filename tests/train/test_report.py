@@ -95,6 +95,10 @@ def test_the_summary_s_paths_can_be_copied_to_a_shell():
     summary = report.format_summary(result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard")
     assert "predict.py --model='my runs/a/export' " in summary
     assert "results    'my runs/a/result.json', " in summary
+    assert "report " not in summary
+    assert "report     'my runs/a/report.html'" in report.format_summary(
+        result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard", "my runs/a/report.html"
+    )
     pairs = report.format_summary(result | {"texts": 2}, "m", "m/export", "m/tensorboard")
     assert pairs.endswith(r"--model=m/export $'the first text\tthe second'")
 

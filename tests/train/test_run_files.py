@@ -21,7 +21,7 @@ def configured(finished_run):
 def test_a_model_dir_holds_the_documented_files(finished_run):
     folders = {"checkpoints", "best", "export", "tensorboard"}
     files = {"config.yaml", "identity.json", "history.png", "metrics.jsonl", "result.json"}
-    files.add("test_predictions.parquet")
+    files |= {"test_predictions.parquet", "report.html", "model_card.md", "label_errors.jsonl"}
     assert {path.name for path in finished_run.iterdir() if not path.name.startswith(".")} == folders | files
     assert checkpoints.list_steps(str(finished_run / "checkpoints")) == [40, 80, 100]
     result = json.loads((finished_run / "result.json").read_text())

@@ -212,6 +212,7 @@ class LoggingConfig:
         SinkTarget,
         _doc("Logs to Weights & Biases as well: a project, or true for the project hubtune. Needs hubtune[wandb]."),
     ] = ""
+    report: Annotated[bool, _doc("Writes report.html and model_card.md at the end of a run.")] = True
 
 
 @dataclasses.dataclass(frozen=True)

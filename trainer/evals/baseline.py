@@ -35,7 +35,7 @@ def predict_baseline(train: Columns, test: Columns, manifest: Manifest, scale: L
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
     documents = join_pairs(train)
     if not any(map(vectorizer.build_analyzer(), documents)):
         required = "be left out for a train without words of two letters or digits"
@@ -76,3 +76,25 @@ def _score_each_label(
         else:
             logits[:, column] = np.log((count + 1) / (examples - count + 1))
     return logits
+
+
+def predict_out_of_fold(columns: Columns, manifest: Manifest, seed: int, folds: int = 5) -> np.ndarray:
+    """float32 [rows, C]: each row's probabilities by the baseline learned from the other folds. It needs the texts.
+
+    Classes with fewer rows than folds may be missing from what a fold learns from, and have the probability 0 there.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    documents = np.array(join_pairs(columns), dtype=object)
+    fold = np.random.default_rng(seed).permutation(len(columns)) % folds
+    probabilities = np.zeros((len(columns), manifest.classes), np.float32)
+    for k in range(folds):
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
+        features = vectorizer.fit_transform(documents[fold != k])
+        model = LogisticRegression(max_iter=1000).fit(
+            features, columns.labels[fold != k], None if columns.weights is None else columns.weights[fold != k]
+        )
+        rows = np.flatnonzero(fold == k)
+        probabilities[np.ix_(rows, model.classes_)] = model.predict_proba(vectorizer.transform(documents[rows]))
+    return probabilities

@@ -1,4 +1,4 @@
-"""The end of a run: the test with the best weights, the export, the picture, and result.json last."""
+"""The end of a run: the test with the best weights, the export, the picture, result.json, and then the report."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from trainer.data.labels import format_number
 from trainer.evals import metrics, prediction_files
 from trainer.runtime import signals, versions
 from trainer.storage import fs
-from trainer.train import advice, metrics_log, optimizers, report, runs
+from trainer.train import advice, machine, metrics_log, optimizers, report, run_report, runs
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
 
@@ -34,6 +34,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     if run.chief:
         keep_test_predictions(run, predictions)
     result = write_result(run, best, test, predictions, difference) if run.chief else {}
+    run_report.write_at_end(run, result, predictions, request)
     runs.end_together(run)
     return result
 
@@ -105,6 +106,7 @@ def build_result(
         "notes": notes,
         "export_difference": export_difference,
         "precision": job.config.precision,
+        "machine": machine.describe_machine(job.strategy),
         "encoder": {"name": job.config.encoder, "path": job.encoder.path, "sha256": job.encoder.sha256},
         "data_fingerprint": job.manifest.fingerprint,
         **({"parent": dataclasses.asdict(job.parent)} if job.parent else {}),

@@ -1,4 +1,4 @@
-"""What --mode does: train, evaluate, export, inspect batches. Each function takes values and returns its results."""
+"""What --mode does: train, evaluate, report, export, inspect batches. Functions take values and return results."""
 
 import contextlib
 import dataclasses
@@ -24,6 +24,7 @@ from trainer.train import (
     metric_sinks,
     run_data,
     run_files,
+    run_report,
     runs,
     sink_services,
     warm_start,
@@ -191,6 +192,30 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         baseline_predictions = baseline.predict_baseline(train, columns, job.manifest, job.label_use.scale)
         rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
     return Evaluation(rows, runs.describe_classes(run, predictions))
+
+
+def report(session: Session, cross_check: bool = False) -> list[str]:
+    """Write the report of a finished run. Returns the paths of its files. With `cross_check`, train's labels too.
+
+    Raises UserError if the run is not finished, or if the session's data is not the run's.
+    """
+    files = session.files
+    if not fs.exists(files.result):
+        received = f"{files.root}, which has no result.json yet"
+        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
+    with fs.exclusive_lock(files.root), signals.watch_signals() as request:
+        run, own = _restore_best(session)
+        if own is not None:
+            raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
+        result = json.loads(fs.read_text(files.result))
+        with _lost_hosts_stop(run.job.strategy):
+            predictions = {
+                split: runs.predict_split(run, runs.read_split(run, split), split, request)
+                for split in ("validation", "test")
+            }
+            # A run from before these were kept.
+            result.setdefault("test_classes", runs.describe_classes(run, predictions["test"]))
+            return run_report.write_report(run, result, predictions, request, cross_check=cross_check)
 
 
 def export(session: Session) -> float:

@@ -145,8 +145,11 @@ def format_evaluation(rows: Sequence[tuple[str, Mapping[str, float]]], classes: 
     return "\n".join([format_table(rows), *format_classes(classes, rows[0][0])])
 
 
-def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str) -> str:
-    """The closing summary of a run from result.json's values. `export` and `tensorboard` are folders."""
+def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tensorboard: str, page: str = "") -> str:
+    """The closing summary of a run from result.json's values. `export` and `tensorboard` are folders.
+
+    `page` is the path of report.html, "" if there is none.
+    """
     # A tab separates the texts of a pair.
     example = r"$'the first text\tthe second'" if result.get("texts") == 2 else '"this is such an amazing movie!"'
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
@@ -167,6 +170,7 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
     lines += [
         *(f"note: {note}" for note in result.get("notes", [])),
         f"results    {shlex.quote(f'{model_dir}/result.json')}, metrics.jsonl, history.png, {events}",
+        *([f"report     {shlex.quote(page)}"] if page else []),
         f"model      {shlex.quote(export)}",
         f"try it     python scripts/predict.py --model={shlex.quote(export)} {example}",
     ]

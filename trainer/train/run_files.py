@@ -122,6 +122,19 @@ def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | 
     return config, manifest if manifest.fingerprint == read_identity(files).get("data_fingerprint") else None
 
 
+def changed_settings(config: Config) -> dict[str, Any]:
+    """The keys of a configuration that differ from the defaults, with their values."""
+    values = dict(schema.flatten(dataclasses.asdict(config)))
+    return {key: value for key, value in values.items() if value != schema.DEFAULTS[key]}
+
+
+def repeat_command(config: Config, files: RunFiles) -> str:
+    """A shell's command that runs the same again in another folder."""
+    settings = (f"--{key}={shlex.quote(str(value))}" for key, value in changed_settings(config).items())
+    parts = ["python -m trainer.task", f"--model_dir={shlex.quote(files.root.rstrip('/') + '_again')}", *settings]
+    return " \\\n  ".join(parts)
+
+
 def warn_without_export(files: RunFiles) -> None:
     """Warn if a finished run has no export."""
     if not fs.exists(fs.join(files.export, "saved_model.pb")):

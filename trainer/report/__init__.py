@@ -1,0 +1,4 @@
+"""The report of a run: report.html, one file that needs no network, and model_card.md. Plain values in, text out.
+
+Imports data and evals.
+"""
