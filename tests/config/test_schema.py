@@ -20,6 +20,7 @@ def test_paths_and_logging_are_not_fingerprinted():
     assert set(schema.KEYS) - keys.keys() == {
         *("data_dir", "encoder", "preprocess", "init_from"),
         *("logging.tensorboard", "logging.progress", "logging.mlflow", "logging.wandb"),
+        "logging.report",
     }
 
 

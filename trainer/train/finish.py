@@ -60,7 +60,9 @@ def keep_test_predictions(run: Run, predictions: metrics.Predictions) -> None:
     """Write the test's predictions, by which scripts/compare.py compares runs."""
     manifest = run.job.manifest
     source = prediction_files.PredictionSource(manifest.fingerprint, "test", manifest.kind, manifest.labels)
-    prediction_files.write_predictions(run.files.test_predictions, predictions, source)
+    several = manifest.kind == "multi_label"
+    predicted = predictions.scores > runs.label_thresholds(run) if several else None
+    prediction_files.write_predictions(run.files.test_predictions, predictions, source, predicted)
 
 
 def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
