@@ -61,3 +61,10 @@ def test_a_best_step_in_the_warm_up_or_at_the_end_is_named():
     (alone,) = advice.on_best_step(30, [30], 15)
     assert "is the only evaluation" in alone
     assert all("--training.eval_every" in note for note in (warm_up, last, alone))
+
+
+def test_a_run_that_stopped_early_is_told_why():
+    sentence = advice.on_early_stop(1240, 6000, "macro_f1", 3)
+    assert "step 1,240 of 6,000, after 3 evaluations without a better macro_f1" in sentence
+    assert "schedule of the planned steps" in sentence
+    assert "after 1 evaluation without" in advice.on_early_stop(10, 20, "loss", 1)

@@ -171,3 +171,11 @@ def test_an_evaluation_has_the_classes_of_its_first_row():
     assert first.split() == ["accuracy"]
     assert "encoder by class" in others
     assert report.format_evaluation(rows, {}) == report.format_table(rows)
+
+
+def test_the_summary_of_a_run_that_stopped_early_says_so():
+    metrics = {"examples": 8, "loss": 0.5, "accuracy": 0.75}
+    result = {"steps": 240, "planned_steps": 1200, "stopped_early": True, "seconds": 75, "best_step": 200}
+    result |= {"validation": metrics, "test": metrics}
+    summary = report.format_summary(result, "m", "m/export", "m/tensorboard")
+    assert "finished: 240 steps of 1,200 planned in 1 min 15 s; best at step 200" in summary

@@ -106,6 +106,10 @@ class TrainingConfig:
         Metric | None,
         _doc("The validation metric that selects the best step. If unset: accuracy for classes, pearson for numbers."),
     ] = None
+    patience: Annotated[
+        PositiveInteger | None,
+        _doc("Training stops after this many evaluations in a row without a better one. If unset: it does not."),
+    ] = None
     keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
     background_saves: Annotated[
         bool | None, _doc("Writes checkpoints while training continues. If unset: on a GPU or a TPU only.")

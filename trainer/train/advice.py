@@ -42,6 +42,15 @@ def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions
     ]
 
 
+def on_early_stop(step: int, planned: int, metric: str, evaluations: int) -> str:
+    """A sentence on a run that ended at `step` of `planned`, after this many evaluations without a better one."""
+    many = "evaluations" if evaluations > 1 else "evaluation"
+    return (
+        f"Training stopped at step {step:,} of {planned:,}, after {evaluations} {many} without a better {metric} on "
+        "validation (training.patience). The learning rate had followed the schedule of the planned steps."
+    )
+
+
 def on_best_step(best: int, evaluations: list[int], warmup: int) -> list[str]:
     """A sentence if the best of the steps `evaluations` is in the warm-up, of `warmup` steps, or is the last."""
     if best == evaluations[-1]:

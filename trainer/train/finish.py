@@ -48,6 +48,9 @@ def write_result(
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
     looks = [line["step"] for line in run.history.of("validation")]
     notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
+    if looks[-1] < job.plan.steps:
+        waited = run.history.evaluations_since_best(job.metric)
+        notes.append(advice.on_early_stop(looks[-1], job.plan.steps, job.metric, waited))
     result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, export_difference)
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
@@ -64,10 +67,15 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
 
+def last_step(run: Run) -> int:
+    """The steps that the run was trained for. The last one evaluates."""
+    return int(run.history.of("validation")[-1]["step"])
+
+
 def test_line(run: Run, predictions: metrics.Predictions) -> LogLine:
     """The line of the test split. It is written unless a process of this run has done so before."""
     if not run.history.of("test"):
-        runs.write_evaluation(run, run.job.plan.steps, "test", runs.measure(run, predictions))
+        runs.write_evaluation(run, last_step(run), "test", runs.measure(run, predictions))
     (line,) = run.history.of("test")
     return line
 
@@ -85,7 +93,9 @@ def build_result(
     return {
         "task": job.manifest.task,
         "texts": job.manifest.texts,
-        "steps": job.plan.steps,
+        "steps": last_step(run),
+        "planned_steps": job.plan.steps,
+        "stopped_early": last_step(run) < job.plan.steps,
         "best_step": best["step"],
         "best_metric": job.metric,
         "seconds": round(run.elapsed(), 3),

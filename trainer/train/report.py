@@ -156,9 +156,10 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
     example = r"$'the first text\tthe second'" if result.get("texts") == 2 else '"this is such an amazing movie!"'
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
     metric = f" {result['best_metric'].replace('_', ' ')}" if "best_metric" in result else ""
+    planned = f" of {result['planned_steps']:,} planned" if result.get("stopped_early") else ""
     lines = [
         "",
-        f"finished: {result['steps']:,} steps in {format_duration(result['seconds'])}; "
+        f"finished: {result['steps']:,} steps{planned} in {format_duration(result['seconds'])}; "
         f"best at step {result['best_step']:,} by validation{metric}",
         format_table([(split, result[split]) for split in ("validation", "test")]),
         *format_classes(result.get("test_classes", {}), "test"),
