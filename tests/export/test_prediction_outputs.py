@@ -1,5 +1,6 @@
 """What is printed of a prediction, and which columns it has in a table."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -88,3 +89,14 @@ def test_a_column_of_the_table_is_never_replaced():
 def test_json_has_no_values_that_json_lacks():
     row = {"a": float("nan"), "b": float("inf"), "c": np.datetime64("2026-11-28")}
     assert prediction_outputs.dump_json(row) == '{"a": null, "b": null, "c": "2026-11-28"}'
+
+
+def test_the_label_of_the_export_comes_first():
+    """A threshold may decide for a class of lower score."""
+    decided = dataclasses.replace(THREE, label="fair")
+    assert prediction_outputs.format_row(decided, ALL) == "fair  0.1250  some text"
+    row = json.loads(prediction_outputs.format_json(decided, TOP_2))
+    assert (row["label"], row["scores"]) == ("fair", {"fair": 0.125, "good": 0.625})
+    assert list(row["scores"]) == ["fair", "good"]
+    assert prediction_outputs.added_values(decided, ALL, 4)[0] == "fair"
+    assert prediction_outputs.added_values(decided, TOP_2, 4)[::2] == ["fair", "good"]

@@ -37,6 +37,8 @@ MAIN_METRIC = {"classification": "accuracy", "regression": "pearson"}
 # What training.best_metric can be. config.schema has the names of both kinds.
 METRICS = {
     "classification": ("accuracy", "precision", "recall", "f1", "macro_f1", "roc_auc", "average_precision", "loss"),
-    "regression": ("pearson", "spearman", "mean_squared_error", "loss"),
+    "regression": ("pearson", "spearman", "mean_squared_error", "accuracy", "quadratic_kappa", "loss"),
 }
+# Of numbers, those that only labels on a scale of few whole numbers have (label_scale.find_rating_range).
+RATING_METRICS = ("accuracy", "quadratic_kappa")
 LOWER_IS_BETTER = ("loss", "mean_squared_error")

@@ -15,6 +15,17 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 
+from trainer.data import label_scale
+from trainer.evals import thresholds
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """What decides between two classes."""
+
+    positive: int  # The index of the class that is chosen if its score is above `score`: 0 or 1.
+    score: float
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -23,39 +34,59 @@ class Predictions:
     ids: list[int | str]
     labels: np.ndarray  # int32 [N], or float32 [N] for regression
     logits: np.ndarray  # float32 [N, C]
-    losses: np.ndarray  # float32 [N]
+    losses: np.ndarray  # float32 [N], of the logits as they are.
+    temperature: float = 1.0  # What the logits are divided by for the scores.
+    threshold: Threshold | None = None
 
     @property
     def scores(self) -> np.ndarray:
-        """The probabilities (softmax of the logits), or the values for regression: float32 [N, C]."""
-        scores: np.ndarray = scipy.special.softmax(self.logits, axis=1) if self.logits.shape[1] > 1 else self.logits
+        """The probabilities (softmax of logits / temperature), or the values for regression: float32 [N, C]."""
+        if self.logits.shape[1] == 1:
+            return self.logits
+        scores: np.ndarray = scipy.special.softmax(self.logits / np.float32(self.temperature), axis=1)
         return scores
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class of each example, int [N]: the likeliest one, unless a threshold decides between two."""
+        if self.threshold is None:
+            return self.logits.argmax(axis=1)
+        positive = self.threshold.positive
+        chosen = thresholds.apply_threshold(self.scores[:, positive], self.threshold.score)
+        return np.where(chosen, positive, 1 - positive)
 
 
 def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold.
 
     `names` are the classes of the scores, none for regression. With them, "label_name" is the label's class and
-    "predicted" the likeliest one.
+    "predicted" the one that is said to be its.
     """
-    for example_id, label, scores, loss in zip(
-        predictions.ids, predictions.labels, predictions.scores, predictions.losses, strict=True
-    ):
-        classes = {"label_name": names[label], "predicted": names[scores.argmax()]} if names else {}
+    columns = predictions.ids, predictions.labels, predictions.predicted, predictions.scores, predictions.losses
+    for example_id, label, guess, scores, loss in zip(*columns, strict=True):
+        classes = {"label_name": names[label], "predicted": names[guess]} if names else {}
         yield {"id": example_id, "label": label.item(), **classes, "scores": scores.tolist(), "loss": loss.item()}
 
 
-def compute_metrics(predictions: Predictions, kind: str, positive: int | None = None) -> dict[str, float | int]:
+def compute_metrics(
+    predictions: Predictions,
+    kind: str,
+    positive: int | None = None,
+    rating_range: label_scale.RatingRange | None = None,
+) -> dict[str, float | int]:
     """Return "examples" (their number), "loss" (their mean loss) and the metrics of `kind`, the main metric first.
 
     `kind` is "classification" or "regression". Precision, recall, F1, ROC AUC and average precision are those of the
-    class `positive` against the others; without it, the unweighted mean over the classes (macro). An undefined metric
-    is left out, such as ROC AUC without examples of a class.
+    class `positive` against the others; without it, the unweighted mean over the classes (macro). Numbers with a
+    `rating_range` have the metrics of ratings too. An undefined metric is left out, such as ROC AUC without examples of
+    a class.
     """
     if kind == "classification":
         metrics = _classification_metrics(predictions, positive)
     else:
         metrics = _regression_metrics(predictions)
+        if rating_range:
+            metrics |= _rating_metrics(predictions, rating_range)
     return {
         "examples": len(predictions.ids),
         "loss": float(np.mean(predictions.losses, dtype=np.float64)),
@@ -68,7 +99,7 @@ def describe_classes(predictions: Predictions, names: Sequence[str]) -> dict[str
 
     Support is the number of examples. Pairs of names without an example are left out of the confusion.
     """
-    predicted = predictions.logits.argmax(axis=1)
+    predicted = predictions.predicted
     by_class = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for name, p, r, f, n in zip(names, *_score_each_class(predictions), strict=True)
@@ -83,7 +114,7 @@ def describe_classes(predictions: Predictions, names: Sequence[str]) -> dict[str
 def _score_each_class(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(precision, recall, F1, examples), each [C]. A class that is never predicted has precision 0."""
     scores: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = sklearn.metrics.precision_recall_fscore_support(
-        p.labels, p.logits.argmax(axis=1), labels=range(p.logits.shape[1]), zero_division=0
+        p.labels, p.predicted, labels=range(p.logits.shape[1]), zero_division=0
     )
     return scores
 
@@ -100,7 +131,7 @@ def _classification_metrics(p: Predictions, positive: int | None) -> dict[str, f
         return float(np.mean([score(p.labels == c, scores[:, c]) for c in classes])) if defined else math.nan
 
     return {
-        "accuracy": float(np.mean(p.logits.argmax(axis=1) == p.labels)),
+        "accuracy": float(np.mean(p.predicted == p.labels)),
         "precision": float(np.mean(precision[classes])),
         "recall": float(np.mean(recall[classes])),
         "f1": float(np.mean(f1[classes])),
@@ -127,3 +158,18 @@ def _regression_metrics(p: Predictions) -> dict[str, float]:
         "spearman": spearman if math.isfinite(spearman) else 0.0,
         "mean_squared_error": float(np.mean((values - targets) ** 2)),
     }
+
+
+def _rating_metrics(p: Predictions, rating_range: label_scale.RatingRange) -> dict[str, float]:
+    """Metrics of predictions that are rounded to the nearest whole number (a half to the even one) in the range.
+
+    Accuracy is the share that equals the label. Cohen's kappa with quadratic weights is 1 minus the mean squared
+    difference, divided by that of the same ratings and labels paired at random: scikit-learn's
+    cohen_kappa_score(weights="quadratic") over all whole numbers from the lowest to the highest. It is 0 where rating
+    and label are one and the same number everywhere, which it does not define.
+    """
+    ratings = np.clip(np.rint(p.logits[:, 0].astype(np.float64)), rating_range.lowest, rating_range.highest)
+    labels = p.labels.astype(np.float64)
+    at_random = ratings.var() + labels.var() + (ratings.mean() - labels.mean()) ** 2
+    kappa = 1 - float(np.mean((ratings - labels) ** 2) / at_random) if at_random > 0 else 0.0
+    return {"accuracy": float(np.mean(ratings == labels)), "quadratic_kappa": kappa}

@@ -35,6 +35,7 @@ class Prediction:
     record: dict[str, Any]  # The input's columns.
     texts: list[str]  # One, or the two of a pair.
     scores: np.ndarray | None  # float32 [classes], [1] for regression; None if the texts are blank.
+    label: str | None = None  # The class that the export gives the texts; None for regression, or if they are blank.
 
 
 def load_export(folder: str) -> tuple[Any, Signature]:
@@ -87,13 +88,22 @@ def class_names(saved: Any) -> list[str]:
 
 def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
     """Yield the scores of each row, float32 [classes], in order. A row holds one text, or two for a model of pairs."""
+    for scores, _ in predict_texts(signature, rows):
+        yield scores
+
+
+def predict_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[tuple[np.ndarray, str | None]]:
+    """Yield the scores and the label (Prediction.label) of each row, in order."""
     import tensorflow as tf
 
     names = input_names(signature)
     for start in range(0, len(rows), BATCH_SIZE):
         columns = zip(*rows[start : start + BATCH_SIZE], strict=True)
         inputs = {name: tf.constant(column) for name, column in zip(names, columns, strict=True)}
-        yield from signature(**inputs)["scores"].numpy()
+        outputs = signature(**inputs)
+        scores = outputs["scores"].numpy()
+        labels = [name.decode() for name in outputs["labels"].numpy()] if "labels" in outputs else [None] * len(scores)
+        yield from zip(scores, labels, strict=True)
 
 
 def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
@@ -110,9 +120,10 @@ def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
             if isinstance(record, str):
                 raise prediction_inputs.unreadable_error(source, [(number, record)], 1)
             inputs.append((number, record, prediction_inputs.texts_of(record, source)))
-        scores = score_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
+        predicted = predict_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
         for number, record, texts in inputs:
-            yield Prediction(number, record, texts, None if is_blank(texts) else next(scores))
+            scores, label = (None, None) if is_blank(texts) else next(predicted)
+            yield Prediction(number, record, texts, scores, label)
         rows += len(inputs)
         blank = [number for number, _, texts in inputs if is_blank(texts)]
         blanks += len(blank)

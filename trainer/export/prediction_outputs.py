@@ -29,10 +29,14 @@ class Shown:
     line_numbers: bool  # Whether the input's number is shown.
 
 
-def rank(scores: np.ndarray, shown: Shown) -> list[tuple[str, np.float32]]:
-    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes."""
-    order = np.argsort(-scores, kind="stable")[: shown.top_k]
-    return [(shown.names[i], scores[i]) for i in order]
+def rank(scores: np.ndarray, shown: Shown, label: str | None = None) -> list[tuple[str, np.float32]]:
+    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes.
+
+    The first one is the `label` that the export gives, if it does: a threshold may decide for a class of lower score.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = [(shown.names[i], scores[i]) for i in order]
+    return sorted(ranked, key=lambda of_class: of_class[0] != label)[: shown.top_k]
 
 
 def format_row(prediction: Prediction, shown: Shown) -> str:
@@ -45,7 +49,9 @@ def format_row(prediction: Prediction, shown: Shown) -> str:
         cells = [f"{'-' if scores is None else format_number(scores[0]):>9}"]
     else:
         best = (
-            [("-", "-")] if scores is None else [(name, f"{score:.4f}") for name, score in rank(scores, shown)][:count]
+            [("-", "-")]
+            if scores is None
+            else [(name, f"{score:.4f}") for name, score in rank(scores, shown, prediction.label)][:count]
         )
         width = max(len(_in_one_line(name)) for name in shown.names)
         cells = [f"{_in_one_line(name):<{width}}  {score:<6}" for name, score in best]
@@ -67,7 +73,7 @@ def format_json(prediction: Prediction, shown: Shown) -> str:
     elif scores is None:
         row |= {"label": None, "scores": None}
     else:
-        ranked = rank(scores, shown)
+        ranked = rank(scores, shown, prediction.label)
         probabilities = ranked if shown.top_k else zip(shown.names, scores, strict=True)
         row |= {"label": ranked[0][0], "scores": {name: float(score) for name, score in probabilities}}
     return dump_json(row)
@@ -111,5 +117,5 @@ def added_values(prediction: Prediction, shown: Shown, count: int) -> list[Any]:
         return numbers + [None] * (count - len(numbers))
     if not shown.names:
         return [*numbers, scores[0]]
-    ranked = rank(scores, shown)
+    ranked = rank(scores, shown, prediction.label)
     return [*numbers, *itertools.chain.from_iterable(ranked)] if shown.top_k else [*numbers, ranked[0][0], *scores]

@@ -37,6 +37,8 @@ def build_serving_module(
     seq_length: int,
     truncation: str,
     scale: label_scale.LabelScale | None = None,
+    temperature: float = 1.0,
+    threshold: tuple[int, float] | None = None,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
     """Return the module to save and its serving signature.
 
@@ -45,9 +47,16 @@ def build_serving_module(
     [batch, classes], and for classification labels: string [batch], the name of the likeliest class. For regression,
     scores and logits are the value, float32 [batch, 1], in the label's own units: with a `scale`, the model's outputs
     are standardized ones.
+
+    The scores are the softmax of the logits divided by `temperature`. A `threshold` (index, score) between two classes
+    makes labels the class of the index where its score is above that, and the other one elsewhere. The module has both
+    as variables, so that they can be read, and set without training.
     """
     # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
     names = tf.Variable(list(labels), trainable=False) if labels else None
+    divisor = tf.Variable(temperature, trainable=False, dtype=tf.float32) if labels else None
+    positive, least = threshold or (0, 0.5)
+    limit = tf.Variable(least, trainable=False, dtype=tf.float32) if threshold else None
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = serve_texts(*(_one_at_least(column) for column in columns))
@@ -63,7 +72,11 @@ def build_serving_module(
             logits = logits * scale.deviation + scale.mean
         if names is None:
             return {"scores": tf.identity(logits), "logits": logits}
-        return {"scores": tf.nn.softmax(logits), "logits": logits, "labels": tf.gather(names, tf.argmax(logits, 1))}
+        scores = tf.nn.softmax(logits / divisor)
+        chosen = tf.argmax(logits, 1)
+        if limit is not None:
+            chosen = tf.where(scores[:, positive] > limit, positive, 1 - positive)
+        return {"scores": scores, "logits": logits, "labels": tf.gather(names, chosen)}
 
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
     function = tf.function(serve, input_signature=signature)
@@ -73,6 +86,8 @@ def build_serving_module(
     module.tokenizer = tokenizer.saved_model.tokenize
     module.model_variables = model.variables  # Without Keras's metadata, plain TensorFlow can load it.
     module.names = names
+    module.temperature = divisor
+    module.threshold = limit
     # train.warm_start reads this.
     module.label_scale = tf.Variable([scale.mean, scale.deviation], False, dtype=tf.float64) if scale else None
     module.serve = function

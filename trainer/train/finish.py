@@ -12,7 +12,7 @@ from trainer.data.labels import format_number
 from trainer.evals import metrics
 from trainer.runtime import signals, versions
 from trainer.storage import fs
-from trainer.train import advice, metrics_log, optimizers, report, runs
+from trainer.train import advice, decisions, metrics_log, optimizers, report, runs
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
 
@@ -25,21 +25,35 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes
     here.
     """
+    job = run.job
     runs.restore(run, run.best)
     best = runs.best_line(run)
     assert best is not None  # The last step evaluates.
+    decision = runs.load_decision(run, request)
+    runs.keep_decision(run, decision)
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
+    predictions = decisions.apply_decision(predictions, decision)
     test = test_line(run, predictions)
-    difference = runs.export_run(run, request)
-    result = write_result(run, best, test, predictions, difference) if run.chief else {}
+    difference = runs.export_run(run, decision, request)
+    decided = decisions.describe_result(decision, predictions, job.manifest.labels)
+    result = write_result(run, best, test, predictions, decided, difference) if run.chief else {}
     runs.end_together(run)
     return result
 
 
 def write_result(
-    run: Run, best: LogLine, test: LogLine, predictions: metrics.Predictions, export_difference: float
+    run: Run,
+    best: LogLine,
+    test: LogLine,
+    predictions: metrics.Predictions,
+    decided: dict[str, Any],
+    export_difference: float,
 ) -> dict[str, Any]:
-    """Draw history.png and write result.json, whose values it returns. `best` and `test` are lines of metrics.jsonl."""
+    """Draw history.png and write result.json, whose values it returns.
+
+    `best` and `test` are lines of metrics.jsonl, `predictions` those of test, and `decided` is of
+    decisions.describe_result.
+    """
     job = run.job
     unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
     for note in unlearned:
@@ -51,7 +65,8 @@ def write_result(
     if looks[-1] < job.plan.steps:
         waited = run.history.evaluations_since_best(job.metric)
         notes.append(advice.on_early_stop(looks[-1], job.plan.steps, job.metric, waited))
-    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, export_difference)
+    classes = runs.describe_classes(run, predictions)
+    result = build_result(run, best, test, classes, notes, export_difference) | decided
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
 

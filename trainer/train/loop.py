@@ -184,6 +184,8 @@ def evaluate_at(run: Run, step: int, validation: records.Columns, request: signa
     best = runs.best_line(run)
     if best is None or metrics_log.rank(summary, metric) > metrics_log.rank(best, metric):
         runs.save(run, run.best, step)  # Before the line: a run that is interrupted here evaluates again.
+        if run.chief:
+            runs.keep_decision(run, runs.fit_decision(run, step, predictions))
     runs.write_evaluation(run, step, "validation", summary)
     if run.chief:
         lines = run.history.of("validation")

@@ -16,7 +16,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
 from trainer.storage import fs
-from trainer.train import builder, checkpoints, loop, run_data, run_files, runs, warm_start, workers
+from trainer.train import builder, checkpoints, decisions, loop, run_data, run_files, runs, warm_start, workers
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,6 +137,23 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     return run, own
 
 
+def _find_decision(
+    run: runs.Run, own: run_data.OwnData | None, request: signals.StopRequest
+) -> decisions.Decision | None:
+    """The decision that the run keeps. None if there is none, and its settings need none.
+
+    Raises UserError if it is needed, there is none, and the session's data are not the run's own.
+    """
+    training = run.job.config.training
+    kept = decisions.read_decision(run.files.decision, run.files.best)
+    if kept or not (training.calibrate or training.threshold_metric):
+        return kept
+    if own is not None:
+        required = "be the run's own data, whose validation its threshold and its temperature are fitted on"
+        raise UserError(Problem("--data_dir", required, run.job.config.data_dir))
+    return runs.load_decision(run, request)
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     rows: list[tuple[str, dict[str, float]]]  # A model's name and its metrics.
@@ -157,7 +174,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
-        predictions = runs.predict_split(run, columns, split, request)
+        decision = _find_decision(run, own, request)
+        predictions = decisions.apply_decision(runs.predict_split(run, columns, split, request), decision)
     if predictions_path:
         lines = (json.dumps(row) + "\n" for row in metrics.prediction_rows(predictions, job.manifest.labels))
         fs.write_text(predictions_path, "".join(lines))
@@ -171,8 +189,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
 def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
-        run, _ = _restore_best(session)
-        return runs.export_run(run, request)
+        run, own = _restore_best(session)
+        return runs.export_run(run, _find_decision(run, own, request), request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:

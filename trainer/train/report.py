@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.data.labels import format_number
 from trainer.storage import fs
-from trainer.train import metrics_log
+from trainer.train import decisions, metrics_log
 
 # Of more classes, a terminal has no room for the confusion, and the table shows those that are worst.
 MAX_SHOWN_CLASSES = 10
@@ -164,6 +164,7 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
         format_table([(split, result[split]) for split in ("validation", "test")]),
         *format_classes(result.get("test_classes", {}), "test"),
     ]
+    lines += decisions.format_decision(result)
     if scale := result.get("label_scale"):
         sign = "-+"[scale["mean"] < 0]
         lines.append(
