@@ -3,7 +3,7 @@ import pytest
 from data.conftest import write_shards
 
 from trainer.data import label_scale, records
-from trainer.data.label_scale import LabelScale
+from trainer.data.label_scale import LabelScale, RatingRange
 from trainer.data.manifests import Split
 from trainer.data.records import Example
 
@@ -74,13 +74,27 @@ def test_without_a_scale_nothing_changes():
     assert label_scale.restore_units(values, None) is values
 
 
-def test_the_scale_of_a_data_set_is_that_of_all_train_shards(tmp_path, make_manifest):
+def test_the_labels_of_all_train_shards_are_read(tmp_path, make_manifest):
     tokens = np.array([7], np.int32)
     labels = ((80.0, 90.0), (100.0, 70.0))
     examples = [[Example(0, "a text", None, tokens, None, label) for label in shard] for shard in labels]
     shards = write_shards(tmp_path, examples)
     split = Split(4, shards, {}, {}, {})
     manifest = make_manifest(kind="regression", labels=(), splits={"train": split, "test": Split(0, (), {}, {}, {})})
-    assert label_scale.read_train_scale(str(tmp_path), manifest) == label_scale.fit_scale(
-        np.array([80, 90, 100, 70], np.float32)
-    )
+    read = label_scale.read_train_labels(str(tmp_path), manifest)
+    assert (read.dtype, read.tolist()) == (np.float32, [80, 90, 100, 70])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1, 5, 3, 3], RatingRange(1, 5)),
+        ([-1, 0, 1], RatingRange(-1, 1)),
+        ([1, 20], RatingRange(1, 20)),
+        ([1, 21], None),
+        ([1, 2.5, 5], None),
+        ([0, 1e30], None),
+    ],
+)
+def test_few_whole_numbers_are_ratings(labels, expected):
+    assert label_scale.find_rating_range(np.array(labels, np.float32)) == expected

@@ -57,6 +57,11 @@ def test_a_documented_way_to_load_an_export_computes_its_scores(folder, scores, 
     assert any(printed[place : place + 2] == pytest.approx(list(scores), abs=1e-5) for place in range(len(printed)))
 
 
+def test_the_temperature_is_read_as_documented(folder):
+    done = run("decision", folder)
+    assert (done.returncode, done.stdout.split()) == (0, ["1.0"]), excerpt(done.stderr)
+
+
 def test_an_export_does_not_load_without_tensorflow_text(folder):
     code = "".join(line for line in BLOCKS["plain"][1].splitlines(True) if "tensorflow_text" not in line)
     done = run("plain", folder, code)

@@ -1,10 +1,13 @@
 """Metrics compared with their formulas, written out in Python."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
+from trainer.data.label_scale import RatingRange
 from trainer.evals import metrics
 from trainer.evals.metrics import Predictions
 
@@ -220,3 +223,63 @@ def test_prediction_rows_are_json_values_in_order():
     ]
     number = Predictions([0], np.array([90.5], np.float32), np.array([[90.0]], np.float32), np.array([0.25]))
     assert list(metrics.prediction_rows(number, ())) == [{"id": 0, "label": 90.5, "scores": [90.0], "loss": 0.25}]
+
+
+def rate(labels, values):
+    p = predictions(labels, np.array(values, np.float32)[:, np.newaxis])
+    return metrics.compute_metrics(p, "regression", rating_range=RatingRange(1, 5))
+
+
+def test_ratings_are_rounded_into_the_range_of_their_labels():
+    labels, values = [1, 2, 3, 5, 5, 4], [-7.0, 2.4, 3.6, 4.6, 9.0, 4.49]
+    rated = [1, 2, 4, 5, 5, 4]
+    measured = rate(labels, values)
+    assert measured["accuracy"] == pytest.approx(5 / 6)
+    expected = sklearn.metrics.cohen_kappa_score(labels, rated, weights="quadratic", labels=range(1, 6))
+    assert measured["quadratic_kappa"] == pytest.approx(expected)
+    assert list(measured) == [
+        *("examples", "loss", "pearson", "spearman", "mean_squared_error", "accuracy", "quadratic_kappa"),
+    ]
+
+
+def test_the_kappa_counts_ratings_that_do_not_occur():
+    """scikit-learn, not told the ratings, takes 1, 2 and 5 for neighbors."""
+    labels, rated = RNG.choice([1, 2, 5], 60), RNG.choice([1, 2, 5], 60)
+    expected = sklearn.metrics.cohen_kappa_score(labels, rated, weights="quadratic", labels=range(1, 6))
+    assert rate(labels, rated)["quadratic_kappa"] == pytest.approx(expected)
+
+
+def test_one_rating_alone_has_no_agreement():
+    assert rate([3, 3], [3.2, 2.9])["quadratic_kappa"] == 0
+    assert rate([3, 4], [3.2, 2.9])["quadratic_kappa"] == 0
+    assert rate([3, 3], [3.2, 2.9])["accuracy"] == 1
+
+
+def test_other_numbers_have_no_metrics_of_ratings():
+    assert {"accuracy", "quadratic_kappa"}.isdisjoint(regress([0.5, 1.5], [0.4, 1.4]))
+
+
+def test_a_label_that_is_no_rating_is_never_right():
+    assert rate([2.5, 7], [2.5, 7.0])["accuracy"] == 0
+
+
+def test_a_threshold_decides_between_two_classes():
+    p = predictions([0, 1, 1, 0], np.log([[0.8, 0.2], [0.65, 0.35], [0.3, 0.7], [0.6, 0.4]]))
+    of_first = dataclasses.replace(p, threshold=metrics.Threshold(0, 0.75))
+    of_second = dataclasses.replace(p, threshold=metrics.Threshold(1, 0.3))
+    assert p.predicted.tolist() == [0, 0, 1, 0]
+    assert of_first.predicted.tolist() == [0, 1, 1, 1]
+    assert of_second.predicted.tolist() == [0, 1, 1, 1]
+    measured = metrics.compute_metrics(of_second, "classification", 1)
+    assert (measured["accuracy"], measured["recall"]) == (0.75, 1)
+    assert metrics.describe_classes(of_second, ("a", "b"))["confusion"] == {"a": {"a": 1, "b": 1}, "b": {"b": 2}}
+    assert [row["predicted"] for row in metrics.prediction_rows(of_second, ("a", "b"))] == ["a", "b", "b", "b"]
+
+
+def test_a_temperature_changes_the_scores_alone():
+    p = predictions([0, 1], [[3.0, 0.0], [0.5, 1.0]])
+    warm = dataclasses.replace(p, temperature=2.0)
+    halved = predictions([0, 1], [[1.5, 0.0], [0.25, 0.5]])
+    assert warm.scores == pytest.approx(halved.scores)
+    assert (warm.predicted == p.predicted).all()
+    assert metrics.compute_metrics(warm, "classification", 1)["loss"] == pytest.approx(np.mean(p.losses))

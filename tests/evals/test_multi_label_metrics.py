@@ -22,7 +22,7 @@ def predictions(rows=200, seed=0, never=()) -> Predictions:
 
 
 def measure(found: Predictions, thresholds=None):
-    return metrics.compute_metrics(found, "multi_label", thresholds=thresholds)
+    return metrics.compute_metrics(found, "multi_label", limits=thresholds)
 
 
 @pytest.mark.parametrize("thresholds", [None, np.array([0.5, 0.3, 0.8, 0.0], np.float32)])

@@ -1,5 +1,6 @@
 """What is printed of a prediction, and which columns it has in a table."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -90,13 +91,24 @@ def test_json_has_no_values_that_json_lacks():
     assert prediction_outputs.dump_json(row) == '{"a": null, "b": null, "c": "2026-11-28"}'
 
 
+def test_the_label_of_the_export_comes_first():
+    """A threshold may decide for a class of lower score."""
+    decided = dataclasses.replace(THREE, label="fair")
+    assert prediction_outputs.format_row(decided, ALL) == "fair  0.1250  some text"
+    row = json.loads(prediction_outputs.format_json(decided, TOP_2))
+    assert (row["label"], row["scores"]) == ("fair", {"fair": 0.125, "good": 0.625})
+    assert list(row["scores"]) == ["fair", "good"]
+    assert prediction_outputs.added_values(decided, ALL, 4)[0] == "fair"
+    assert prediction_outputs.added_values(decided, TOP_2, 4)[::2] == ["fair", "good"]
+
+
 # --- Several labels -------------------------------------------------------------------------------
 
 SEVERAL, SEVERAL_TOP_2 = (Shown(NAMES, top_k, False, several_labels=True) for top_k in (None, 2))
 
 
 def labeled(*labels):
-    return Prediction(7, {"text": "t"}, ["t"], np.array([0.75, 0.25, 0.875], np.float32), labels)
+    return Prediction(7, {"text": "t"}, ["t"], np.array([0.75, 0.25, 0.875], np.float32), labels=labels)
 
 
 BLANK = Prediction(8, {"text": ""}, [""], None)

@@ -112,6 +112,46 @@ def serving_module(job):
     )
 
 
+@pytest.mark.parametrize("positive", [0, 1])
+def test_an_export_has_a_temperature_and_a_threshold(job, test_split, tmp_path, positive):
+    module, signature = saved_model.build_serving_module(
+        job.eval_model,
+        builder.load_data_tokenizer(job.config),
+        texts=1,
+        labels=("no", "yes"),
+        seq_length=24,
+        truncation="head",
+        temperature=2.5,
+        threshold=(positive, 0.5),
+    )
+    texts = tf.constant(test_split.texts)
+    outputs = {name: value.numpy() for name, value in signature(texts).items()}
+    halves = outputs["logits"].astype(np.float64) / 2.5
+    assert outputs["scores"] == pytest.approx(np.exp(halves) / np.exp(halves).sum(axis=1, keepdims=True), abs=1e-6)
+    limit = float(np.median(outputs["scores"][:, positive]))
+    module.threshold.assign(limit)
+    above = outputs["scores"][:, positive] > np.float32(limit)
+    assert 0 < above.sum() < len(above)
+    names = [b"no", b"yes"]
+    expected = [names[positive if high else 1 - positive] for high in above]
+    assert signature(texts)["labels"].numpy().tolist() == expected
+    tf.saved_model.save(module, str(tmp_path / "export"), signatures={"serving_default": signature})
+    loaded, again = predict.load_export(str(tmp_path / "export"))
+    values = [(value.dtype, value.shape.rank, value.numpy()) for value in (loaded.temperature, loaded.threshold)]
+    assert values == [(tf.float32, 0, 2.5), (tf.float32, 0, np.float32(limit))]
+    predicted = list(predict.predict_texts(again, [[text] for text in test_split.texts]))
+    assert [label.encode() for _, label in predicted] == expected
+    assert np.array([scores for scores, _ in predicted]) == pytest.approx(outputs["scores"], abs=1e-6)
+    loaded.threshold.assign(1.0)
+    assert {label for _, label in predict.predict_texts(again, [["a text"]])} == {names[1 - positive].decode()}
+
+
+def test_an_export_without_a_decision_has_the_likeliest_class(moved):
+    loaded, _ = predict.load_export(str(moved))
+    assert loaded.temperature.numpy() == 1
+    assert getattr(loaded, "threshold", None) is None
+
+
 def test_the_export_of_numbers_scores_in_their_own_units(points_run, tiny):
     result = json.loads((points_run / "result.json").read_text())
     manifest = manifests.read_manifest(str(points_run.parent / "data"))

@@ -78,3 +78,10 @@ def test_a_model_of_several_labels_is_held_against_the_frequent_ones():
     (note,) = found(always)
     assert "the micro F1 0.8000 is no better than that of always saying 'a', 'b', the most frequent of train" in note
     assert found(labels) == []
+
+
+def test_a_run_that_stopped_early_is_told_why():
+    sentence = advice.on_early_stop(1240, 6000, "macro_f1", 3)
+    assert "step 1,240 of 6,000, after 3 evaluations without a better macro_f1" in sentence
+    assert "schedule of the planned steps" in sentence
+    assert "after 1 evaluation without" in advice.on_early_stop(10, 20, "loss", 1)

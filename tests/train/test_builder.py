@@ -236,3 +236,11 @@ def test_the_tokenizer_is_that_of_the_data_set(job, prepared):
     tokens = builder.load_data_tokenizer(job.config).tokenize(tf.constant(columns.texts[:3]))
     for row in range(3):
         assert np.array_equal(tokens[row].numpy(), columns.tokens.row(row))
+
+
+def test_a_metric_of_ratings_needs_ratings(points_run, load):
+    config = dataclasses.replace(
+        load("training.best_metric=quadratic_kappa"), data_dir=str(points_run.parent / "data"), encoder="missing"
+    )
+    with pytest.raises(UsageError, match=r"training\.best_metric must .*whole.* Received: quadratic_kappa"):
+        builder.build_job(config, tf.distribute.OneDeviceStrategy("/cpu:0"))

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from trainer.data import manifests
+from trainer.data.label_scale import RatingRange
 from trainer.train import label_use
 
 
@@ -111,3 +112,30 @@ def test_several_labels_have_no_positive_class_and_own_metrics(manifest):
         with_counts(manifest, {"a": 5, "b": 7}, validation={"a": 0, "b": 0}), kind="multi_label"
     )
     assert problems(nothing, metric="average_precision")
+
+
+def test_numbers_are_ratings_if_train_s_labels_are(points_job, manifest):
+    numbers = dataclasses.replace(manifest, kind="regression", labels=())
+    ratings = label_use.LabelUse(None, None, RatingRange(1, 5))
+    assert points_job.label_use.rating_range is None
+    for metric in ("accuracy", "quadratic_kappa"):
+        assert not label_use.find_rating_problems(numbers, ratings, metric)
+        (problem,) = label_use.find_rating_problems(numbers, points_job.label_use, metric)
+        assert (problem.setting, problem.received) == ("training.best_metric", metric)
+    assert not label_use.find_rating_problems(numbers, points_job.label_use, "pearson")
+    assert not label_use.find_rating_problems(manifest, label_use.LabelUse(None, None), "accuracy")
+
+
+def decision_problems(manifest, **settings) -> list[str]:
+    settings = {"calibrate": False, "threshold_metric": None} | settings
+    return [problem.setting for problem in label_use.find_decision_problems(manifest, **settings)]
+
+
+def test_a_threshold_is_between_two_classes_and_a_temperature_of_classes(manifest):
+    three = with_counts(manifest, {"a": 1, "b": 2, "c": 3})
+    numbers = dataclasses.replace(manifest, kind="regression", labels=())
+    both = {"calibrate": True, "threshold_metric": "f1"}
+    assert decision_problems(manifest, **both) == []
+    assert decision_problems(three, **both) == ["training.threshold_metric"]
+    assert decision_problems(numbers, **both) == ["training.calibrate", "training.threshold_metric"]
+    assert decision_problems(numbers) == []

@@ -208,3 +208,37 @@ def test_only_the_chief_reports_a_trials_metric(own_job, resumed, tmp_path, monk
         "50",
         run.history.best("accuracy")["accuracy"],
     )
+
+
+def with_patience(run, patience):
+    training = dataclasses.replace(run.job.config.training, patience=patience)
+    job = dataclasses.replace(run.job, config=dataclasses.replace(run.job.config, training=training))
+    return dataclasses.replace(run, job=job)
+
+
+def test_a_run_is_out_of_patience_after_as_many_evaluations(own_job, tmp_path):
+    run = runs.open_run(own_job, resolve_run_files(str(tmp_path)), time.monotonic())
+    assert not loop.out_of_patience(run, 1000)  # training.patience is unset.
+    patient = with_patience(run, 3)
+    assert [loop.out_of_patience(patient, waited) for waited in (0, 2, 3, 4)] == [False, False, True, True]
+
+
+def test_the_chief_s_evaluations_decide_for_every_worker(own_job, tmp_path):
+    exchanged = []
+
+    def all_reduce_max(values):
+        exchanged.append(values)
+        return {name: max(value, 2) for name, value in values.items()}
+
+    run = with_patience(runs.open_run(own_job, resolve_run_files(str(tmp_path)), time.monotonic()), 3)
+    run.history.lines = [
+        {"step": step, "split": "validation", "loss": 1.0, "accuracy": accuracy}
+        for step, accuracy in ((10, 0.5), (20, 0.75), (30, 0.7), (40, 0.6))
+    ]
+    assert loop.evaluations_waited(run) == 2
+    # Another worker may have read an old history: only the chief's counts.
+    worker = dataclasses.replace(run, chief=False, all_reduce_max=all_reduce_max)
+    assert loop.evaluations_waited(worker) == 2
+    assert exchanged == [{"waited": 0}]
+    assert loop.evaluations_waited(with_patience(worker, None)) == 0
+    assert len(exchanged) == 1

@@ -90,3 +90,32 @@ def test_events_hold_the_values_of_the_lines(tmp_path):
     }
     constant = {"examples": 8, "accuracy": 0.5, "mean_squared_error": math.inf}  # More than float32 can hold.
     assert values == {(s, tag): v for s in (1, 2) for tag, v in {"loss": 1 / s, **constant}.items()}
+
+
+@pytest.mark.parametrize(
+    ("values", "waited"),
+    [
+        ([0.5], 0),
+        ([0.5, 0.6, 0.7], 0),
+        ([0.5, 0.7, 0.6], 1),
+        ([0.5, 0.7, 0.6, 0.65], 2),
+        ([0.5, 0.7, 0.6, 0.8], 0),
+        ([0.7, 0.7, 0.7], 0),  # The loss falls: each of them is better than the one before.
+    ],
+)
+def test_the_evaluations_since_the_best_are_counted(tmp_path, values, waited):
+    history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
+    assert history.evaluations_since_best("accuracy") == 0
+    for step, accuracy in enumerate(values, start=1):
+        history.add(line(step, "train", accuracy=0.9))
+        history.add(line(step, "validation", accuracy=accuracy))
+    assert history.evaluations_since_best("accuracy") == waited
+    assert history.evaluations_since_best("loss") == 0
+    history.drop_after(1)  # What a resumed run decides by.
+    assert history.evaluations_since_best("accuracy") == 0
+
+
+def test_an_equal_evaluation_is_not_a_better_one(tmp_path):
+    history = metrics_log.read_history(str(tmp_path / "metrics.jsonl"))
+    history.lines = [line(step, "validation", accuracy=0.5, loss=1.0) for step in (1, 2, 3)]
+    assert history.evaluations_since_best("accuracy") == 2

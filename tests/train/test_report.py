@@ -188,3 +188,11 @@ def test_several_labels_have_a_table_and_no_confusion():
         "price     0.5000  1.0000  0.6667             0.7500        4",
         "rain      0.0000  0.0000  0.0000                           0",
     ]
+
+
+def test_the_summary_of_a_run_that_stopped_early_says_so():
+    metrics = {"examples": 8, "loss": 0.5, "accuracy": 0.75}
+    result = {"steps": 240, "planned_steps": 1200, "stopped_early": True, "seconds": 75, "best_step": 200}
+    result |= {"validation": metrics, "test": metrics}
+    summary = report.format_summary(result, "m", "m/export", "m/tensorboard")
+    assert "finished: 240 steps of 1,200 planned in 1 min 15 s; best at step 200" in summary

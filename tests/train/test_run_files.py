@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import loading
-from trainer.data.label_scale import LabelScale
+from trainer.data.label_scale import LabelScale, RatingRange
 from trainer.train import checkpoints, run_files
 from trainer.train.label_use import LabelUse
 from trainer.train.run_files import resolve_run_files
@@ -20,7 +20,7 @@ def configured(finished_run):
 
 def test_a_model_dir_holds_the_documented_files(finished_run):
     folders = {"checkpoints", "best", "export", "tensorboard"}
-    files = {"config.yaml", "identity.json", "history.png", "metrics.jsonl", "result.json"}
+    files = {"config.yaml", "identity.json", "decision.json", "history.png", "metrics.jsonl", "result.json"}
     files |= {"test_predictions.parquet", "report.html", "model_card.md", "label_errors.jsonl"}
     assert {path.name for path in finished_run.iterdir() if not path.name.startswith(".")} == folders | files
     assert checkpoints.list_steps(str(finished_run / "checkpoints")) == [40, 80, 100]
@@ -99,6 +99,7 @@ def test_a_new_model_dir_gets_the_runs_identity(job, tmp_path):
         "labels": ["negative", "positive"],
         "texts": 1,
         "label_scale": None,
+        "rating_range": None,
         "positive_class": job.label_use.positive_class,
     }
 
@@ -112,9 +113,10 @@ def edit_identity(model_dir, remove=(), **changes):
 def test_a_started_run_keeps_what_it_made_of_its_labels(job, model_dir, tmp_path):
     files = resolve_run_files(str(model_dir))
     assert run_files.read_label_use(files, job.manifest) == job.label_use
-    edit_identity(model_dir, positive_class="negative", label_scale={"mean": 90.5, "deviation": 5.25})
+    scale, rating_range = {"mean": 90.5, "deviation": 5.25}, {"lowest": 80, "highest": 99}
+    edit_identity(model_dir, positive_class="negative", label_scale=scale, rating_range=rating_range)
     kept = run_files.read_label_use(files, job.manifest)
-    assert kept == LabelUse(LabelScale(90.5, 5.25), "negative")
+    assert kept == LabelUse(LabelScale(90.5, 5.25), "negative", RatingRange(80, 99))
     run_files.write_run_identity(dataclasses.replace(job, label_use=kept), files)
     assert run_files.read_label_use(files, job.manifest) == kept
     assert run_files.read_label_use(resolve_run_files(str(tmp_path / "new")), job.manifest) is None
@@ -133,7 +135,7 @@ def test_a_run_without_a_checkpoint_decides_on_its_labels_again(job, model_dir):
 
 def test_a_run_from_before_labels_were_kept_goes_on_as_it_began(job, model_dir):
     """It learned numbers as they are, and its F1 was of the second of two classes."""
-    edit_identity(model_dir, remove=("labels", "texts", "label_scale", "positive_class"))
+    edit_identity(model_dir, remove=("labels", "texts", "label_scale", "rating_range", "positive_class"))
     files = resolve_run_files(str(model_dir))
     assert run_files.read_label_use(files, job.manifest) == LabelUse(None, "positive")
     numbers = dataclasses.replace(job.manifest, kind="regression", labels=())

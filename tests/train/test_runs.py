@@ -129,7 +129,7 @@ def test_a_worker_restores_the_chiefs_step_and_writes_nothing(run, model_dir):
     assert int(worker.job.optimizer.iterations.numpy()) == 100
     runs.save(worker, worker.checkpoints, 120)
     runs.save(worker, worker.best, 120, wait=False)
-    assert runs.export_run(another_worker(run, 0), signals.StopRequest()) == 0
+    assert runs.export_run(another_worker(run, 0), None, signals.StopRequest()) == 0
     assert contents(model_dir) == before
 
 
@@ -149,3 +149,29 @@ def test_a_worker_with_a_corrupt_checkpoint_deletes_nothing(run, model_dir):
     with pytest.raises((ValueError, tf.errors.OpError)):
         runs.restore(worker, worker.checkpoints)
     assert contents(model_dir) == before
+
+
+def test_a_decision_that_was_not_kept_is_the_same_again(run, model_dir):
+    runs.restore(run, run.best)
+    kept = runs.load_decision(run, signals.StopRequest())
+    assert kept.step == checkpoints.list_steps(str(model_dir / "best"))[-1]
+    assert (kept.calibrate, kept.threshold) == (False, None)
+    (model_dir / "decision.json").unlink()
+    again = runs.load_decision(run, signals.StopRequest())
+    assert again == kept
+    runs.keep_decision(another_worker(run, 0), again)
+    assert not (model_dir / "decision.json").exists()
+    runs.keep_decision(run, again)
+    assert runs.load_decision(run, signals.StopRequest("SIGTERM")) == kept  # Nothing is evaluated that could stop.
+
+
+def test_another_worker_evaluates_if_the_chief_has_no_decision(run):
+    runs.restore(run, run.best)
+    assert runs.load_decision(another_worker(run, 0), signals.StopRequest()) is None
+    with pytest.raises(signals.Stopped):
+        runs.load_decision(another_worker(run, 1), signals.StopRequest("SIGTERM"))
+
+
+def test_numbers_need_no_decision(points_job, tmp_path):
+    run = runs.open_run(points_job, resolve_run_files(str(tmp_path)), time.monotonic())
+    assert runs.load_decision(run, signals.StopRequest("SIGTERM")) is None

@@ -121,8 +121,13 @@ def _check_labels(config: Config, manifest: manifests.Manifest) -> None:
     """Raises UsageError for settings that do not suit the labels, as the job would."""
     from trainer.train import label_use  # Imports TensorFlow, which a dry run does not wait for.
 
-    metric = config.training.best_metric or tasks.MAIN_METRIC[manifest.kind]
-    if problems := label_use.find_label_problems(manifest, config.data.positive_class, metric):
+    training = config.training
+    metric = training.best_metric or tasks.MAIN_METRIC[manifest.kind]
+    problems = label_use.find_label_problems(manifest, config.data.positive_class, metric)
+    problems += label_use.find_decision_problems(
+        manifest, calibrate=training.calibrate, threshold_metric=training.threshold_metric
+    )
+    if problems:
         raise UsageError(*problems)
 
 

@@ -84,6 +84,7 @@ Metric = Literal[
     "subset_accuracy",
     "pearson",
     "spearman",
+    "quadratic_kappa",
     "mean_squared_error",
     "loss",
 ]
@@ -166,6 +167,23 @@ class TrainingConfig:
         _doc(
             "The validation metric that selects the best step. If unset: accuracy for classes, pearson for numbers, "
             "micro_f1 for several labels a text."
+        ),
+    ] = None
+    patience: Annotated[
+        PositiveInteger | None,
+        _doc("Training stops after this many evaluations in a row without a better one. If unset: it does not."),
+    ] = None
+    calibrate: Annotated[
+        bool,
+        _doc(
+            "Exports probabilities that a temperature, fitted on validation, has calibrated. The labels stay the same."
+        ),
+    ] = False
+    threshold_metric: Annotated[
+        Literal["f1", "macro_f1", "accuracy", "balanced_accuracy"] | None,
+        _doc(
+            "What the threshold between two classes is chosen for, on validation: the probability above which a text "
+            "is of the positive class. If unset: 0.5."
         ),
     ] = None
     keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3

@@ -16,12 +16,24 @@ from trainer.errors import Problem
 MAX_ROUNDING_ERROR = 0.01
 
 
+# A rating has at most this many whole numbers to choose from, from the lowest to the highest.
+MAX_RATINGS = 20
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelScale:
     """Mean and standard deviation of train's labels, in the label's own units. The deviation is above 0."""
 
     mean: float
     deviation: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RatingRange:
+    """The lowest and the highest of train's labels, where they are ratings: few whole numbers."""
+
+    lowest: int
+    highest: int
 
 
 def find_number_problems(values: np.ndarray) -> list[Problem]:
@@ -52,13 +64,21 @@ def fit_scale(labels: np.ndarray) -> LabelScale:
     return LabelScale(float(values[0]), 1.0) if constant else LabelScale(mean, deviation)
 
 
-def read_train_scale(folder: str, manifest: manifests.Manifest) -> LabelScale:
-    """The scale of the labels in the train shards, of which one is in memory at a time.
+def find_rating_range(labels: np.ndarray) -> RatingRange | None:
+    """The range of `labels`, float32 [rows], if all are whole and MAX_RATINGS whole numbers, or fewer, are in it."""
+    lowest, highest = float(labels.min()), float(labels.max())
+    if highest - lowest >= MAX_RATINGS or (labels % 1).any():
+        return None
+    return RatingRange(int(lowest), int(highest))
+
+
+def read_train_labels(folder: str, manifest: manifests.Manifest) -> np.ndarray:
+    """The labels in the train shards, float32 [rows]. One shard is in memory at a time.
 
     Raises what records.read_shards does.
     """
     shards = manifest.splits["train"].shards
-    return fit_scale(np.concatenate([records.read_shards(folder, [shard], manifest).labels for shard in shards]))
+    return np.concatenate([records.read_shards(folder, [shard], manifest).labels for shard in shards])
 
 
 def standardize(columns: records.Columns, scale: LabelScale | None) -> records.Columns:

@@ -68,9 +68,11 @@ METRICS = {
     "classification": (
         *("accuracy", "precision", "recall", "f1", "macro_f1", "matthews", "roc_auc", "average_precision", "loss"),
     ),
-    "regression": ("pearson", "spearman", "mean_squared_error", "loss"),
+    "regression": ("pearson", "spearman", "mean_squared_error", "accuracy", "quadratic_kappa", "loss"),
     "multi_label": (
         *("micro_f1", "macro_f1", "average_precision", "micro_average_precision", "subset_accuracy", "loss"),
     ),
 }
+# Of numbers, those that only labels on a scale of few whole numbers have (label_scale.find_rating_range).
+RATING_METRICS = ("accuracy", "quadratic_kappa")
 LOWER_IS_BETTER = ("loss", "mean_squared_error")

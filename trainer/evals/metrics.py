@@ -15,10 +15,16 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 
-from trainer.evals import multi_label_metrics
+from trainer.data import label_scale
+from trainer.evals import multi_label_metrics, thresholds
 
-# A label is predicted if its score is above this, unless a threshold of its own was chosen.
-DEFAULT_THRESHOLD = 0.5
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """What decides between two classes."""
+
+    positive: int  # The index of the class that is chosen if its score is above `score`: 0 or 1.
+    score: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +34,22 @@ class Predictions:
     ids: list[int | str]
     labels: np.ndarray  # int32 [N], float32 [N] for regression, or bool [N, C] of several labels
     logits: np.ndarray  # float32 [N, C]
-    losses: np.ndarray  # float32 [N]
+    losses: np.ndarray  # float32 [N], of the logits as they are.
+    temperature: float = 1.0  # What the logits are divided by for the scores.
+    threshold: Threshold | None = None
 
     @property
     def scores(self) -> np.ndarray:
-        """The probabilities (softmax, of several labels sigmoid), or the values for regression: float32 [N, C]."""
+        """The probabilities, or the values for regression: float32 [N, C].
+
+        They are the softmax of logits / temperature, of several labels the sigmoid.
+        """
         if self.several_labels:
-            sigmoids: np.ndarray = scipy.special.expit(self.logits)
+            sigmoids: np.ndarray = scipy.special.expit(self.logits / np.float32(self.temperature))
             return sigmoids
-        scores: np.ndarray = scipy.special.softmax(self.logits, axis=1) if self.logits.shape[1] > 1 else self.logits
+        if self.logits.shape[1] == 1:
+            return self.logits
+        scores: np.ndarray = scipy.special.softmax(self.logits / np.float32(self.temperature), axis=1)
         return scores
 
     @property
@@ -44,32 +57,40 @@ class Predictions:
         """Whether an example may have several labels."""
         return self.labels.ndim == 2
 
-    def selected(self, thresholds: np.ndarray | None) -> np.ndarray:
-        """Of several labels those that are predicted, bool [N, C]: with scores above `thresholds`, float32 [C]."""
-        return self.scores > (DEFAULT_THRESHOLD if thresholds is None else thresholds)
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class of each example, int [N]: the likeliest one, unless a threshold decides between two."""
+        if self.threshold is None:
+            return self.logits.argmax(axis=1)
+        positive = self.threshold.positive
+        chosen = thresholds.apply_threshold(self.scores[:, positive], self.threshold.score)
+        return np.where(chosen, positive, 1 - positive)
+
+    def selected(self, limits: np.ndarray | None) -> np.ndarray:
+        """Of several labels those that are predicted, bool [N, C]: with scores above `limits`, float32 [C]."""
+        return thresholds.apply_threshold(self.scores, thresholds.DEFAULT_THRESHOLD if limits is None else limits)
 
 
 def prediction_rows(
-    predictions: Predictions, names: Sequence[str], thresholds: np.ndarray | None = None
+    predictions: Predictions, names: Sequence[str], limits: np.ndarray | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold.
 
     `names` are the classes of the scores, none for regression. With them, "label_name" is the label's class and
-    "predicted" the likeliest one. Where there are several labels, "label" has the indexes of those that apply,
-    "label_names" their names, and "predicted" the names of those above `thresholds`, float32 [C].
+    "predicted" the one that is said to be its. Where there are several labels, "label" has the indexes of those that
+    apply, "label_names" their names, and "predicted" the names of those above `limits`, float32 [C].
     """
     if predictions.several_labels:
-        yield from _label_set_rows(predictions, np.array(names, object), thresholds)
+        yield from _label_set_rows(predictions, np.array(names, object), limits)
         return
-    for example_id, label, scores, loss in zip(
-        predictions.ids, predictions.labels, predictions.scores, predictions.losses, strict=True
-    ):
-        classes = {"label_name": names[label], "predicted": names[scores.argmax()]} if names else {}
+    columns = predictions.ids, predictions.labels, predictions.predicted, predictions.scores, predictions.losses
+    for example_id, label, guess, scores, loss in zip(*columns, strict=True):
+        classes = {"label_name": names[label], "predicted": names[guess]} if names else {}
         yield {"id": example_id, "label": label.item(), **classes, "scores": scores.tolist(), "loss": loss.item()}
 
 
-def _label_set_rows(p: Predictions, names: np.ndarray, thresholds: np.ndarray | None) -> Iterator[dict[str, Any]]:
-    columns = (p.ids, p.labels, p.selected(thresholds), p.scores, p.losses)
+def _label_set_rows(p: Predictions, names: np.ndarray, limits: np.ndarray | None) -> Iterator[dict[str, Any]]:
+    columns = (p.ids, p.labels, p.selected(limits), p.scores, p.losses)
     for example_id, label, selected, scores, loss in zip(*columns, strict=True):
         yield {
             "id": example_id,
@@ -82,21 +103,29 @@ def _label_set_rows(p: Predictions, names: np.ndarray, thresholds: np.ndarray | 
 
 
 def compute_metrics(
-    predictions: Predictions, kind: str, positive: int | None = None, thresholds: np.ndarray | None = None
+    predictions: Predictions,
+    kind: str,
+    positive: int | None = None,
+    *,
+    rating_range: label_scale.RatingRange | None = None,
+    limits: np.ndarray | None = None,
 ) -> dict[str, float | int]:
     """Return "examples" (their number), "loss" (their mean loss) and the metrics of `kind`, the main metric first.
 
     `kind` is one of tasks.KINDS. Precision, recall, F1, ROC AUC and average precision are those of the class `positive`
-    against the others; without it, the unweighted mean over the classes (macro). `thresholds`, float32 [C], are those
-    of several labels. An undefined metric is left out, such as ROC AUC without examples of a class.
+    against the others; without it, the unweighted mean over the classes (macro). Numbers with a `rating_range` have the
+    metrics of ratings too. `limits`, float32 [C], are the thresholds of several labels. What is undefined is left out,
+    such as ROC AUC without examples of a class.
     """
     if kind == "classification":
         metrics = _classification_metrics(predictions, positive)
     elif kind == "multi_label":
-        selected = predictions.selected(thresholds)
+        selected = predictions.selected(limits)
         metrics = multi_label_metrics.compute_metrics(predictions.labels, predictions.scores, selected)
     else:
         metrics = _regression_metrics(predictions)
+        if rating_range:
+            metrics |= _rating_metrics(predictions, rating_range)
     return {
         "examples": len(predictions.ids),
         "loss": float(np.mean(predictions.losses, dtype=np.float64)),
@@ -105,7 +134,7 @@ def compute_metrics(
 
 
 def describe_classes(
-    predictions: Predictions, names: Sequence[str], thresholds: np.ndarray | None = None
+    predictions: Predictions, names: Sequence[str], limits: np.ndarray | None = None
 ) -> dict[str, Any]:
     """{"by_class": name -> precision, recall, f1, support; "confusion": true name -> predicted name -> examples}.
 
@@ -113,9 +142,9 @@ def describe_classes(
     have none: each is for itself (multi_label_metrics.describe_labels).
     """
     if predictions.several_labels:
-        selected = predictions.selected(thresholds)
+        selected = predictions.selected(limits)
         return multi_label_metrics.describe_labels(predictions.labels, predictions.scores, selected, tuple(names))
-    predicted = predictions.logits.argmax(axis=1)
+    predicted = predictions.predicted
     by_class = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for name, p, r, f, n in zip(names, *_score_each_class(predictions), strict=True)
@@ -130,7 +159,7 @@ def describe_classes(
 def _score_each_class(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(precision, recall, F1, examples), each [C]. A class that is never predicted has precision 0."""
     scores: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = sklearn.metrics.precision_recall_fscore_support(
-        p.labels, p.logits.argmax(axis=1), labels=range(p.logits.shape[1]), zero_division=0
+        p.labels, p.predicted, labels=range(p.logits.shape[1]), zero_division=0
     )
     return scores
 
@@ -147,7 +176,7 @@ def _classification_metrics(p: Predictions, positive: int | None) -> dict[str, f
         return float(np.mean([score(p.labels == c, scores[:, c]) for c in classes])) if defined else math.nan
 
     return {
-        "accuracy": float(np.mean(p.logits.argmax(axis=1) == p.labels)),
+        "accuracy": float(np.mean(p.predicted == p.labels)),
         "precision": float(np.mean(precision[classes])),
         "recall": float(np.mean(recall[classes])),
         "f1": float(np.mean(f1[classes])),
@@ -182,3 +211,18 @@ def _regression_metrics(p: Predictions) -> dict[str, float]:
         "spearman": spearman if math.isfinite(spearman) else 0.0,
         "mean_squared_error": float(np.mean((values - targets) ** 2)),
     }
+
+
+def _rating_metrics(p: Predictions, rating_range: label_scale.RatingRange) -> dict[str, float]:
+    """Metrics of predictions that are rounded to the nearest whole number (a half to the even one) in the range.
+
+    Accuracy is the share that equals the label. Cohen's kappa with quadratic weights is 1 minus the mean squared
+    difference, divided by that of the same ratings and labels paired at random: scikit-learn's
+    cohen_kappa_score(weights="quadratic") over all whole numbers from the lowest to the highest. It is 0 where rating
+    and label are one and the same number everywhere, which it does not define.
+    """
+    ratings = np.clip(np.rint(p.logits[:, 0].astype(np.float64)), rating_range.lowest, rating_range.highest)
+    labels = p.labels.astype(np.float64)
+    at_random = ratings.var() + labels.var() + (ratings.mean() - labels.mean()) ** 2
+    kappa = 1 - float(np.mean((ratings - labels) ** 2) / at_random) if at_random > 0 else 0.0
+    return {"accuracy": float(np.mean(ratings == labels)), "quadratic_kappa": kappa}

@@ -35,6 +35,9 @@ class Prediction:
     record: dict[str, Any]  # The input's columns.
     texts: list[str]  # One, or the two of a pair.
     scores: np.ndarray | None  # float32 [classes], [1] for regression; None if the texts are blank.
+    label: str | None = (
+        None  # The class that the export gives the texts; None of blank texts and other kinds of labels.
+    )
     labels: tuple[int, ...] | None = None  # Of several labels the indexes of those that the export gives the text.
 
 
@@ -94,12 +97,14 @@ def has_several_labels(signature: Any) -> bool:
 
 def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
     """Yield the scores of each row, float32 [classes], in order. A row holds one text, or two for a model of pairs."""
-    for scores, _ in predict_texts(signature, rows):
+    for scores, *_ in predict_texts(signature, rows):
         yield scores
 
 
-def predict_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[tuple[np.ndarray, tuple[int, ...] | None]]:
-    """Yield (scores, Prediction.labels) of each row, in order."""
+def predict_texts(
+    signature: Any, rows: Sequence[Sequence[str]]
+) -> Iterator[tuple[np.ndarray, str | None, tuple[int, ...] | None]]:
+    """Yield the scores, Prediction.label and Prediction.labels of each row, in order."""
     import tensorflow as tf
 
     names = input_names(signature)
@@ -110,9 +115,12 @@ def predict_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[tup
         scores = outputs["scores"].numpy()
         if has_several_labels(signature):
             for of_text, labels in zip(scores, outputs["labels"].numpy(), strict=True):
-                yield of_text, tuple(np.flatnonzero(labels != b"").tolist())
+                yield of_text, None, tuple(np.flatnonzero(labels != b"").tolist())
+        elif "labels" in outputs:
+            for of_text, label in zip(scores, outputs["labels"].numpy(), strict=True):
+                yield of_text, label.decode(), None
         else:
-            yield from ((of_text, None) for of_text in scores)
+            yield from ((of_text, None, None) for of_text in scores)
 
 
 def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
@@ -131,8 +139,8 @@ def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
             inputs.append((number, record, prediction_inputs.texts_of(record, source)))
         predicted = predict_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
         for number, record, texts in inputs:
-            scores, labels = (None, None) if is_blank(texts) else next(predicted)
-            yield Prediction(number, record, texts, scores, labels)
+            scores, label, labels = (None, None, None) if is_blank(texts) else next(predicted)
+            yield Prediction(number, record, texts, scores, label, labels)
         rows += len(inputs)
         blank = [number for number, _, texts in inputs if is_blank(texts)]
         blanks += len(blank)

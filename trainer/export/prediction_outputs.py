@@ -30,10 +30,14 @@ class Shown:
     several_labels: bool = False  # Whether a text may have several of the classes, or none.
 
 
-def rank(scores: np.ndarray, shown: Shown) -> list[tuple[str, np.float32]]:
-    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes."""
-    order = np.argsort(-scores, kind="stable")[: shown.top_k]
-    return [(shown.names[i], scores[i]) for i in order]
+def rank(scores: np.ndarray, shown: Shown, label: str | None = None) -> list[tuple[str, np.float32]]:
+    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes.
+
+    The first one is the `label` that the export gives, if it does: a threshold may decide for a class of lower score.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = [(shown.names[i], scores[i]) for i in order]
+    return sorted(ranked, key=lambda of_class: of_class[0] != label)[: shown.top_k]
 
 
 def own_labels(prediction: Prediction, shown: Shown) -> list[tuple[str, np.float32]]:
@@ -58,7 +62,9 @@ def format_row(prediction: Prediction, shown: Shown) -> str:
         cells = [f"{'-' if scores is None else format_number(scores[0]):>9}"]
     else:
         best = (
-            [("-", "-")] if scores is None else [(name, f"{score:.4f}") for name, score in rank(scores, shown)][:count]
+            [("-", "-")]
+            if scores is None
+            else [(name, f"{score:.4f}") for name, score in rank(scores, shown, prediction.label)][:count]
         )
         width = max(len(_in_one_line(name)) for name in shown.names)
         cells = [f"{_in_one_line(name):<{width}}  {score:<6}" for name, score in best]
@@ -83,7 +89,7 @@ def format_json(prediction: Prediction, shown: Shown) -> str:
     elif scores is None:
         row |= {"labels" if shown.several_labels else "label": None, "scores": None}
     else:
-        ranked = rank(scores, shown)
+        ranked = rank(scores, shown, prediction.label)
         probabilities = ranked if shown.top_k else zip(shown.names, scores, strict=True)
         if shown.several_labels:
             row["labels"] = [name for name, _ in own_labels(prediction, shown)]
@@ -134,7 +140,7 @@ def added_values(prediction: Prediction, shown: Shown, count: int) -> list[Any]:
         return values + [None] * (count - len(values))
     if not shown.names:
         return [*values, scores[0]]
-    ranked = rank(scores, shown)
+    ranked = rank(scores, shown, prediction.label)
     if shown.several_labels:
         values.append([name for name, _ in own_labels(prediction, shown)])
     elif not shown.top_k:

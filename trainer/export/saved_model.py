@@ -41,6 +41,8 @@ def build_serving_module(
     windows: Windows | None = None,
     window_pooling: str = "mean",
     scale: label_scale.LabelScale | None = None,
+    temperature: float = 1.0,
+    threshold: tuple[int, float] | None = None,
     thresholds: np.ndarray | None = None,
 ) -> tuple[tf.Module, tf.types.experimental.ConcreteFunction]:
     """Return the module to save and its serving signature.
@@ -51,11 +53,17 @@ def build_serving_module(
     scores and logits are the value, float32 [batch, 1], in the label's own units: with a `scale`, the model's outputs
     are standardized ones.
 
-    With `thresholds`, float32 [classes], a text has several labels: scores are the sigmoids of the logits, and labels
-    are string [batch, classes], in each column the class's name if its score is above its threshold, or else "".
+    The scores are the softmax of the logits divided by `temperature`. A `threshold` (index, score) between two classes
+    makes labels the class of the index where its score is above that, and the other one elsewhere. With `thresholds`,
+    float32 [classes], a text has several labels: scores are sigmoids, and labels are string [batch, classes], in each
+    column the class's name if its score is above its threshold, or else "". The module has all of these as variables,
+    so that they can be read, and set without training.
     """
     # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
     names = tf.Variable(list(labels), trainable=False) if labels else None
+    divisor = tf.Variable(temperature, trainable=False, dtype=tf.float32) if labels else None
+    positive, least = threshold or (0, 0.5)
+    limit = tf.Variable(least, trainable=False, dtype=tf.float32) if threshold else None
     limits = None if thresholds is None else tf.Variable(thresholds, trainable=False, dtype=tf.float32)
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -77,9 +85,13 @@ def build_serving_module(
         if names is None:
             return {"scores": tf.identity(logits), "logits": logits}
         if limits is not None:
-            scores = tf.sigmoid(logits)
+            scores = tf.sigmoid(logits / divisor)
             return {"scores": scores, "logits": logits, "labels": tf.where(scores > limits, names, "")}
-        return {"scores": tf.nn.softmax(logits), "logits": logits, "labels": tf.gather(names, tf.argmax(logits, 1))}
+        scores = tf.nn.softmax(logits / divisor)
+        chosen = tf.argmax(logits, 1)
+        if limit is not None:
+            chosen = tf.where(scores[:, positive] > limit, positive, 1 - positive)
+        return {"scores": scores, "logits": logits, "labels": tf.gather(names, chosen)}
 
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
     function = tf.function(serve, input_signature=signature)
@@ -89,7 +101,9 @@ def build_serving_module(
     module.tokenizer = tokenizer.saved_model.tokenize
     module.model_variables = model.variables  # Without Keras's metadata, plain TensorFlow can load it.
     module.names = names
-    module.thresholds = limits  # Without training, they can be read and set in the loaded export.
+    module.temperature = divisor
+    module.threshold = limit
+    module.thresholds = limits
     # train.warm_start reads this.
     module.label_scale = tf.Variable([scale.mean, scale.deviation], False, dtype=tf.float64) if scale else None
     module.serve = function

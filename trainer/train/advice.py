@@ -28,7 +28,7 @@ def on_reference(
         counts = manifest.splits["train"].label_counts
         largest = max(manifest.labels, key=lambda name: counts[name])
         reference = float(np.mean(test.labels == manifest.labels.index(largest)))
-        accuracy = float(np.mean(test.logits.argmax(axis=1) == test.labels))
+        accuracy = float(np.mean(test.predicted == test.labels))
         if accuracy > reference or accuracy == 1:
             return []
         return [
@@ -67,6 +67,15 @@ def _on_frequent_labels(manifest: Manifest, test: Predictions, thresholds: np.nd
         f"On test, the micro F1 {micro_f1:.4f} is no better than that of always saying {names}, the most frequent of "
         f"train: {reference:.4f}. {_LEARN_MORE}"
     ]
+
+
+def on_early_stop(step: int, planned: int, metric: str, evaluations: int) -> str:
+    """A sentence on a run that ended at `step` of `planned`, after this many evaluations without a better one."""
+    many = "evaluations" if evaluations > 1 else "evaluation"
+    return (
+        f"Training stopped at step {step:,} of {planned:,}, after {evaluations} {many} without a better {metric} on "
+        "validation (training.patience). The learning rate had followed the schedule of the planned steps."
+    )
 
 
 def on_best_step(best: int, evaluations: list[int], warmup: int) -> list[str]:

@@ -95,6 +95,17 @@ def best_metric(config: Config, manifest: manifests.Manifest) -> str:
     return config.training.best_metric or tasks.MAIN_METRIC[manifest.kind]
 
 
+def find_label_problems(config: Config, manifest: manifests.Manifest) -> list[Problem]:
+    """What of the settings for labels does not suit the data set."""
+    training = config.training
+    return [
+        *label_use.find_label_problems(manifest, config.data.positive_class, best_metric(config, manifest)),
+        *label_use.find_decision_problems(
+            manifest, calibrate=training.calibrate, threshold_metric=training.threshold_metric
+        ),
+    ]
+
+
 def run_fingerprint(config: Config, encoder_sha256: str, data_fingerprint: str, parent: Parent | None = None) -> str:
     """SHA-256 of what must not change between a run and its resumption."""
     keys = schema.fingerprinted(config)
@@ -256,13 +267,16 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     """
     manifest = read_job_manifest(config)
     if not started:  # Other data of an evaluation need not suit the metric that selected the best.
-        problems = label_use.find_label_problems(manifest, config.data.positive_class, best_metric(config, manifest))
+        problems = find_label_problems(config, manifest)
         problems += example_weights.find_class_weight_problems(config.training.class_weights, manifest)
         problems += losses.find_loss_problems(manifest, config.training.loss, config.training.label_smoothing)
         if problems:
             raise UsageError(*problems)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
     check_shards(config, manifest, *strategies.worker_index_and_count(strategy))
+    use = started or label_use.choose_label_use(config.data_dir, manifest, config.data.positive_class)
+    if not started and (problems := label_use.find_rating_problems(manifest, use, best_metric(config, manifest))):
+        raise UsageError(*problems)
     encoder = load_encoder(config, manifest)
     config = resolve_precision(config, encoder, strategy)
     steps = plan_steps(config, manifest.splits["train"].examples)
@@ -283,7 +297,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         model=trained,
         eval_model=eval_model,
         optimizer=optimizer,
-        label_use=started or label_use.choose_label_use(config.data_dir, manifest, config.data.positive_class),
+        label_use=use,
         class_weights=example_weights.choose_class_weights(config.training.class_weights, manifest),
     )
 

@@ -7,12 +7,14 @@ import math
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from trainer.data import tasks
 from trainer.data.labels import format_number
 from trainer.evals import metrics, prediction_files
 from trainer.runtime import signals, versions
 from trainer.storage import fs
-from trainer.train import advice, machine, metrics_log, optimizers, report, run_report, runs
+from trainer.train import advice, decisions, machine, metrics_log, optimizers, report, run_report, runs
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
 
@@ -25,24 +27,38 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes
     here.
     """
+    job = run.job
     runs.restore(run, run.best)
     best = runs.best_line(run)
     assert best is not None  # The last step evaluates.
+    decision = runs.load_decision(run, request)
+    runs.keep_decision(run, decision)
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
+    predictions = decisions.apply_decision(predictions, decision)
     test = test_line(run, predictions)
-    difference = runs.export_run(run, request)
+    difference = runs.export_run(run, decision, request)
     if run.chief:
         keep_test_predictions(run, predictions)
-    result = write_result(run, best, test, predictions, difference) if run.chief else {}
+    decided = decisions.describe_result(decision, predictions, job.manifest.labels)
+    result = write_result(run, best, test, predictions, decided, difference) if run.chief else {}
     run_report.write_at_end(run, result, predictions, request)
     runs.end_together(run)
     return result
 
 
 def write_result(
-    run: Run, best: LogLine, test: LogLine, predictions: metrics.Predictions, export_difference: float
+    run: Run,
+    best: LogLine,
+    test: LogLine,
+    predictions: metrics.Predictions,
+    decided: dict[str, Any],
+    export_difference: float,
 ) -> dict[str, Any]:
-    """Draw history.png and write result.json, whose values it returns. `best` and `test` are lines of metrics.jsonl."""
+    """Draw history.png and write result.json, whose values it returns.
+
+    `best` and `test` are lines of metrics.jsonl, `predictions` those of test, and `decided` is of
+    decisions.describe_result.
+    """
     job = run.job
     unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions, runs.label_thresholds(run))
     for note in unlearned:
@@ -51,7 +67,11 @@ def write_result(
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
     looks = [line["step"] for line in run.history.of("validation")]
     notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
-    result = build_result(run, best, test, runs.describe_classes(run, predictions), notes, export_difference)
+    if looks[-1] < job.plan.steps:
+        waited = run.history.evaluations_since_best(job.metric)
+        notes.append(advice.on_early_stop(looks[-1], job.plan.steps, job.metric, waited))
+    classes = runs.describe_classes(run, predictions)
+    result = build_result(run, best, test, classes, notes, export_difference) | decided
     fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
     return result
 
@@ -60,8 +80,11 @@ def keep_test_predictions(run: Run, predictions: metrics.Predictions) -> None:
     """Write the test's predictions, by which scripts/compare.py compares runs."""
     manifest = run.job.manifest
     source = prediction_files.PredictionSource(manifest.fingerprint, "test", manifest.kind, manifest.labels)
-    several = manifest.kind == "multi_label"
-    predicted = predictions.scores > runs.label_thresholds(run) if several else None
+    predicted = {
+        "classification": lambda: predictions.predicted.astype(np.int32),
+        "regression": lambda: predictions.scores[:, 0],
+        "multi_label": lambda: predictions.selected(runs.label_thresholds(run)),
+    }[manifest.kind]()
     prediction_files.write_predictions(run.files.test_predictions, predictions, source, predicted)
 
 
@@ -76,10 +99,15 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
 
+def last_step(run: Run) -> int:
+    """The steps that the run was trained for. The last one evaluates."""
+    return int(run.history.of("validation")[-1]["step"])
+
+
 def test_line(run: Run, predictions: metrics.Predictions) -> LogLine:
     """The line of the test split. It is written unless a process of this run has done so before."""
     if not run.history.of("test"):
-        runs.write_evaluation(run, run.job.plan.steps, "test", runs.measure(run, predictions))
+        runs.write_evaluation(run, last_step(run), "test", runs.measure(run, predictions))
     (line,) = run.history.of("test")
     return line
 
@@ -97,7 +125,9 @@ def build_result(
     return {
         "task": job.manifest.task,
         "texts": job.manifest.texts,
-        "steps": job.plan.steps,
+        "steps": last_step(run),
+        "planned_steps": job.plan.steps,
+        "stopped_early": last_step(run) < job.plan.steps,
         "best_step": best["step"],
         "best_metric": job.metric,
         "seconds": round(run.elapsed(), 3),

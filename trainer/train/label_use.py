@@ -6,7 +6,7 @@ It is decided when a run starts and kept with it: an evaluation on other data ma
 import dataclasses
 
 from trainer.data import label_scale, tasks
-from trainer.data.label_scale import LabelScale
+from trainer.data.label_scale import LabelScale, RatingRange
 from trainer.data.manifests import Manifest
 from trainer.errors import Problem
 
@@ -21,6 +21,7 @@ MAX_SHOWN_NAMES = 20
 class LabelUse:
     scale: LabelScale | None  # None for classes and labels, and for a run from before numbers were standardized.
     positive_class: str | None  # What precision, recall and F1 are of. None: they are means over the classes.
+    rating_range: RatingRange | None = None  # Of numbers that are ratings. None for others.
 
 
 def choose_label_use(folder: str, manifest: Manifest, positive_class: str) -> LabelUse:
@@ -29,7 +30,8 @@ def choose_label_use(folder: str, manifest: Manifest, positive_class: str) -> La
     Reads the train shards of numbers. Raises what reading them does.
     """
     if manifest.kind == "regression":
-        return LabelUse(label_scale.read_train_scale(folder, manifest), None)
+        labels = label_scale.read_train_labels(folder, manifest)
+        return LabelUse(label_scale.fit_scale(labels), None, label_scale.find_rating_range(labels))
     return LabelUse(None, positive_class or _default_class(manifest))
 
 
@@ -74,6 +76,25 @@ def find_label_problems(manifest: Manifest, positive_class: str, metric: str) ->
             required = "be a metric that validation defines, with examples of the class and of others"
             received = f"{metric}, with {counts[one_sided[0]]:,} of {validation.examples:,} of {one_sided[0]!r}"
             problems.append(Problem("training.best_metric", required, received))
+    return problems
+
+
+def find_rating_problems(manifest: Manifest, use: LabelUse, metric: str) -> list[Problem]:
+    """Whether training.best_metric is one of ratings, and the numbers to predict are none."""
+    if manifest.kind != "regression" or metric not in tasks.RATING_METRICS or use.rating_range:
+        return []
+    required = f"be a metric of any numbers where labels are not whole, or not within {label_scale.MAX_RATINGS} of them"
+    return [Problem("training.best_metric", required, metric)]
+
+
+def find_decision_problems(manifest: Manifest, *, calibrate: bool, threshold_metric: str | None) -> list[Problem]:
+    """What of training.calibrate and training.threshold_metric does not suit the data set."""
+    problems = []
+    if calibrate and manifest.kind != "classification":
+        problems.append(Problem("training.calibrate", "be off for labels that are numbers", "on"))
+    if threshold_metric and manifest.classes != 2:
+        received = f"{threshold_metric}, for {manifest.classes or 'no'} classes"
+        problems.append(Problem("training.threshold_metric", "be left out unless there are two classes", received))
     return problems
 
 

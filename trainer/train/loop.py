@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from trainer.data import batching, label_scale, labels, model_inputs, records, tasks
 from trainer.errors import Problem, UserError
 from trainer.runtime import signals, trial
-from trainer.train import checkpoints, example_weights, finish, metrics_log, runs, steps
+from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, runs, steps
 from trainer.train.runs import Run
 
 # The longest time on the device between two checks for a signal. It changes no result.
@@ -52,28 +52,35 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
             evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
         with training_batches(run, step) as batches, progress(run, step) as bar:
             max_steps, logged = 1, (step, time.monotonic())
-            while step < end:
+            waited = evaluations_waited(run)
+            while step < end and not out_of_patience(run, waited):
                 boundary = next_boundary(step, end, training.log_every, training.save_every, eval_every)
                 count = min(boundary - step, max_steps)
                 stop, seconds = run_inner_loop(run, batches, count, request)
                 max_steps = max(1, int(count * MAX_INNER_LOOP_S / seconds))
                 step += count
                 bar.update(job.plan.examples_at(step) - bar.n)
-                if due(step, training.log_every, total):
+                evaluates = due(step, eval_every, total)
+                # The last step logs and saves, before it evaluates: so does one whose evaluation may be the last.
+                last = step == total or (evaluates and out_of_patience(run, waited + 1))
+                if last or due(step, training.log_every, total):
                     line = train_line(run, step, *logged)
                     steps.reset_sums(run.sums)
                     runs.write_line(run, line)
                     bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
                     logged = (step, time.monotonic())
-                if stop or due(step, training.save_every, total):
-                    runs.save(run, run.checkpoints, step, wait=stop or step == total)
+                if stop or last or due(step, training.save_every, total):
+                    runs.save(run, run.checkpoints, step, wait=stop or last)
                 signals.raise_if_requested(request, stop)
-                if due(step, eval_every, total):
+                if evaluates:
                     evaluate_at(run, step, validation, request)
+                    waited = evaluations_waited(run)
                     logged = (step, time.monotonic())
         if step < total:
-            request.reason = request.reason or _STOP_FLAG
-            signals.raise_if_requested(request, True)
+            if not out_of_patience(run, waited):
+                request.reason = request.reason or _STOP_FLAG
+                signals.raise_if_requested(request, True)
+            _LOG.info("%s", advice.on_early_stop(step, total, job.metric, waited))
         return finish.finish_run(run, request)
     except signals.Stopped:
         if step and not checkpoints.is_saved(run.checkpoints, step):
@@ -83,6 +90,20 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
             f"stopped by {request.reason} at step {step:,} of {total:,}, with a checkpoint. Run the same command "
             f"{again} to resume."
         ) from None
+
+
+def evaluations_waited(run: Run) -> int:
+    """How many evaluations in a row were no better than one before them, the same on every worker; 0 if none counts."""
+    if run.job.config.training.patience is None:
+        return 0
+    waited = run.history.evaluations_since_best(run.job.metric) if run.chief else 0
+    return int(run.all_reduce_max({"waited": waited})["waited"])
+
+
+def out_of_patience(run: Run, waited: int) -> bool:
+    """Whether a run ends that has waited for a better evaluation this often."""
+    patience = run.job.config.training.patience
+    return patience is not None and waited >= patience
 
 
 def run_inner_loop(run: Run, batches: Any, count: int, request: signals.StopRequest) -> tuple[bool, float]:
@@ -175,6 +196,8 @@ def evaluate_at(run: Run, step: int, validation: records.Columns, request: signa
     best = runs.best_line(run)
     if best is None or metrics_log.rank(summary, metric) > metrics_log.rank(best, metric):
         runs.save(run, run.best, step)  # Before the line: a run that is interrupted here evaluates again.
+        if run.chief:
+            runs.keep_decision(run, runs.fit_decision(run, step, predictions))
     runs.write_evaluation(run, step, "validation", summary)
     if run.chief:
         lines = run.history.of("validation")

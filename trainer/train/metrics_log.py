@@ -43,6 +43,11 @@ class MetricsHistory:
         """The best validation line (rank), the earliest of equals."""
         return max(self.of("validation"), key=lambda line: (*rank(line, metric), -line["step"]), default=None)
 
+    def evaluations_since_best(self, metric: str) -> int:
+        """How many validation lines in a row, the newest ones, are no better than one before them."""
+        best = self.best(metric)
+        return sum(line["step"] > best["step"] for line in self.of("validation")) if best else 0
+
     def publish(self) -> None:
         """Write the file."""
         if self.path:

@@ -19,6 +19,7 @@ from trainer.storage import fs
 from trainer.train import (
     builder,
     checkpoints,
+    decisions,
     example_weights,
     loop,
     metric_sinks,
@@ -159,6 +160,23 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     return run, own
 
 
+def _find_decision(
+    run: runs.Run, own: run_data.OwnData | None, request: signals.StopRequest
+) -> decisions.Decision | None:
+    """The decision that the run keeps. None if there is none, and its settings need none.
+
+    Raises UserError if it is needed, there is none, and the session's data are not the run's own.
+    """
+    training = run.job.config.training
+    kept = decisions.read_decision(run.files.decision, run.files.best)
+    if kept or not (training.calibrate or training.threshold_metric):
+        return kept
+    if own is not None:
+        required = "be the run's own data, whose validation its threshold and its temperature are fitted on"
+        raise UserError(Problem("--data_dir", required, run.job.config.data_dir))
+    return runs.load_decision(run, request)
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     rows: list[tuple[str, dict[str, float]]]  # A model's name and its metrics.
@@ -179,7 +197,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
-        predictions = runs.predict_split(run, columns, split, request)
+        decision = _find_decision(run, own, request)
+        predictions = decisions.apply_decision(runs.predict_split(run, columns, split, request), decision)
     if predictions_path:
         rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels, runs.label_thresholds(run))
         lines = (json.dumps(row) + "\n" for row in rows_of_examples)
@@ -221,9 +240,9 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
 def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
-        run, _ = _restore_best(session)
+        run, own = _restore_best(session)
         with _lost_hosts_stop(run.job.strategy):
-            return runs.export_run(run, request)
+            return runs.export_run(run, _find_decision(run, own, request), request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:

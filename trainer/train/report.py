@@ -9,7 +9,7 @@ from typing import Any
 from trainer.data.labels import format_number
 from trainer.runtime import text_tables
 from trainer.storage import fs
-from trainer.train import metrics_log
+from trainer.train import decisions, metrics_log
 
 # Of more classes, a terminal has no room for the confusion, and the table shows those that are worst.
 MAX_SHOWN_CLASSES = 10
@@ -154,13 +154,15 @@ def format_summary(result: Mapping[str, Any], model_dir: str, export: str, tenso
     example = r"$'the first text\tthe second'" if result.get("texts") == 2 else '"this is such an amazing movie!"'
     events = f"{tensorboard.removeprefix(f'{model_dir}/')}/"
     metric = f" {result['best_metric'].replace('_', ' ')}" if "best_metric" in result else ""
+    planned = f" of {result['planned_steps']:,} planned" if result.get("stopped_early") else ""
     lines = [
         "",
-        f"finished: {result['steps']:,} steps in {format_duration(result['seconds'])}; "
+        f"finished: {result['steps']:,} steps{planned} in {format_duration(result['seconds'])}; "
         f"best at step {result['best_step']:,} by validation{metric}",
         format_table([(split, result[split]) for split in ("validation", "test")]),
         *format_classes(result.get("test_classes", {}), "test"),
     ]
+    lines += decisions.format_decision(result)
     if scale := result.get("label_scale"):
         sign = "-+"[scale["mean"] < 0]
         lines.append(

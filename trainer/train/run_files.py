@@ -10,7 +10,7 @@ from typing import Any
 from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import manifests, tasks
-from trainer.data.label_scale import LabelScale
+from trainer.data.label_scale import LabelScale, RatingRange
 from trainer.distributed import strategies
 from trainer.errors import Problem, UserError
 from trainer.runtime import trial
@@ -30,6 +30,7 @@ class RunFiles:
     identity: str
     metrics: str
     result: str
+    decision: str
     picture: str
     test_predictions: str
     checkpoints: str
@@ -46,6 +47,7 @@ def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None
         "identity": "identity.json",
         "metrics": "metrics.jsonl",
         "result": "result.json",
+        "decision": "decision.json",
         "picture": "history.png",
         "test_predictions": "test_predictions.parquet",
         "sinks": "metric_sinks.json",
@@ -77,8 +79,12 @@ def read_label_use(files: RunFiles, manifest: manifests.Manifest, *, of_best: bo
         required = "hold the run's identity.json, which has the scale of its labels"
         raise UserError(Problem("--model_dir", required, f"{files.root}, without it"))
     second = manifest.labels[1] if manifest.classes == 2 and manifest.kind == "classification" else None
-    scale = kept.get("label_scale")
-    return LabelUse(LabelScale(**scale) if scale else None, kept.get("positive_class", second))
+    scale, rating_range = kept.get("label_scale"), kept.get("rating_range")
+    return LabelUse(
+        LabelScale(**scale) if scale else None,
+        kept.get("positive_class", second),
+        RatingRange(**rating_range) if rating_range else None,
+    )
 
 
 def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | None:
@@ -173,7 +179,7 @@ def write_run_identity(job: builder.Job, files: RunFiles) -> None:
 
     Raises UserError for a model_dir whose run has other data or weights.
     """
-    scale = job.label_use.scale
+    scale, rating_range = job.label_use.scale, job.label_use.rating_range
     identity: dict[str, Any] = {
         "data_fingerprint": job.manifest.fingerprint,
         "encoder_sha256": job.encoder.sha256,
@@ -181,6 +187,7 @@ def write_run_identity(job: builder.Job, files: RunFiles) -> None:
         "labels": list(job.manifest.labels),
         "texts": job.manifest.texts,
         "label_scale": dataclasses.asdict(scale) if scale else None,
+        "rating_range": dataclasses.asdict(rating_range) if rating_range else None,
         "positive_class": job.label_use.positive_class,
     }
     if job.parent:

@@ -12,11 +12,12 @@ from trainer.data import batching, label_scale, records
 from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
-from trainer.evals import evaluation, metrics
+from trainer.evals import evaluation, metrics, thresholds
 from trainer.export import saved_model
 from trainer.runtime import signals
-from trainer.train import builder, checkpoints, losses, metric_sinks, metrics_log, run_files, steps
+from trainer.train import builder, checkpoints, decisions, losses, metric_sinks, metrics_log, run_files, steps
 from trainer.train.checkpoints import CheckpointSeries
+from trainer.train.decisions import Decision
 
 # The number of validation texts whose scores an export must reproduce.
 PARITY_TEXTS = 100
@@ -197,7 +198,10 @@ def predict_split(run: Run, columns: records.Columns, name: str, request: signal
 
 def measure(run: Run, predictions: metrics.Predictions) -> dict[str, float | int]:
     """The metrics of a split's predictions."""
-    return metrics.compute_metrics(predictions, run.job.manifest.kind, run.job.positive, label_thresholds(run))
+    job, limits = run.job, label_thresholds(run)
+    return metrics.compute_metrics(
+        predictions, job.manifest.kind, job.positive, rating_range=job.label_use.rating_range, limits=limits
+    )
 
 
 def label_thresholds(run: Run) -> np.ndarray | None:
@@ -205,7 +209,7 @@ def label_thresholds(run: Run) -> np.ndarray | None:
     manifest = run.job.manifest
     if manifest.kind != "multi_label":
         return None
-    return np.full(manifest.classes, metrics.DEFAULT_THRESHOLD, np.float32)
+    return np.full(manifest.classes, thresholds.DEFAULT_THRESHOLD, np.float32)
 
 
 def describe_classes(run: Run, predictions: metrics.Predictions) -> dict[str, Any]:
@@ -233,7 +237,40 @@ def best_line(run: Run) -> metrics_log.LogLine | None:
     return line or run.history.best(run.job.metric)
 
 
-def export_run(run: Run, request: signals.StopRequest) -> float:
+def fit_decision(run: Run, step: int, validation: metrics.Predictions) -> Decision | None:
+    """What turns logits into scores and labels, with the weights of `step`. None for numbers."""
+    if run.job.manifest.kind != "classification":
+        return None
+    training = run.job.config.training
+    return decisions.fit_decision(
+        validation,
+        step,
+        calibrate=training.calibrate,
+        threshold_metric=training.threshold_metric,
+        positive=run.job.positive,
+    )
+
+
+def load_decision(run: Run, request: signals.StopRequest) -> Decision | None:
+    """The decision that was kept with the best weights, which are restored. None for numbers.
+
+    All workers take part: a run from before decisions were kept evaluates on validation again.
+    """
+    kept = decisions.read_decision(run.files.decision, run.files.best) if run.chief else None
+    missing = run.chief and kept is None and run.job.manifest.kind == "classification"
+    if not run.all_reduce_max({"missing": missing})["missing"]:
+        return kept
+    step = checkpoints.list_steps(run.files.best)[-1]
+    return fit_decision(run, step, predict_split(run, read_split(run, "validation"), "validation", request))
+
+
+def keep_decision(run: Run, decision: Decision | None) -> None:
+    """Write decision.json, on the chief."""
+    if run.chief and decision:
+        decisions.write_decision(run.files.decision, decision)
+
+
+def export_run(run: Run, decision: Decision | None, request: signals.StopRequest) -> float:
     """Export the model, if the export scores validation texts as the job does. Returns the largest difference.
 
     All workers score. The chief alone writes.
@@ -243,9 +280,10 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
     sample = batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
     texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
     rows = list(zip(*(column[: len(sample)] for column in texts if column), strict=True))
-    scores = predict_split(run, sample, "export", request).scores
+    predictions = decisions.apply_decision(predict_split(run, sample, "export", request), decision)
     if not run.chief:
         return 0.0
+    threshold = predictions.threshold
     module, signature = saved_model.build_serving_module(
         job.eval_model,
         builder.load_data_tokenizer(config),
@@ -256,9 +294,11 @@ def export_run(run: Run, request: signals.StopRequest) -> float:
         windows=job.layout.windows,
         window_pooling=config.model.window_pooling,
         scale=scale,
+        temperature=predictions.temperature,
+        threshold=(threshold.positive, threshold.score) if threshold else None,
         thresholds=label_thresholds(run),
     )
     unit = scale.deviation if scale else 1.0
     return saved_model.write_saved_model(
-        module, signature, run.files.export, rows, scores, unit, io_device=run.checkpoints.io_device
+        module, signature, run.files.export, rows, predictions.scores, unit, io_device=run.checkpoints.io_device
     )
