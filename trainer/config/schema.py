@@ -276,6 +276,7 @@ MAPPING_KEYS = ("training.class_weights",)
 LATER_KEYS = (
     *("data.window_stride", "data.max_windows", "model.window_pooling"),
     *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
+    *("training.patience", "training.calibrate", "training.threshold_metric"),
 )
 
 
