@@ -20,12 +20,6 @@ def test_a_calibrated_model_has_almost_no_error(drawn):
     assert calibration.measure(*drawn).error < 0.012
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 2.5])
-def test_the_temperature_undoes_a_factor(drawn, factor):
-    logits, labels = drawn
-    assert calibration.fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.03)
-
-
 def test_the_error_is_that_of_its_definition():
     logits = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]))
     found = calibration.measure(logits, np.array([0, 1, 0, 0]))
@@ -35,10 +29,10 @@ def test_the_error_is_that_of_its_definition():
 
 def test_a_temperature_that_the_run_has_is_used(facts):
     section = calibration.section(
-        dataclasses.replace(facts, result={**facts.result, "calibration": {"temperature": 2.0}})
+        dataclasses.replace(facts, result={**facts.result, "calibration": {"temperature": 2.0, "applied": True}})
     )
     assert section.tables[0].rows[1][1].text == "2.0000"
-    assert "The export has it." in section.method[0]
+    assert "The scores of the export have it." in section.method[0]
 
 
 def test_the_section_shows_both_errors(facts):

@@ -53,8 +53,19 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
     """The mean difference between confidence and accuracy, in BINS bins of equal width (Guo et al., equation 3).
 
-    The confidence is the likeliest class's probability, and each bin counts by its examples. Where labels are 0 and 1,
-    each counts as an example of its own, its probability as the confidence, and the share of ones as the accuracy.
+    Each bin counts by its examples.
+    """
+    confidence, accuracy, examples = group_by_confidence(logits, labels, temperature)
+    return float(np.abs(confidence - accuracy) @ examples / examples.sum())
+
+
+def group_by_confidence(
+    logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each bin with examples: their mean confidence and their accuracy, float64 [bins], and their number, int64.
+
+    The confidence is the likeliest class's probability. Where labels are 0 and 1, each counts as an example of its own,
+    its probability as the confidence, and the share of ones as the accuracy.
     """
     scores = probabilities(logits, labels, temperature)
     if labels.ndim == 1:
@@ -63,8 +74,11 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, temperatu
         confidence, right = scores.ravel(), labels.ravel() == 1
     # Bin m is ((m - 1) / BINS, m / BINS]; 0 is in the first one.
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.bincount(bins, confidence - right, BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    examples = np.bincount(bins, minlength=BINS)
+    filled = examples > 0
+    sums = (np.bincount(bins, values, BINS)[filled] for values in (confidence, right))
+    mean_confidence, accuracy = (each / examples[filled] for each in sums)
+    return mean_confidence, accuracy, examples[filled]
 
 
 def brier_score(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:

@@ -1,22 +1,17 @@
 """The section on calibration: whether what the model is sure of is right as often as it says.
 
-The expected calibration error: the examples in 15 groups by the probability of what the model says; of each the
-distance of that probability from the share that is right, weighted by its examples (Guo et al., "On Calibration of
-Modern Neural Networks", ICML 2017, which also has the temperature).
+The error and the temperature are those of evals.calibration.
 """
 
 import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 
+from trainer.evals import calibration
 from trainer.report import charts
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Cell, Figure, Section, Table, number, percent
-
-BINS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,27 +26,9 @@ class Reliability:
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> Reliability:
     """The reliability of softmax(`logits`), float [N, C], for int [N] labels."""
-    scores = scipy.special.softmax(logits.astype(np.float64), axis=1)
-    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    group = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    examples = np.bincount(group, minlength=BINS)
-    filled = examples > 0
-    mean_confidence = np.bincount(group, confidence, BINS)[filled] / examples[filled]
-    accuracy = np.bincount(group, right, BINS)[filled] / examples[filled]
-    error = float(np.sum(np.abs(mean_confidence - accuracy) * examples[filled]) / len(labels))
-    return Reliability(mean_confidence, accuracy, examples[filled], error)
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number by which the logits are divided for the least cross-entropy. Between 1/20 and 20."""
-    wide = logits.astype(np.float64)
-
-    def loss(log_temperature: float) -> float:
-        divided = scipy.special.log_softmax(wide / np.exp(log_temperature), axis=1)
-        return -float(np.mean(divided[np.arange(len(labels)), labels]))
-
-    found = scipy.optimize.minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded")
-    return float(np.exp(found.x))
+    confidence, accuracy, examples = calibration.group_by_confidence(logits, labels)
+    error = calibration.expected_calibration_error(logits, labels)
+    return Reliability(confidence, accuracy, examples, error)
 
 
 def section(facts: ReportFacts) -> Section | None:
@@ -59,7 +36,7 @@ def section(facts: ReportFacts) -> Section | None:
         return None
     validation, test = facts.predictions["validation"], facts.predictions["test"]
     kept = facts.result.get("calibration") or {}
-    temperature = kept.get("temperature") or fit_temperature(validation.logits, validation.labels)
+    temperature = kept.get("temperature") or calibration.fit_temperature(validation.logits, validation.labels)
     before, after = measure(test.logits, test.labels), measure(test.logits / temperature, test.labels)
     confidence = float(np.sum(before.confidence * before.examples) / len(test.labels))
     accuracy = float(np.sum(before.accuracy * before.examples) / len(test.labels))
@@ -67,7 +44,7 @@ def section(facts: ReportFacts) -> Section | None:
         [Cell("as trained"), number(1.0), number(before.error, "calibration.before")],
         [Cell("after temperature"), number(temperature), number(after.error, "calibration.after")],
     ]
-    where = "The export has it." if kept.get("temperature") else "It is for your own use: the export has it not."
+    where = "The scores of the export have it." if kept.get("applied") else "The scores of the export do not have it."
     return Section(
         "calibration",
         "Is it as sure as it should be?",
@@ -81,7 +58,7 @@ def section(facts: ReportFacts) -> Section | None:
         ],
         tables=[Table("Expected calibration error on test", ["", "temperature", "error"], rows)],
         method=[
-            f"Error: {BINS} groups of equal width. The temperature, which the logits are divided by, was fitted on "
+            f"Error: {calibration.BINS} groups of equal width. The temperature, which the logits are divided by, was fitted on "
             f"validation; it changes no prediction. {where}"
         ],
     )
