@@ -1,5 +1,6 @@
 """Metrics of several labels compared with scikit-learn's own of label indicators."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -22,7 +23,7 @@ def predictions(rows=200, seed=0, never=()) -> Predictions:
 
 
 def measure(found: Predictions, thresholds=None):
-    return metrics.compute_metrics(found, "multi_label", limits=thresholds)
+    return metrics.compute_metrics(dataclasses.replace(found, label_thresholds=thresholds), "multi_label")
 
 
 @pytest.mark.parametrize("thresholds", [None, np.array([0.5, 0.3, 0.8, 0.0], np.float32)])
@@ -70,7 +71,7 @@ def test_each_label_has_its_scores():
     found = predictions(never=(3,))
     described = metrics.describe_classes(found, NAMES)
     assert described.keys() == {"by_class"}
-    p, r, f, n = sklearn.metrics.precision_recall_fscore_support(found.labels, found.selected(None), zero_division=0)
+    p, r, f, n = sklearn.metrics.precision_recall_fscore_support(found.labels, found.selected, zero_division=0)
     for column, (name, values) in enumerate(described["by_class"].items()):
         assert name == NAMES[column]
         expected = {"precision": p[column], "recall": r[column], "f1": f[column], "support": n[column]}
@@ -94,5 +95,7 @@ def test_rows_of_predictions_have_the_names_of_labels():
     )
     assert first["scores"] == pytest.approx([0.9526, 0.7311, 0.2689], abs=1e-4)
     assert (second["label_names"], second["predicted"], second["loss"]) == ([], [], 0.25)
-    (_, of_thresholds) = metrics.prediction_rows(found, NAMES[:3], np.array([0.2, 0.2, 0.2], np.float32))
+    (_, of_thresholds) = metrics.prediction_rows(
+        dataclasses.replace(found, label_thresholds=np.array([0.2, 0.2, 0.2], np.float32)), NAMES[:3]
+    )
     assert of_thresholds["predicted"] == ["a"]

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.special
 
 from trainer.evals import calibration, thresholds
 from trainer.evals.metrics import Predictions, Threshold
@@ -33,6 +34,27 @@ def test_nothing_that_was_not_asked_for_is_applied():
     assert (applied.scores == validation.scores).all()
     assert (applied.predicted == validation.predicted).all()
     assert decisions.apply_decision(validation, None) is validation
+
+
+def test_several_labels_have_a_threshold_each():
+    chances = RNG.random((400, 3)) * np.array([1.0, 0.5, 0.2])
+    labels = chances > RNG.random((400, 3))
+    labels[:, 2] = False
+    logits = scipy.special.logit(np.clip(chances, 1e-3, 1 - 1e-3)).astype(np.float32)
+    validation = Predictions(list(range(400)), labels, logits, np.zeros(400, np.float32))
+    decision = fit(validation, positive=None)
+    assert decision.label_thresholds == thresholds.choose_label_thresholds(validation.scores, labels).tolist()
+    assert decision.label_thresholds[1] < 0.5
+    assert decision.label_thresholds[2] == 0.5
+    assert (
+        decisions.apply_decision(validation, decision).selected == (validation.scores > decision.label_thresholds)
+    ).all()
+    result = decisions.describe_result(decision, validation, ("a", "b", "c"))
+    assert list(result["decision"]["thresholds"]) == ["a", "b", "c"]
+    compared = result["decision"]["validation"]
+    assert compared["with"]["macro_f1"] > compared["without"]["macro_f1"]
+    (_, line) = decisions.format_decision(result)
+    assert "each label is given above its own threshold" in line
 
 
 def test_calibrated_scores_have_the_temperature_and_the_same_labels():

@@ -64,7 +64,7 @@ def test_numbers_have_no_positive_class_and_other_metrics(manifest):
     found = problems(numbers, "good", "macro_f1")
     assert len(found) == 2
     assert "data.positive_class must be left out" in found[0]
-    assert "training.best_metric must be one of pearson, spearman, mean_squared_error, loss for numbers" in found[1]
+    assert "training.best_metric must be one of pearson, spearman, mean_squared_error, accuracy, " in found[1]
     assert not problems(numbers, metric="mean_squared_error")
 
 

@@ -37,6 +37,7 @@ class Predictions:
     losses: np.ndarray  # float32 [N], of the logits as they are.
     temperature: float = 1.0  # What the logits are divided by for the scores.
     threshold: Threshold | None = None
+    label_thresholds: np.ndarray | None = None  # Of several labels, float32 [C]. None: 0.5 for each.
 
     @property
     def scores(self) -> np.ndarray:
@@ -66,22 +67,22 @@ class Predictions:
         chosen = thresholds.apply_threshold(self.scores[:, positive], self.threshold.score)
         return np.where(chosen, positive, 1 - positive)
 
-    def selected(self, limits: np.ndarray | None) -> np.ndarray:
-        """Of several labels those that are predicted, bool [N, C]: with scores above `limits`, float32 [C]."""
-        return thresholds.apply_threshold(self.scores, thresholds.DEFAULT_THRESHOLD if limits is None else limits)
+    @property
+    def selected(self) -> np.ndarray:
+        """Of several labels those that are predicted, bool [N, C]: with scores above their thresholds."""
+        least = thresholds.DEFAULT_THRESHOLD if self.label_thresholds is None else self.label_thresholds
+        return thresholds.apply_threshold(self.scores, least)
 
 
-def prediction_rows(
-    predictions: Predictions, names: Sequence[str], limits: np.ndarray | None = None
-) -> Iterator[dict[str, Any]]:
+def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold.
 
     `names` are the classes of the scores, none for regression. With them, "label_name" is the label's class and
     "predicted" the one that is said to be its. Where there are several labels, "label" has the indexes of those that
-    apply, "label_names" their names, and "predicted" the names of those above `limits`, float32 [C].
+    apply, "label_names" their names, and "predicted" the names of those that are said to be.
     """
     if predictions.several_labels:
-        yield from _label_set_rows(predictions, np.array(names, object), limits)
+        yield from _label_set_rows(predictions, np.array(names, object))
         return
     columns = predictions.ids, predictions.labels, predictions.predicted, predictions.scores, predictions.losses
     for example_id, label, guess, scores, loss in zip(*columns, strict=True):
@@ -89,8 +90,8 @@ def prediction_rows(
         yield {"id": example_id, "label": label.item(), **classes, "scores": scores.tolist(), "loss": loss.item()}
 
 
-def _label_set_rows(p: Predictions, names: np.ndarray, limits: np.ndarray | None) -> Iterator[dict[str, Any]]:
-    columns = (p.ids, p.labels, p.selected(limits), p.scores, p.losses)
+def _label_set_rows(p: Predictions, names: np.ndarray) -> Iterator[dict[str, Any]]:
+    columns = (p.ids, p.labels, p.selected, p.scores, p.losses)
     for example_id, label, selected, scores, loss in zip(*columns, strict=True):
         yield {
             "id": example_id,
@@ -106,22 +107,18 @@ def compute_metrics(
     predictions: Predictions,
     kind: str,
     positive: int | None = None,
-    *,
     rating_range: label_scale.RatingRange | None = None,
-    limits: np.ndarray | None = None,
 ) -> dict[str, float | int]:
     """Return "examples" (their number), "loss" (their mean loss) and the metrics of `kind`, the main metric first.
 
     `kind` is one of tasks.KINDS. Precision, recall, F1, ROC AUC and average precision are those of the class `positive`
     against the others; without it, the unweighted mean over the classes (macro). Numbers with a `rating_range` have the
-    metrics of ratings too. `limits`, float32 [C], are the thresholds of several labels. What is undefined is left out,
-    such as ROC AUC without examples of a class.
+    metrics of ratings too. What is undefined is left out, such as ROC AUC without examples of a class.
     """
     if kind == "classification":
         metrics = _classification_metrics(predictions, positive)
     elif kind == "multi_label":
-        selected = predictions.selected(limits)
-        metrics = multi_label_metrics.compute_metrics(predictions.labels, predictions.scores, selected)
+        metrics = multi_label_metrics.compute_metrics(predictions.labels, predictions.scores, predictions.selected)
     else:
         metrics = _regression_metrics(predictions)
         if rating_range:
@@ -133,16 +130,14 @@ def compute_metrics(
     }
 
 
-def describe_classes(
-    predictions: Predictions, names: Sequence[str], limits: np.ndarray | None = None
-) -> dict[str, Any]:
+def describe_classes(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
     """{"by_class": name -> precision, recall, f1, support; "confusion": true name -> predicted name -> examples}.
 
     Support is the number of examples. Pairs of names without an example are left out of the confusion. Several labels
     have none: each is for itself (multi_label_metrics.describe_labels).
     """
     if predictions.several_labels:
-        selected = predictions.selected(limits)
+        selected = predictions.selected
         return multi_label_metrics.describe_labels(predictions.labels, predictions.scores, selected, tuple(names))
     predicted = predictions.predicted
     by_class = {

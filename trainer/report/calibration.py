@@ -58,8 +58,8 @@ def section(facts: ReportFacts) -> Section | None:
         ],
         tables=[Table("Expected calibration error on test", ["", "temperature", "error"], rows)],
         method=[
-            f"Error: {calibration.BINS} groups of equal width. The temperature, which the logits are divided by, was fitted on "
-            f"validation; it changes no prediction. {where}"
+            f"Error: {calibration.BINS} groups of equal width. The temperature, which the logits are divided by, was "
+            f"fitted on validation; it changes no prediction. {where}"
         ],
     )
 

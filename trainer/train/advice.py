@@ -14,16 +14,13 @@ _LEARN_MORE = (
 )
 
 
-def on_reference(
-    manifest: Manifest, scale: LabelScale | None, test: Predictions, thresholds: np.ndarray | None = None
-) -> list[str]:
+def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions) -> list[str]:
     """A sentence if a model that ignores the text is as good on `test`: one that says train's largest class, or mean.
 
-    Of several labels, whose `thresholds` are float32 [C], it is one that always says the most frequent. Without a
-    scale, numbers are not compared.
+    Of several labels it is one that always says the most frequent. Without a scale, numbers are not compared.
     """
     if manifest.kind == "multi_label":
-        return _on_frequent_labels(manifest, test, thresholds)
+        return _on_frequent_labels(manifest, test)
     if manifest.kind == "classification":
         counts = manifest.splits["train"].label_counts
         largest = max(manifest.labels, key=lambda name: counts[name])
@@ -49,7 +46,7 @@ def on_reference(
     ]
 
 
-def _on_frequent_labels(manifest: Manifest, test: Predictions, thresholds: np.ndarray | None) -> list[str]:
+def _on_frequent_labels(manifest: Manifest, test: Predictions) -> list[str]:
     """on_reference of several labels: the same for all texts, those that have the best micro F1 on train."""
     train = manifest.splits["train"]
     counts = np.array([train.label_counts[name] for name in manifest.labels])
@@ -58,7 +55,7 @@ def _on_frequent_labels(manifest: Manifest, test: Predictions, thresholds: np.nd
     always = np.zeros(test.labels.shape, bool)
     always[:, by_count[: of_all.argmax() + 1]] = True
     reference, micro_f1 = (
-        multi_label_metrics.compute_micro_f1(test.labels, selected) for selected in (always, test.selected(thresholds))
+        multi_label_metrics.compute_micro_f1(test.labels, selected) for selected in (always, test.selected)
     )
     if micro_f1 > reference or micro_f1 == 1:
         return []

@@ -9,14 +9,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from trainer.data.labels import format_number
 from trainer.evals import calibration, metrics, thresholds
 from trainer.evals.metrics import Predictions, Threshold
 from trainer.storage import fs
 from trainer.train import checkpoints
 
-# What a threshold moves.
-_DECIDED_METRICS = ("accuracy", "precision", "recall", "f1", "macro_f1")
+# What a threshold moves, of classes and of several labels.
+_DECIDED_METRICS = {
+    "classification": ("accuracy", "precision", "recall", "f1", "macro_f1"),
+    "multi_label": ("micro_f1", "macro_f1", "subset_accuracy"),
+}
+_LABEL_METRIC = "f1"  # What the thresholds of several labels are chosen for, unless another is named.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Decision:
     positive: int | None  # The index of the positive class.
     threshold_metric: str | None  # training.threshold_metric
     threshold: float | None  # The positive class is chosen where its score is above this. None: the likeliest class is.
+    label_thresholds: list[float] | None  # Of several labels, each is chosen where its score is above its own.
     validation: dict[str, Any]  # _describe, of the predictions that it was fitted to.
 
     @property
@@ -40,17 +47,21 @@ class Decision:
 def fit_decision(
     predictions: Predictions, step: int, *, calibrate: bool, threshold_metric: str | None, positive: int | None
 ) -> Decision:
-    """The decision for classes that suits `predictions`, those of validation with the weights of `step`.
+    """The decision that suits `predictions`, those of validation with the weights of `step`.
 
-    A threshold is of the scores as they are exported: with `calibrate`, of calibrated ones.
+    A threshold is of the scores as they are exported: with `calibrate`, of calibrated ones. Several labels always have
+    thresholds, for F1 unless `threshold_metric` names another.
     """
     temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
-    threshold = None
-    if threshold_metric is not None and positive is not None:
-        scaled = dataclasses.replace(predictions, temperature=temperature if calibrate else 1.0)
+    scores = dataclasses.replace(predictions, temperature=temperature if calibrate else 1.0).scores
+    threshold, label_thresholds = None, None
+    if predictions.several_labels:
+        threshold_metric = threshold_metric or _LABEL_METRIC
+        label_thresholds = thresholds.choose_label_thresholds(scores, predictions.labels, threshold_metric).tolist()
+    elif threshold_metric is not None and positive is not None:
         labels = predictions.labels == positive
-        threshold = thresholds.choose_threshold(scaled.scores[:, positive], labels, threshold_metric)
-    decision = Decision(step, temperature, calibrate, positive, threshold_metric, threshold, {})
+        threshold = thresholds.choose_threshold(scores[:, positive], labels, threshold_metric)
+    decision = Decision(step, temperature, calibrate, positive, threshold_metric, threshold, label_thresholds, {})
     return dataclasses.replace(decision, validation=_describe(predictions, decision))
 
 
@@ -61,7 +72,10 @@ def apply_decision(predictions: Predictions, decision: Decision | None) -> Predi
     threshold = None
     if decision.threshold is not None and decision.positive is not None:
         threshold = Threshold(decision.positive, decision.threshold)
-    return dataclasses.replace(predictions, temperature=decision.score_temperature, threshold=threshold)
+    labels = None if decision.label_thresholds is None else np.array(decision.label_thresholds, np.float32)
+    return dataclasses.replace(
+        predictions, temperature=decision.score_temperature, threshold=threshold, label_thresholds=labels
+    )
 
 
 def _describe(predictions: Predictions, decision: Decision) -> dict[str, Any]:
@@ -69,11 +83,11 @@ def _describe(predictions: Predictions, decision: Decision) -> dict[str, Any]:
 
     There is no "threshold" without one.
     """
-    predictions = dataclasses.replace(predictions, temperature=1.0, threshold=None)
+    predictions = dataclasses.replace(predictions, temperature=1.0, threshold=None, label_thresholds=None)
     described: dict[str, Any] = {
         "calibration": calibration.describe_calibration(predictions.logits, predictions.labels, decision.temperature)
     }
-    if decision.threshold is not None:
+    if decision.threshold is not None or decision.label_thresholds is not None:
         described["threshold"] = {
             "without": _measure_labels(predictions, decision),
             "with": _measure_labels(apply_decision(predictions, decision), decision),
@@ -82,10 +96,13 @@ def _describe(predictions: Predictions, decision: Decision) -> dict[str, Any]:
 
 
 def _measure_labels(predictions: Predictions, decision: Decision) -> dict[str, float]:
-    measured = metrics.compute_metrics(predictions, "classification", decision.positive)
+    kind = "multi_label" if predictions.several_labels else "classification"
+    measured = metrics.compute_metrics(predictions, kind, decision.positive)
+    if predictions.several_labels:
+        return {name: float(measured[name]) for name in _DECIDED_METRICS[kind]}
     chosen_for = str(decision.threshold_metric)
     labels, predicted = predictions.labels == decision.positive, predictions.predicted == decision.positive
-    values = {name: float(measured[name]) for name in _DECIDED_METRICS}
+    values = {name: float(measured[name]) for name in _DECIDED_METRICS[kind]}
     return values | {chosen_for: thresholds.measure(labels, predicted, chosen_for)}
 
 
@@ -93,13 +110,19 @@ def describe_result(decision: Decision | None, test: Predictions, names: tuple[s
     """What result.json says of the decision. `test` are the predictions of test.
 
     {"calibration": {"temperature", "applied", "validation", "test"}, "decision": {"class", "metric", "threshold", and
-    with a metric "validation", "test"}}. The decision is None for more than two classes, both are for numbers.
+    with a metric "validation", "test"}}. Of several labels the decision has "thresholds" by name, and no class. It is
+    None for more than two classes, both are for numbers.
     """
     if decision is None:
         return {"calibration": None, "decision": None}
     splits = {"validation": decision.validation, "test": _describe(test, decision)}
     calibrated: dict[str, Any] = {"temperature": decision.temperature, "applied": decision.calibrate}
     calibrated |= {split: described["calibration"] for split, described in splits.items()}
+    if decision.label_thresholds is not None:
+        by_name = dict(zip(names, decision.label_thresholds, strict=True))
+        decided: dict[str, Any] = {"metric": decision.threshold_metric, "thresholds": by_name}
+        decided |= {split: described["threshold"] for split, described in splits.items()}
+        return {"calibration": calibrated, "decision": decided}
     if decision.positive is None or len(names) != 2:
         return {"calibration": calibrated, "decision": None}
     threshold = thresholds.DEFAULT_THRESHOLD if decision.threshold is None else decision.threshold
@@ -120,7 +143,13 @@ def format_decision(result: Mapping[str, Any]) -> list[str]:
             f"that suits validation ({used})"
         )
     decided = result.get("decision")
-    if decided and decided["metric"]:
+    if decided and "thresholds" in decided:
+        with_them, without = (format_number(decided["test"][which]["micro_f1"]) for which in ("with", "without"))
+        lines.append(
+            f"each label is given above its own threshold, chosen on validation for its {decided['metric']}: micro F1 "
+            f"{with_them} on test, and {without} with 0.5 for all"
+        )
+    elif decided and decided["metric"]:
         name = decided["metric"]
         with_it, without = (format_number(decided["test"][which][name]) for which in ("with", "without"))
         lines.append(

@@ -60,7 +60,7 @@ def write_result(
     decisions.describe_result.
     """
     job = run.job
-    unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions, runs.label_thresholds(run))
+    unlearned = advice.on_reference(job.manifest, job.label_use.scale, predictions)
     for note in unlearned:
         _LOG.warning("%s", note)
     draw_picture(run, best, test)
@@ -83,7 +83,7 @@ def keep_test_predictions(run: Run, predictions: metrics.Predictions) -> None:
     predicted = {
         "classification": lambda: predictions.predicted.astype(np.int32),
         "regression": lambda: predictions.scores[:, 0],
-        "multi_label": lambda: predictions.selected(runs.label_thresholds(run)),
+        "multi_label": lambda: predictions.selected,
     }[manifest.kind]()
     prediction_files.write_predictions(run.files.test_predictions, predictions, source, predicted)
 

@@ -90,9 +90,9 @@ def find_rating_problems(manifest: Manifest, use: LabelUse, metric: str) -> list
 def find_decision_problems(manifest: Manifest, *, calibrate: bool, threshold_metric: str | None) -> list[Problem]:
     """What of training.calibrate and training.threshold_metric does not suit the data set."""
     problems = []
-    if calibrate and manifest.kind != "classification":
+    if calibrate and manifest.kind == "regression":
         problems.append(Problem("training.calibrate", "be off for labels that are numbers", "on"))
-    if threshold_metric and manifest.classes != 2:
+    if threshold_metric and manifest.classes != 2 and manifest.kind != "multi_label":
         received = f"{threshold_metric}, for {manifest.classes or 'no'} classes"
         problems.append(Problem("training.threshold_metric", "be left out unless there are two classes", received))
     return problems

@@ -200,7 +200,7 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         decision = _find_decision(run, own, request)
         predictions = decisions.apply_decision(runs.predict_split(run, columns, split, request), decision)
     if predictions_path:
-        rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels, runs.label_thresholds(run))
+        rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels)
         lines = (json.dumps(row) + "\n" for row in rows_of_examples)
         fs.write_text(predictions_path, "".join(lines))
     rows = [(job.encoder.name, runs.measure(run, predictions))]

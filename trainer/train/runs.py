@@ -12,7 +12,7 @@ from trainer.data import batching, label_scale, records
 from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
-from trainer.evals import evaluation, metrics, thresholds
+from trainer.evals import evaluation, metrics
 from trainer.export import saved_model
 from trainer.runtime import signals
 from trainer.train import builder, checkpoints, decisions, losses, metric_sinks, metrics_log, run_files, steps
@@ -198,18 +198,8 @@ def predict_split(run: Run, columns: records.Columns, name: str, request: signal
 
 def measure(run: Run, predictions: metrics.Predictions) -> dict[str, float | int]:
     """The metrics of a split's predictions."""
-    job, limits = run.job, label_thresholds(run)
-    return metrics.compute_metrics(
-        predictions, job.manifest.kind, job.positive, rating_range=job.label_use.rating_range, limits=limits
-    )
-
-
-def label_thresholds(run: Run) -> np.ndarray | None:
-    """What the score of each of several labels must be above to be predicted, float32 [C]. None for other kinds."""
-    manifest = run.job.manifest
-    if manifest.kind != "multi_label":
-        return None
-    return np.full(manifest.classes, thresholds.DEFAULT_THRESHOLD, np.float32)
+    job = run.job
+    return metrics.compute_metrics(predictions, job.manifest.kind, job.positive, job.label_use.rating_range)
 
 
 def describe_classes(run: Run, predictions: metrics.Predictions) -> dict[str, Any]:
@@ -220,7 +210,7 @@ def describe_classes(run: Run, predictions: metrics.Predictions) -> dict[str, An
     job = run.job
     if job.manifest.kind == "regression":
         return {}
-    described = metrics.describe_classes(predictions, job.manifest.labels, label_thresholds(run))
+    described = metrics.describe_classes(predictions, job.manifest.labels)
     if job.manifest.kind == "multi_label":
         return described
     return {"positive_class": job.label_use.positive_class, **described}
@@ -239,7 +229,7 @@ def best_line(run: Run) -> metrics_log.LogLine | None:
 
 def fit_decision(run: Run, step: int, validation: metrics.Predictions) -> Decision | None:
     """What turns logits into scores and labels, with the weights of `step`. None for numbers."""
-    if run.job.manifest.kind != "classification":
+    if run.job.manifest.kind == "regression":
         return None
     training = run.job.config.training
     return decisions.fit_decision(
@@ -257,7 +247,7 @@ def load_decision(run: Run, request: signals.StopRequest) -> Decision | None:
     All workers take part: a run from before decisions were kept evaluates on validation again.
     """
     kept = decisions.read_decision(run.files.decision, run.files.best) if run.chief else None
-    missing = run.chief and kept is None and run.job.manifest.kind == "classification"
+    missing = run.chief and kept is None and run.job.manifest.kind != "regression"
     if not run.all_reduce_max({"missing": missing})["missing"]:
         return kept
     step = checkpoints.list_steps(run.files.best)[-1]
@@ -296,7 +286,7 @@ def export_run(run: Run, decision: Decision | None, request: signals.StopRequest
         scale=scale,
         temperature=predictions.temperature,
         threshold=(threshold.positive, threshold.score) if threshold else None,
-        thresholds=label_thresholds(run),
+        thresholds=predictions.label_thresholds,
     )
     unit = scale.deviation if scale else 1.0
     return saved_model.write_saved_model(
