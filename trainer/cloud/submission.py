@@ -24,7 +24,7 @@ from trainer.cloud.job_request import JobRequest
 from trainer.cloud.tuning_spec import Study
 from trainer.config import loading
 from trainer.config.schema import Config
-from trainer.data import manifests, tasks
+from trainer.data import manifests
 from trainer.errors import EXIT_DONE, EXIT_FAILED, Problem, UsageError, UserError
 from trainer.storage import fs, gcs, preflight
 from trainer.storage.preflight import PathUse
@@ -119,15 +119,9 @@ def check_buckets(request: JobRequest, study: Study | None) -> None:
 
 def _check_labels(config: Config, manifest: manifests.Manifest) -> None:
     """Raises UsageError for settings that do not suit the labels, as the job would."""
-    from trainer.train import label_use  # Imports TensorFlow, which a dry run does not wait for.
+    from trainer.train import builder  # Imports TensorFlow, which a dry run does not wait for.
 
-    training = config.training
-    metric = training.best_metric or tasks.MAIN_METRIC[manifest.kind]
-    problems = label_use.find_label_problems(manifest, config.data.positive_class, metric)
-    problems += label_use.find_decision_problems(
-        manifest, calibrate=training.calibrate, threshold_metric=training.threshold_metric
-    )
-    if problems:
+    if problems := builder.find_label_problems(config, manifest):
         raise UsageError(*problems)
 
 

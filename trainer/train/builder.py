@@ -103,6 +103,8 @@ def find_label_problems(config: Config, manifest: manifests.Manifest) -> list[Pr
         *label_use.find_decision_problems(
             manifest, calibrate=training.calibrate, threshold_metric=training.threshold_metric
         ),
+        *example_weights.find_class_weight_problems(training.class_weights, manifest),
+        *losses.find_loss_problems(manifest, training.loss, training.label_smoothing),
     ]
 
 
@@ -268,8 +270,6 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     manifest = read_job_manifest(config)
     if not started:  # Other data of an evaluation need not suit the metric that selected the best.
         problems = find_label_problems(config, manifest)
-        problems += example_weights.find_class_weight_problems(config.training.class_weights, manifest)
-        problems += losses.find_loss_problems(manifest, config.training.loss, config.training.label_smoothing)
         if problems:
             raise UsageError(*problems)
     loading.check_replicas(config, strategy.num_replicas_in_sync, manifest.splits["train"].examples)
