@@ -120,6 +120,7 @@ def test_nothing_inherits_an_implementation():
         "ValueError",
         "OSError",
         "UserError",
+        "Stopped",
         "NamedTuple",
         "logging.Formatter",
         "hyperparams.Config",

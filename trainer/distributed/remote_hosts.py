@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import grpc  # type: ignore[import-untyped]
 import tensorflow as tf
 
 POLL_INTERVAL_S = 3.0
@@ -66,6 +65,8 @@ def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]
 
 def _answers(host: str) -> bool:
     """Whether the gRPC server at HOST:PORT completes a new connection, which needs its own first message."""
+    import grpc  # type: ignore[import-untyped]  # The environment that traces for a TPU has none.
+
     with grpc.insecure_channel(
         host, options=[("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
