@@ -14,6 +14,7 @@ from fakes import tpu_hosts
 from helpers import ROOT, excerpt, python, write_reviews
 from interruptions import checkpoint_list, committed_step, read_metrics, read_newest_checkpoint
 
+START_TIMEOUT_S = 240  # from the start of a job to its first checkpoint
 EXIT_TIMEOUT_S = 30  # from the death of a host, or a signal to the job, to its exit
 HANG_TIMEOUT_S = 45  # from the silence of a host to the exit of the job
 KEYS = (
@@ -42,7 +43,9 @@ def start_job(tiny, prepared, tmp_path):
 
 def wait_for_checkpoint(process: subprocess.Popen, model_dir: Path) -> None:
     """Until the first one is committed, or the process has ended."""
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not checkpoint_list(model_dir) and process.poll() is None:
+        assert time.monotonic() < deadline, excerpt(model_dir.with_suffix(".log").read_text())
         time.sleep(0.02)
 
 

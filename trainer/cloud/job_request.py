@@ -13,14 +13,12 @@ from trainer.config import loading
 from trainer.config.schema import Config
 from trainer.encoders import registry
 from trainer.errors import Problem, UsageError
-from trainer.storage import retries
+from trainer.storage import bucket_errors, retries
 
 DEFAULT_MACHINE = "gpu"  # Its one L4 fine-tunes any of the tutorials' encoders.
 IMAGES = {"cpu": "hubtune", "gpu": "hubtune-gpu", "tpu": "hubtune-tpu"}
 IMAGE_REPOSITORY = "hubtune"
-# Google's clients bill the requests for buckets whose requester pays to the project that this variable names.
-QUOTA_PROJECT_VARIABLE = "GOOGLE_CLOUD_QUOTA_PROJECT"
-PASSED_VARIABLES = (QUOTA_PROJECT_VARIABLE, retries.RETRY_VARIABLE)
+PASSED_VARIABLES = (bucket_errors.PAYING_PROJECT_VARIABLE, retries.RETRY_VARIABLE)
 
 _PATH_IN_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 _WITHOUT_BUCKET = "gs:///"  # How a default path in --bucket begins if that flag was not given.
