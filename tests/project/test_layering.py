@@ -120,7 +120,6 @@ def test_nothing_inherits_an_implementation():
         "ValueError",
         "OSError",
         "UserError",
-        "Stopped",
         "NamedTuple",
         "logging.Formatter",
         "hyperparams.Config",

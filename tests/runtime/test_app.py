@@ -32,9 +32,13 @@ def main(argv):
         read, write = os.pipe()
         os.close(read)
         os.write(write, b"a")
-    if how == "lost":
+    if how in ("lost", "skipped", "done"):
         atexit.register(time.sleep, 600)
-        raise signals.WorkerLost("stopped: another worker is gone")
+        app.skip_exit_handlers()
+    if how == "lost":
+        raise signals.Stopped("stopped: another worker is gone")
+    if how == "skipped":
+        raise ValueError("a shard is gone")
     if how == "defect":
         raise RuntimeError("a defect of ours")
     return errors.EXIT_STOPPED if how == "stopped" else None
@@ -62,7 +66,9 @@ def test_importing_any_module_that_answers_help_loads_no_tensorflow():
     [
         ([], errors.EXIT_DONE, ""),
         (["--end=stopped"], errors.EXIT_STOPPED, ""),
-        (["--end=lost"], errors.EXIT_STOPPED, "stopped: another worker is gone\n"),  # Without waiting for its end.
+        (["--end=lost"], errors.EXIT_STOPPED, "stopped: another worker is gone\n"),  # Without exit handlers.
+        (["--end=skipped"], errors.EXIT_FAILED, "error: a shard is gone\n"),
+        (["--end=done"], errors.EXIT_DONE, ""),
         (["--end=value"], errors.EXIT_FAILED, "error: the file is empty\n"),
         (["--end=usage"], errors.EXIT_BAD_USAGE, "error: --data_dir must be given. Received: none.\n"),
         (["--end=os"], errors.EXIT_FAILED, "error: [Errno 2] No such file or directory: 'no such file'\n"),

@@ -40,8 +40,6 @@ def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]
     for MAX_SILENCE_S: the kernel accepts connections for a process that is stopped. TensorFlow mostly raises an error
     for the first, but may also wait for the host without end.
     """
-    if not _has_remote_devices(strategy):
-        return
     hosts = strategy.cluster_resolver.cluster_spec().job_tasks("worker")
 
     def watch() -> None:

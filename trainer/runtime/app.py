@@ -3,12 +3,14 @@
 Imports nothing heavy, so that --help answers at once.
 """
 
+import contextlib
 import difflib
 import faulthandler
 import logging
 import os
 import select
 import sys
+import threading
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
@@ -17,9 +19,10 @@ from absl import app, flags
 from trainer import errors
 from trainer.errors import Problem
 from trainer.runtime import logs, signals
-from trainer.storage import paths
+from trainer.storage import local, paths
 
 _LOG = logging.getLogger(__name__)
+_SKIPS_EXIT_HANDLERS = threading.Event()
 
 
 def find_argument_problems(argv: list[str], texts: bool = False) -> list[Problem]:
@@ -79,12 +82,26 @@ def _output_is_closed() -> bool:
     return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
+def skip_exit_handlers() -> None:
+    """From now on `run` ends this process without its exit handlers.
+
+    TensorFlow's may wait for other machines without end, or print a failure once more, as a traceback.
+    """
+    _SKIPS_EXIT_HANDLERS.set()
+
+
 def stop_at_once(message: str) -> NoReturn:
-    """End the process as a stop does, but with nothing that waits: neither a finally block nor TensorFlow's own end."""
+    """End the process as a stop does, but with nothing that waits: neither a finally block nor an exit handler."""
     _LOG.info("%s", message)
-    sys.stdout.flush()
+    _end_at_once(errors.EXIT_STOPPED)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    local.remove_process_folders()
+    with contextlib.suppress(OSError):  # Nobody may read it any more.
+        sys.stdout.flush()
     logging.shutdown()
-    os._exit(errors.EXIT_STOPPED)
+    os._exit(code)
 
 
 def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
@@ -95,12 +112,16 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
         logs.configure(verbosity.value if verbosity.present else None)
+        code = attempt(argv)
+        if _SKIPS_EXIT_HANDLERS.is_set():
+            _end_at_once(code)
+        return code
+
+    def attempt(argv: list[str]) -> int:
         try:
             code = main(argv) or errors.EXIT_DONE
             sys.stdout.flush()
             return code
-        except signals.WorkerLost as lost:
-            stop_at_once(str(lost))  # TensorFlow's end, with the process, may wait for the other worker without end.
         except signals.Stopped as stopped:
             _LOG.info("%s", stopped)
             return errors.EXIT_STOPPED

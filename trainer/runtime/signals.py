@@ -11,10 +11,6 @@ class Stopped(Exception):
     """The run stopped on request. Run again, it resumes from its newest checkpoint."""
 
 
-class WorkerLost(Stopped):
-    """The run stopped since another worker is gone."""
-
-
 @dataclasses.dataclass
 class StopRequest:
     """Whether a signal has requested this process to stop."""

@@ -110,6 +110,9 @@ def _try_lock(file: IO[str]) -> bool | None:
     return True
 
 
+_PROCESS_FOLDERS: list[str] = []
+
+
 @functools.cache
 def process_folder(parent: str) -> str:
     """A new folder in `parent` that is removed when this process ends, or by the next process that asks for one.
@@ -127,8 +130,15 @@ def process_folder(parent: str) -> str:
     with contextlib.suppress(OSError):  # Without locks no other process removes it.
         fcntl.flock(os.open(unlocked, os.O_RDONLY), fcntl.LOCK_EX)  # Open until this process ends.
     os.rename(unlocked, folder)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _PROCESS_FOLDERS.append(folder)
     return folder
+
+
+@atexit.register
+def remove_process_folders() -> None:
+    """Remove this process's folders. For one that ends without its exit handlers."""
+    for folder in _PROCESS_FOLDERS:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_if_unlocked(folder: str) -> None:

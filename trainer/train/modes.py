@@ -92,7 +92,7 @@ def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None =
 def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop_at_step: int | None) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
-    remote_hosts.watch_hosts(choice.strategy, _stop_for_lost_host)
+    _watch_remote_hosts(choice.strategy)
     with _lost_hosts_stop(choice.strategy):
         manifest = builder.read_job_manifest(session.config)
         started = run_files.read_label_use(session.files, manifest)
@@ -115,6 +115,12 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop
             return result
 
 
+def _watch_remote_hosts(strategy: tf.distribute.Strategy) -> None:
+    if remote_hosts.coordinator_device(strategy) is not None:
+        app.skip_exit_handlers()
+        remote_hosts.watch_hosts(strategy, _stop_for_lost_host)
+
+
 def _stop_for_lost_host(reason: str) -> None:
     advice = "Run the same command again to resume from the newest checkpoint."
     app.stop_at_once(f"stopped: a host of the TPU is gone ({reason}). {advice}")
@@ -135,10 +141,11 @@ def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         lines = [line.strip() for line in str(error).splitlines() if not line.endswith(":")]
         reason = next((line for line in lines if "root error(s)" not in line), type(error).__name__)[:200]
-        if remote:  # A save in the background, or TensorFlow at its end, would wait for the host without end.
+        if remote:  # A save in the background would wait for the host without end.
             _stop_for_lost_host(reason)
+        app.skip_exit_handlers()
         advice = "Run the same command again on every worker to resume from the newest checkpoint."
-        raise signals.WorkerLost(f"stopped: another worker is gone ({reason}). {advice}") from None
+        raise signals.Stopped(f"stopped: another worker is gone ({reason}). {advice}") from None
 
 
 def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
@@ -146,15 +153,18 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
     config, files = session.config, session.files
     manifest = builder.read_job_manifest(config)
     own = run_data.compare_data(files, config.data_dir, manifest)
-    choice = strategies.build_strategy(session.strategy, session.devices)
-    remote_hosts.watch_hosts(choice.strategy, _stop_for_lost_host)
+    strategy = strategies.build_strategy(session.strategy, session.devices).strategy
+    _watch_remote_hosts(strategy)
     started = run_files.read_label_use(files, manifest, of_best=True)
-    job = builder.build_job(config, choice.strategy, started)
+    with _lost_hosts_stop(strategy):
+        job = builder.build_job(config, strategy, started)
     trained_from = run_files.read_identity(files).get("encoder_sha256")
     if trained_from not in (None, job.encoder.sha256):  # Its activation may be another one: no shape tells.
         _LOG.warning("--encoder=%s is another one than that of the run in --model_dir %s.", config.encoder, files.root)
-    run = runs.open_run(job, files, session.started)
-    if checkpoints.restore_newest(run.best) is None:
+    with _lost_hosts_stop(strategy):
+        run = runs.open_run(job, files, session.started)
+        restored = checkpoints.restore_newest(run.best)
+    if restored is None:
         received = f"{files.root}, which has no best checkpoint yet"
         raise UserError(Problem("--model_dir", "hold a run that has evaluated", received))
     return run, own
