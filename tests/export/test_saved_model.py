@@ -140,10 +140,10 @@ def test_an_export_has_a_temperature_and_a_threshold(job, test_split, tmp_path, 
     values = [(value.dtype, value.shape.rank, value.numpy()) for value in (loaded.temperature, loaded.threshold)]
     assert values == [(tf.float32, 0, 2.5), (tf.float32, 0, np.float32(limit))]
     predicted = list(predict.predict_texts(again, [[text] for text in test_split.texts]))
-    assert [label.encode() for _, label in predicted] == expected
-    assert np.array([scores for scores, _ in predicted]) == pytest.approx(outputs["scores"], abs=1e-6)
+    assert [label.encode() for _, label, _ in predicted] == expected
+    assert np.array([scores for scores, _, _ in predicted]) == pytest.approx(outputs["scores"], abs=1e-6)
     loaded.threshold.assign(1.0)
-    assert {label for _, label in predict.predict_texts(again, [["a text"]])} == {names[1 - positive].decode()}
+    assert {label for _, label, _ in predict.predict_texts(again, [["a text"]])} == {names[1 - positive].decode()}
 
 
 def test_an_export_without_a_decision_has_the_likeliest_class(moved):

@@ -35,9 +35,7 @@ class Prediction:
     record: dict[str, Any]  # The input's columns.
     texts: list[str]  # One, or the two of a pair.
     scores: np.ndarray | None  # float32 [classes], [1] for regression; None if the texts are blank.
-    label: str | None = (
-        None  # The class that the export gives the texts; None of blank texts and other kinds of labels.
-    )
+    label: str | None = None  # The class that the export gives the texts; None of blank texts and other kinds.
     labels: tuple[int, ...] | None = None  # Of several labels the indexes of those that the export gives the text.
 
 
