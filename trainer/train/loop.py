@@ -154,8 +154,8 @@ def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> metri
 
     examples_per_second is that of this process since `logged_step` and `logged_at`.
     """
-    every = run.job.config.training.log_every
-    examples = run.job.plan.examples_at(step) - run.job.plan.examples_at((step - 1) // every * every)
+    lines = run.history.of("train")  # Only the chief has them, and writes this one.
+    examples = run.job.plan.examples_at(step) - run.job.plan.examples_at(lines[-1]["step"] if lines else 0)
     weight = float(run.sums.weight.numpy()) or 1.0
     line = {"step": step, "split": "train", "examples": examples, "loss": float(run.sums.loss.numpy()) / weight}
     if run.job.manifest.kind == "classification":
