@@ -54,6 +54,10 @@ def evaluated(finished, tmp_path_factory):
     return done.stdout, [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def read_thresholds(model_dir):
+    return json.loads((model_dir / "decision.json").read_text())["label_thresholds"]
+
+
 def read_test(data):
     manifest = manifests.read_manifest(str(data[0]))
     return records.read_shards(str(data[0]), manifest.splits["test"].shards, manifest, with_text=True)
@@ -74,7 +78,11 @@ def test_each_label_is_ranked_above_chance_and_measured(data, finished):
     model_dir, printed = finished
     result = json.loads((model_dir / "result.json").read_text())
     assert result["best_metric"] == "micro_f1"
-    # So few steps of random weights do not bring a rare label above 0.5: what is learned shows in the order of scores.
+    # So few steps of random weights do not bring a rare label above 0.5, but above a threshold of its own.
+    measured = result["decision"]["test"]
+    assert result["test"]["micro_f1"] == pytest.approx(measured["with"]["micro_f1"])
+    assert measured["with"]["micro_f1"] > max(0.6, measured["without"]["micro_f1"])
+    assert list(result["decision"]["thresholds"].values()) == read_thresholds(model_dir)
     share = manifests.read_manifest(str(data[0])).splits["test"]
     for name, scores in result["test_classes"]["by_class"].items():
         assert scores["support"] == share.label_counts[name]
@@ -102,13 +110,14 @@ def test_a_killed_run_ends_bit_for_bit_like_one_that_was_not(flags, finished, tm
 def test_an_evaluation_has_the_labels_of_each_text_and_a_baseline(data, finished, evaluated):
     printed, rows = evaluated
     result, test = json.loads((finished[0] / "result.json").read_text()), read_test(data)
+    limits = np.float32(read_thresholds(finished[0]))
     assert "baseline: TF-IDF + linear" in printed
     assert "tiny by label" in printed
     assert f"{result['test']['micro_f1']:.4f}" in printed
     assert [row["id"] for row in rows] == test.ids
     for row, labels in zip(rows, test.labels, strict=True):
         assert row["label_names"] == [name for name, one in zip(NAMES, labels, strict=True) if one]
-        assert row["predicted"] == [name for name, score in zip(NAMES, row["scores"], strict=True) if score > 0.5]
+        assert row["predicted"] == [name for name, above in zip(NAMES, row["scores"] > limits, strict=True) if above]
 
 
 def test_the_export_returns_the_labels_above_their_thresholds(data, finished, evaluated):
@@ -118,8 +127,9 @@ def test_the_export_returns_the_labels_above_their_thresholds(data, finished, ev
     scores, logits = outputs["scores"].numpy(), outputs["logits"].numpy().astype(np.float64)
     assert scores == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
     assert scores == pytest.approx(np.array([row["scores"] for row in evaluated[1]]), abs=1e-4)
-    assert saved.thresholds.numpy().tolist() == [0.5, 0.5, 0.5]
-    for thresholds in ([0.5, 0.5, 0.5], [0.0, 1.0, 0.3]):
+    own = saved.thresholds.numpy().tolist()
+    assert own == read_thresholds(finished[0])
+    for thresholds in (own, [0.0, 1.0, 0.3]):
         saved.thresholds.assign(thresholds)
         labels = signature(text=tf.constant(test.texts))["labels"].numpy()
         assert labels.tolist() == [
