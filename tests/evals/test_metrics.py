@@ -272,6 +272,7 @@ def test_a_threshold_decides_between_two_classes():
     assert of_second.predicted.tolist() == [0, 1, 1, 1]
     measured = metrics.compute_metrics(of_second, "classification", 1)
     assert (measured["accuracy"], measured["recall"]) == (0.75, 1)
+    assert measured["matthews"] == pytest.approx(1 / math.sqrt(3))
     assert metrics.describe_classes(of_second, ("a", "b"))["confusion"] == {"a": {"a": 1, "b": 1}, "b": {"b": 2}}
     assert [row["predicted"] for row in metrics.prediction_rows(of_second, ("a", "b"))] == ["a", "b", "b", "b"]
 

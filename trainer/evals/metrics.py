@@ -186,7 +186,7 @@ def _matthews_correlation(p: Predictions) -> float:
     """Of all classes (Gorodkin, 2004); 0 if all labels, or all predictions, are of one class."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A single label was found", UserWarning)
-        return float(sklearn.metrics.matthews_corrcoef(p.labels, p.logits.argmax(axis=1)))
+        return float(sklearn.metrics.matthews_corrcoef(p.labels, p.predicted))
 
 
 def _regression_metrics(p: Predictions) -> dict[str, float]:
