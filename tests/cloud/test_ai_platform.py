@@ -9,7 +9,11 @@ from helpers import ROOT
 
 from trainer.cloud import ai_platform
 
-PRESETS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith(("sweep_", "tune_")))
+PRESETS = sorted(
+    f"configs/{path.name}"
+    for path in (ROOT / "configs").glob("*.yaml")
+    if not path.name.startswith(("sweep_", "tune_"))
+)
 
 # gcloud's flags and the fields of the API that they are, as gcloud's reference and the API's describe them.
 FIELDS = {

@@ -13,7 +13,11 @@ from trainer.cloud import job_spec, machine_types
 from trainer.config import loading
 from trainer.runtime import tensorflow_variables
 
-PRESETS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith(("sweep_", "tune_")))
+PRESETS = sorted(
+    f"configs/{path.name}"
+    for path in (ROOT / "configs").glob("*.yaml")
+    if not path.name.startswith(("sweep_", "tune_"))
+)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -187,7 +187,9 @@ def test_several_labels_are_written_as_preparation_reads_them(reviews, tmp_path,
     summary, output = prediction_inputs.inspect_source(reviews), tmp_path / f"out{suffix}"
     sets = [(0, 1), None, ()]
     found = (
-        Prediction(number, record, [record["text"]], None if own is None else np.array([0.75, 0.5], np.float32), None, own)
+        Prediction(
+            number, record, [record["text"]], None if own is None else np.array([0.75, 0.5], np.float32), None, own
+        )
         for (number, record), own in zip(reviews.read(), sets, strict=True)
     )
     shown = Shown(names, None, False, several_labels=True)
