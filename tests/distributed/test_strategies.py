@@ -124,7 +124,7 @@ def test_a_single_worker_gets_its_own_values_back(device_request):
 
 
 WORKER = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from trainer.distributed import strategies
 from trainer.distributed.cluster_config import Cluster
 name, index, addresses = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(","))
@@ -139,6 +139,7 @@ largest = [
 accelerator = strategies.has_accelerator(choice.strategy)
 position = strategies.worker_index_and_count(choice.strategy)
 print(json.dumps([choice.description, position, largest, accelerator]), flush=True)
+time.sleep(2)  # The other worker may still be receiving the last values from this one.
 os.kill(os.getpid(), signal.SIGTERM)
 """
 
