@@ -9,7 +9,7 @@ exact test. --output writes the comparison as a page, with the texts on which th
 from absl import flags
 
 from trainer.comparison import compared_runs, comparing, page
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem
 from trainer.runtime import app, versions
 from trainer.storage import fs, paths, preflight
 from trainer.storage.preflight import PathUse
@@ -26,9 +26,7 @@ def main(argv: list[str]) -> None:
         received = ", ".join(model_dirs) or "none"
         problems.append(Problem("RUN RUN ...", "name two runs or more by their model_dirs, each once", received))
     uses = [PathUse("RUN", each) for each in model_dirs]
-    problems += preflight.find_path_problems([*uses, PathUse("--output", OUTPUT.value, writes=True, is_file=True)])
-    if problems:
-        raise UsageError(*problems)
+    preflight.check_paths([*uses, PathUse("--output", OUTPUT.value, writes=True, is_file=True)], problems=problems)
     versions.check_installation()
     comparison = comparing.compare_runs(compared_runs.read_runs(model_dirs), RESAMPLES.value)
     print(comparing.format_comparison(comparison))

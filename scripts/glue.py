@@ -45,18 +45,13 @@ def check_flags() -> None:
         problems.append(Problem("--seeds", "be different numbers from 0", ",".join(SEEDS.value) or "none"))
     keys = {each.partition("=")[0].strip() for each in SET.value}
     problems += [Problem(f"--set {key}", "be left to this command's flags", key) for key in OWN_KEYS if key in keys]
-    uses = [PathUse(f"--{flag.name}", flag.value) for flag in (GLUE_DIR, ENCODER, PREPROCESS, CONFIG)]
-    try:
-        preflight.check_paths([*uses, PathUse("--output", OUTPUT.value, writes=True)])
-    except UsageError as error:
-        problems += error.problems
     for name in names or ["mnli"]:
         try:
             loading.load_config(CONFIG.value, runs.task_overrides(name, SET.value))
         except UsageError as error:
             problems += error.problems
-    if problems:
-        raise UsageError(*problems)
+    uses = [PathUse(f"--{flag.name}", flag.value) for flag in (GLUE_DIR, ENCODER, PREPROCESS, CONFIG)]
+    preflight.check_paths([*uses, PathUse("--output", OUTPUT.value, writes=True)], problems=problems)
 
 
 def main(argv: list[str]) -> None:

@@ -73,12 +73,7 @@ def check_flags(texts: list[str]) -> None:
         problems += prediction_tables.find_output_problems(OUTPUT.value, FORMAT.value if FORMAT.present else None)
     problems += tables.find_format_problems(table_format())
     paths = [PathUse("--model", MODEL.value), PathUse("--input", INPUT.value)]
-    try:
-        preflight.check_paths([*paths, PathUse("--output", OUTPUT.value, writes=True, is_file=True)])
-    except UsageError as error:
-        problems += error.problems
-    if problems:
-        raise UsageError(*problems)
+    preflight.check_paths([*paths, PathUse("--output", OUTPUT.value, writes=True, is_file=True)], problems=problems)
 
 
 def is_table() -> bool:

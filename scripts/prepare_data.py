@@ -15,7 +15,6 @@ import time
 from absl import flags
 
 from trainer.data import labels, task_rows, tasks
-from trainer.errors import UsageError
 from trainer.runtime import app, versions
 from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
@@ -132,12 +131,7 @@ def check_flags() -> None:
         problems += task_rows.find_argument_problems(source_options(), OUTPUT.value)
     paths = (SOURCE, TEST_SOURCE, VALIDATION_SOURCE, ENCODER, PREPROCESS, INSPECT)
     reads = [PathUse(f"--{flag.name}", flag.value) for flag in paths]
-    try:
-        preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)])
-    except UsageError as error:
-        problems += error.problems
-    if problems:
-        raise UsageError(*problems)
+    preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)], problems=problems)
 
 
 def main(argv: list[str]) -> None:

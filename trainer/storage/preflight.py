@@ -41,9 +41,12 @@ def in_buckets(uses: Sequence[PathUse]) -> list[PathUse]:
     return [use for use in uses if use.path and gcs.is_gcs_path(use.path)]
 
 
-def check_paths(uses: Sequence[PathUse], region: str | None = None) -> None:
-    """Raises UsageError with every problem that find_path_problems finds."""
-    problems = find_path_problems(uses, lambda: region)
+def check_paths(uses: Sequence[PathUse], region: str | None = None, problems: Sequence[Problem] = ()) -> None:
+    """Raises UsageError with `problems`, those that were found before, and every one that find_path_problems finds."""
+    try:
+        problems = [*problems, *find_path_problems(uses, lambda: region)]
+    except UsageError as error:
+        problems = [*problems, *error.problems]
     if problems:
         raise UsageError(*problems)
 
