@@ -99,6 +99,15 @@ class JobCommand:
         assert running.wait(300) == [0] * self.workers, running.output()
         return model_dir
 
+    def run_interrupted(self, model_dir: Path, *names: str, instants: Mapping[str, "Instant"] | None = None) -> Path:
+        """Run the job to its end, after a run that gets a signal at each instant in turn. Returns `model_dir`."""
+        for name in names:
+            running = self.start(model_dir)
+            assert send_signal_at(running, name, random.Random(0), instants or INSTANTS), running.output()
+            running.wait(60)
+            assert not (model_dir / "result.json").exists()
+        return self.run_to_end(model_dir)
+
 
 # --- Instants: what must be on the disk before a process is killed ----------------------------------
 

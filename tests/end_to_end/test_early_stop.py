@@ -1,7 +1,6 @@
 """A job that stops early, chooses a threshold and calibrates its scores, killed where it decides."""
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from interruptions import (
     assert_equal_runs,
     count_log_lines,
     read_metrics,
-    send_signal_at,
 )
 
 from trainer.data import manifests, records
@@ -84,17 +82,12 @@ def instants_of_the_end(evaluations: int) -> dict[str, Instant]:
     ("strategy", "names"), [("cpu", ["last evaluation", "test", "export"]), ("multi_worker", ["last evaluation"])]
 )
 def test_a_run_killed_where_it_stops_ends_the_same(make_command, stopped, tmp_path, strategy, names):
-    job, model_dir = make_command(strategy), tmp_path / "killed"
+    job = make_command(strategy)
     expected = stopped if strategy == "cpu" else job.run_to_end(tmp_path / "uninterrupted")
     steps = read_json(expected / "result.json")["steps"]
     assert steps < STEPS
     instants = instants_of_the_end(len(read_metrics(expected, "validation")))
-    for name in names:
-        running = job.start(model_dir)
-        assert send_signal_at(running, name, random.Random(1), instants), running.output()
-        running.wait(60)
-        assert not (model_dir / "result.json").exists()
-    job.run_to_end(model_dir)
+    model_dir = job.run_interrupted(tmp_path / "killed", *names, instants=instants)
     assert_equal_runs(model_dir, expected)
     assert read_json(model_dir / "decision.json") == read_json(expected / "decision.json")
 

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import random
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from helpers import TOPICS, python, write_topics
-from interruptions import JobCommand, assert_equal_runs, committed_step, send_signal_at
+from interruptions import JobCommand, assert_equal_runs
 
 from trainer.data import manifests, records
 from trainer.export import predict
@@ -97,13 +96,7 @@ def test_each_label_is_ranked_above_chance_and_measured(data, finished):
 
 
 def test_a_killed_run_ends_bit_for_bit_like_one_that_was_not(flags, finished, tmp_path):
-    command, model_dir = JobCommand(flags, 1), tmp_path / "run"
-    for instant in ("training", "SIGTERM"):
-        running = command.start(model_dir)
-        assert send_signal_at(running, instant, random.Random(0)), running.output()
-        running.wait(60)
-        assert 0 < committed_step(model_dir) < 150
-    command.run_to_end(model_dir)
+    model_dir = JobCommand(flags, 1).run_interrupted(tmp_path / "run", "training", "SIGTERM")
     assert_equal_runs(model_dir, finished[0])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from helpers import PLAIN, python
-from interruptions import JobCommand, assert_equal_runs, send_signal_at
+from interruptions import JobCommand, assert_equal_runs
 
 from trainer.export import predict
 
@@ -61,12 +61,7 @@ def test_the_kappa_is_of_rounded_scores_and_selects_the_best(finished, tmp_path)
 
 
 def test_a_killed_run_on_ratings_ends_the_same(flags, finished, tmp_path):
-    command, model_dir = JobCommand(flags, 1), tmp_path / "run"
-    for instant in ("training", "evaluation"):
-        running = command.start(model_dir)
-        assert send_signal_at(running, instant, random.Random(0)), running.output()
-        running.wait(60)
-    command.run_to_end(model_dir)
+    model_dir = JobCommand(flags, 1).run_interrupted(tmp_path / "run", "training", "evaluation")
     assert_equal_runs(model_dir, finished)
 
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 from helpers import python, review
-from interruptions import JobCommand, assert_equal_runs, send_signal_at
+from interruptions import JobCommand, assert_equal_runs
 
 from trainer.data import manifests, records
 
@@ -46,10 +46,7 @@ def test_a_weighted_run_that_is_killed_equals_an_uninterrupted_one(tiny, tickets
     flags = [f"--encoder={tiny}", f"--data_dir={tickets}", "--strategy=mirrored", "--virtual_devices=3"]
     job = JobCommand([*flags, *(f"--set={key}" for key in KEYS)], 1)
     expected = job.run_to_end(tmp_path / "whole")
-    running = job.start(tmp_path / "killed")
-    assert send_signal_at(running, "during a save", random.Random(0))
-    running.wait(60)
-    assert_equal_runs(job.run_to_end(tmp_path / "killed"), expected)
+    assert_equal_runs(job.run_interrupted(tmp_path / "killed", "during a save"), expected)
     lines = [json.loads(line) for line in (expected / "metrics.jsonl").read_text().splitlines()]
     assert [line["examples"] for line in lines if line["split"] == "train"] == [112] * 17 + [16]
     assert [line["examples"] for line in lines if line["split"] == "test"] == [30]

@@ -1,13 +1,12 @@
 """Texts that are longer than a sequence, in windows: trained, killed, resumed, evaluated, exported, predicted."""
 
 import json
-import random
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import python
-from interruptions import JobCommand, assert_equal_runs, send_signal_at
+from interruptions import JobCommand, assert_equal_runs
 
 from trainer.data import manifests, records
 from trainer.export import predict
@@ -38,10 +37,7 @@ def test_split(prepared):
 
 
 def test_a_killed_run_with_windows_ends_like_one_that_was_not(job, windows_run, tmp_path):
-    running = job.start(tmp_path / "run")
-    assert send_signal_at(running, "training", random.Random(0))
-    running.wait(60)
-    assert_equal_runs(job.run_to_end(tmp_path / "run"), windows_run)
+    assert_equal_runs(job.run_interrupted(tmp_path / "run", "training"), windows_run)
 
 
 def test_evaluation_and_export_agree_and_count_each_text_once(windows_run, test_split, tmp_path):

@@ -100,8 +100,7 @@ def test_the_result_has_the_largest_difference_of_a_score(finished_run):
     assert 0 <= result["export_difference"] <= 1e-4
 
 
-@pytest.fixture(scope="module")
-def serving_module(job):
+def build_module(job, **decision):
     return saved_model.build_serving_module(
         job.eval_model,
         builder.load_data_tokenizer(job.config),
@@ -109,21 +108,18 @@ def serving_module(job):
         labels=("no", "yes"),
         seq_length=24,
         truncation="head",
+        **decision,
     )
+
+
+@pytest.fixture(scope="module")
+def serving_module(job):
+    return build_module(job)
 
 
 @pytest.mark.parametrize("positive", [0, 1])
 def test_an_export_has_a_temperature_and_a_threshold(job, test_split, tmp_path, positive):
-    module, signature = saved_model.build_serving_module(
-        job.eval_model,
-        builder.load_data_tokenizer(job.config),
-        texts=1,
-        labels=("no", "yes"),
-        seq_length=24,
-        truncation="head",
-        temperature=2.5,
-        threshold=(positive, 0.5),
-    )
+    module, signature = build_module(job, temperature=2.5, threshold=(positive, 0.5))
     texts = tf.constant(test_split.texts)
     outputs = {name: value.numpy() for name, value in signature(texts).items()}
     halves = outputs["logits"].astype(np.float64) / 2.5

@@ -35,3 +35,10 @@ def points_job(points_run):
     files = run_files.resolve_run_files(str(points_run))
     started = run_files.read_label_use(files, manifests.read_manifest(loaded.data_dir))
     return builder.build_job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"), started)
+
+
+@pytest.fixture
+def mlflow_store(tmp_path, monkeypatch):
+    """The URI of a folder that MLflow logs to, which it allows on request only."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return f"file://{tmp_path}/mlflow"

@@ -15,17 +15,11 @@ def line(step, split="train", loss=0.5):
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    return f"file://{tmp_path}/mlflow"
-
-
-@pytest.fixture
-def open_sink(tmp_path, store):
+def open_sink(tmp_path, mlflow_store):
     """A function -> the sink of a new process of the same run."""
     (tmp_path / "run").mkdir()
 
-    def open_again(target=store, **config):
+    def open_again(target=mlflow_store, **config):
         record = str(tmp_path / "run/metric_sinks.json")
         (sink,) = metric_sinks.open_sinks({"mlflow": target, "wandb": ""}, str(tmp_path / "run"), record, config)
         return sink
@@ -33,9 +27,9 @@ def open_sink(tmp_path, store):
     return open_again
 
 
-def kept_runs(store):
+def kept_runs(mlflow_store):
     """[(status, steps of train/loss, steps of validation/loss)] of each run."""
-    client = MlflowClient(store)
+    client = MlflowClient(mlflow_store)
     experiment = client.get_experiment_by_name("hubtune")
     runs = client.search_runs([experiment.experiment_id]) if experiment else []
 
@@ -45,38 +39,38 @@ def kept_runs(store):
     return [(run.info.status, steps(run, "train/loss"), steps(run, "validation/loss")) for run in runs]
 
 
-def test_a_run_that_resumes_goes_on_without_a_step_twice(open_sink, store):
+def test_a_run_that_resumes_goes_on_without_a_step_twice(open_sink, mlflow_store):
     history = [line(10), line(20), line(20, "validation")]
     sink = open_sink()
     sink.sync(history[:1])
     sink.sync(history)
     metric_sinks.close_sinks([sink], history, {})
-    assert kept_runs(store) == [("KILLED", [10, 20], [20])]
+    assert kept_runs(mlflow_store) == [("KILLED", [10, 20], [20])]
     resumed, sink = [line(10)], open_sink()  # Restored at step 10: what follows is written again.
     for each in (line(20), line(20, "validation"), line(30)):
         resumed.append(each)
         sink.sync(resumed)
     metric_sinks.close_sinks([sink], resumed, {"best_step": 20})
-    assert kept_runs(store) == [("FINISHED", [10, 20, 30], [20])]
+    assert kept_runs(mlflow_store) == [("FINISHED", [10, 20, 30], [20])]
 
 
-def test_what_an_earlier_process_did_not_send_is_sent(open_sink, store):
+def test_what_an_earlier_process_did_not_send_is_sent(open_sink, mlflow_store):
     sink = open_sink()
     metric_sinks.close_sinks([sink], [line(10), line(10, "test")], {"best_step": 10})
-    assert kept_runs(store) == [("FINISHED", [10], [])]
+    assert kept_runs(mlflow_store) == [("FINISHED", [10], [])]
 
 
-def test_nothing_is_opened_before_the_first_line(open_sink, store):
+def test_nothing_is_opened_before_the_first_line(open_sink, mlflow_store):
     metric_sinks.close_sinks([open_sink()], [], {})
-    assert kept_runs(store) == []
+    assert kept_runs(mlflow_store) == []
 
 
-def test_a_run_that_began_again_with_other_settings_is_another_one(open_sink, store):
+def test_a_run_that_began_again_with_other_settings_is_another_one(open_sink, mlflow_store):
     for seed in (0, 0, 1):
         sink = open_sink(seed=seed)
         sink.sync([line(10)])
         metric_sinks.close_sinks([sink], [line(10)], {})
-    assert kept_runs(store) == [("KILLED", [10], [])] * 2
+    assert kept_runs(mlflow_store) == [("KILLED", [10], [])] * 2
 
 
 def test_a_service_that_fails_costs_a_warning(open_sink, tmp_path, caplog):

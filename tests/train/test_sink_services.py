@@ -12,13 +12,6 @@ CONFIG = {"seed": 0, "optimizer.learning_rate": 1e-4, "model.dropout": None, "en
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    """The URI of a folder that MLflow logs to, which it allows on request only."""
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    return f"file://{tmp_path}/mlflow"
-
-
-@pytest.fixture
 def open_run(tmp_path, monkeypatch):
     """A function (service, target) -> a run of it, offline, whose model_dir is `tmp_path`/run."""
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -33,13 +26,13 @@ def open_run(tmp_path, monkeypatch):
     return open_service
 
 
-def test_mlflow_has_the_lines_the_configuration_and_the_result(store, open_run):
-    run_id, run = open_run("mlflow", store)
+def test_mlflow_has_the_lines_the_configuration_and_the_result(mlflow_store, open_run):
+    run_id, run = open_run("mlflow", mlflow_store)
     run.log(10, {"train/loss": 0.5})
     run.finish({})
-    client = MlflowClient(store)
+    client = MlflowClient(mlflow_store)
     assert client.get_run(run_id).info.status == "KILLED"
-    _, run = open_run("mlflow", store, run_id)
+    _, run = open_run("mlflow", mlflow_store, run_id)
     run.log(20, {"train/loss": 0.25, "train/accuracy": 1.0})
     assert client.get_run(run_id).info.status == "RUNNING"
     run.finish({"best_step": 20})
