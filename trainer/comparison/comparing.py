@@ -9,7 +9,7 @@ import numpy as np
 from trainer.comparison import compared_runs, paired
 from trainer.comparison.compared_runs import ComparedRun
 from trainer.comparison.paired import Difference, McNemar
-from trainer.data.labels import format_number
+from trainer.data.labels import format_figure, format_number
 from trainer.runtime import text_tables
 
 SHOWN_TEXTS = 20
@@ -72,16 +72,12 @@ def _collect_figures(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     figures: dict[str, list[str]] = {}
     for split in ("test", "validation"):
         for metric in dict.fromkeys(name for run in runs for name in run.result[split]):
-            figures[f"{split} {metric.replace('_', ' ')}"] = [_format(run.result[split].get(metric)) for run in runs]
+            figures[f"{split} {metric.replace('_', ' ')}"] = [
+                format_figure(run.result[split].get(metric)) for run in runs
+            ]
     for key in ("best_step", "steps", "seconds"):
-        figures[key.replace("_", " ")] = [_format(round(run.result[key])) for run in runs]
+        figures[key.replace("_", " ")] = [format_figure(round(run.result[key])) for run in runs]
     return figures
-
-
-def _format(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else format_number(value)
 
 
 def _find_disagreements(runs: Sequence[ComparedRun]) -> list[Example]:

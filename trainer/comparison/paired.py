@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.stats
 
+from trainer.evals.multi_label_metrics import compute_micro_f1
 from trainer.evals.prediction_files import KeptPredictions
 
 SEED = 0
@@ -56,7 +57,7 @@ def build_measures(predictions: KeptPredictions) -> dict[str, Measure]:
     if labels.ndim == 2:
         return {
             "subset_accuracy": lambda rows: float(np.mean(right[rows])),
-            "micro_f1": lambda rows: _micro_f1(labels[rows], predicted[rows]),
+            "micro_f1": lambda rows: compute_micro_f1(labels[rows], predicted[rows]),
             "loss": loss,
         }
     classes = len(predictions.source.labels)
@@ -81,12 +82,6 @@ def _macro_f1(cells: np.ndarray, classes: int) -> float:
     both = confusion.sum(axis=0) + confusion.sum(axis=1)
     scores = 2 * np.diag(confusion) / np.maximum(both, 1)
     return float(scores.mean())
-
-
-def _micro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """The F1 of all pairs of a text and a label, bool [n, C]; 0 if there are none."""
-    marked = int(labels.sum() + predicted.sum())
-    return 2 * int((labels & predicted).sum()) / marked if marked else 0.0
 
 
 def bootstrap_differences(first: KeptPredictions, second: KeptPredictions, resamples: int) -> list[Difference]:

@@ -134,3 +134,10 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
 def format_number(value: float) -> str:
     """A metric or a number in the label's own units for people: four decimals, or four digits if those show too few."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def format_figure(value: float | None) -> str:
+    """A cell of a table: a count in full, another number by format_number, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else format_number(value)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.data.labels import format_number
+from trainer.data.labels import format_figure, format_number
 from trainer.runtime import text_tables
 from trainer.storage import fs
 from trainer.train import decisions, metrics_log
@@ -87,12 +87,8 @@ def format_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
     cells = [["", *(name.replace("_", " ") for name in names)]]
     for name, metrics in rows:
-        cells.append([name, *(_cell(metrics.get(column)) for column in names)])
+        cells.append([name, *(format_figure(metrics.get(column)) for column in names)])
     return text_tables.align_columns(cells)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else format_number(value)
 
 
 def _shorten(names: Iterable[str]) -> dict[str, str]:
