@@ -97,7 +97,8 @@ def _facts(kind: str, names: tuple[str, ...], columns: dict[str, Columns], **oth
         result=result,
         history=history,
         metric="accuracy" if names else "pearson",
-        seq_length=24,
+        readable_tokens=22,
+        rating_range=None,
         columns=columns,
         **others,
     )

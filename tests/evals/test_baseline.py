@@ -30,7 +30,7 @@ def test_the_baseline_learns_the_words_of_each_class():
     train, test = (
         columns(texts, np.int32(labels)) for texts, labels in (generate_reviews(200, 0), generate_reviews(60, 1))
     )
-    predictions = baseline.predict_baseline(train, test, manifest("classification", ("bad", "good")))
+    (predictions,) = baseline.predict_baseline(train, [test], manifest("classification", ("bad", "good")))
     scores = metrics.compute_metrics(predictions, "classification")
     assert scores["accuracy"] >= 0.95
     assert scores["examples"] == 60
@@ -44,10 +44,10 @@ def test_the_baseline_learns_numbers():
         columns(texts, np.float32(labels) * 4 - 1)
         for texts, labels in (generate_reviews(200, 0), generate_reviews(60, 1))
     )
-    predictions = baseline.predict_baseline(train, test, manifest("regression"))
+    (predictions,) = baseline.predict_baseline(train, [test], manifest("regression"))
     assert metrics.compute_metrics(predictions, "regression")["pearson"] > 0.9
     assert predictions.losses == pytest.approx((predictions.logits[:, 0] - test.labels) ** 2, abs=1e-5)
-    standardized = baseline.predict_baseline(train, test, manifest("regression"), LabelScale(1.0, 2.0))
+    (standardized,) = baseline.predict_baseline(train, [test], manifest("regression"), LabelScale(1.0, 2.0))
     assert (standardized.logits == predictions.logits).all()  # In the label's own units.
     assert standardized.losses == pytest.approx(predictions.losses / 4, abs=1e-5)
 
@@ -55,9 +55,8 @@ def test_the_baseline_learns_numbers():
 @pytest.mark.filterwarnings("error")
 def test_a_class_missing_from_train_gets_probability_0():
     train = columns(["good film", "fine film", "poor plot", "bad plot"] * 5, np.int32([2, 2, 0, 0] * 5))
-    predictions = baseline.predict_baseline(
-        train, columns(["fine film", "bad plot"], np.int32([2, 0])), manifest("classification", ("a", "b", "c"))
-    )
+    test = columns(["fine film", "bad plot"], np.int32([2, 0]))
+    (predictions,) = baseline.predict_baseline(train, [test], manifest("classification", ("a", "b", "c")))
     assert predictions.scores[:, 1].tolist() == [0, 0]
     assert predictions.scores.argmax(axis=1).tolist() == [2, 0]
 
@@ -65,7 +64,7 @@ def test_a_class_missing_from_train_gets_probability_0():
 def test_texts_without_words_have_no_baseline():
     texts = columns(["!", "?", "a"] * 5, np.int32([0, 1, 0] * 5))
     with pytest.raises(UserError, match=r"--baseline must .* 15 texts, such as '!'"):
-        baseline.predict_baseline(texts, texts, manifest("classification", ("a", "b")))
+        baseline.predict_baseline(texts, [texts], manifest("classification", ("a", "b")))
 
 
 def test_both_texts_of_a_pair_are_joined():
@@ -80,7 +79,9 @@ def test_the_baseline_learns_each_of_several_labels():
         return columns(texts, np.array([[one == 1, one == 0, False, True] for one in good]))
 
     train, test = with_labels(0), with_labels(1)
-    predictions = baseline.predict_baseline(train, test, manifest("multi_label", ("good", "bad", "never", "always")))
+    (predictions,) = baseline.predict_baseline(
+        train, [test], manifest("multi_label", ("good", "bad", "never", "always"))
+    )
     assert metrics.compute_metrics(predictions, "multi_label")["micro_f1"] >= 0.95
     assert (predictions.scores[:, 2] < 0.01).all()
     assert (predictions.scores[:, 3] > 0.99).all()
@@ -109,3 +110,15 @@ def test_a_class_that_a_fold_lacks_has_no_probability_there():
     rows = columns([*texts, "something else"], np.int32([*labels, 2]))
     judged = baseline.predict_out_of_fold(rows, manifest("classification", ("bad", "good", "rare")), seed=0)
     assert judged[20, 2] == 0
+
+
+def test_one_fit_predicts_each_split_as_if_it_were_alone():
+    train, test, other = (
+        columns(texts, np.int32(labels)) for texts, labels in (generate_reviews(40, i) for i in range(3))
+    )
+    known = manifest("classification", ("bad", "good"))
+    both = baseline.predict_baseline(train, [test, other], known)
+    for split, predictions in zip((test, other), both, strict=True):
+        (alone,) = baseline.predict_baseline(train, [split], known)
+        assert (predictions.logits == alone.logits).all()
+        assert (predictions.labels == split.labels).all()

@@ -71,7 +71,7 @@ def test_each_label_has_its_scores():
     found = predictions(never=(3,))
     described = metrics.describe_classes(found, NAMES)
     assert described.keys() == {"by_class"}
-    p, r, f, n = sklearn.metrics.precision_recall_fscore_support(found.labels, found.selected, zero_division=0)
+    p, r, f, n = sklearn.metrics.precision_recall_fscore_support(found.labels, found.predicted, zero_division=0)
     for column, (name, values) in enumerate(described["by_class"].items()):
         assert name == NAMES[column]
         expected = {"precision": p[column], "recall": r[column], "f1": f[column], "support": n[column]}

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -37,15 +38,14 @@ def test_numbers_are_read_as_they_were_written(tmp_path):
 def test_several_labels_are_read_as_they_were_decided(tmp_path):
     path = str(tmp_path / "predictions.parquet")
     source = PredictionSource("f" * 64, "test", "multi_label", ("a", "b"))
-    made = predictions([0, 1], np.array([[True, False], [True, True]]), [[0, 1], [0, 3]])
-    decided = np.array([[True, False], [False, True]])
-    prediction_files.write_predictions(path, made, source, decided)
+    labels, logits = np.array([[True, False], [True, True]]), [[0, 1], [-1, 3]]
+    thresholds = np.array([0.4, 0.8], np.float32)
+    made = dataclasses.replace(predictions([0, 1], labels, logits), label_thresholds=thresholds)
+    prediction_files.write_predictions(path, made, source)
     kept = prediction_files.read_predictions(path)
     assert np.array_equal(kept.labels, made.labels)
-    assert np.array_equal(kept.predicted, decided)
+    assert kept.predicted.tolist() == [[True, False], [False, True]]
     assert kept.right.tolist() == [True, False]
-    with pytest.raises(ValueError, match="shape"):
-        prediction_files.write_predictions(path, made, source)
 
 
 def test_pandas_reads_the_scores(tmp_path):

@@ -11,6 +11,7 @@ from trainer.report import costs
     ("machine", "watts", "price"),
     [
         ({"device_type": "CPU", "devices": 1, "cores": 8}, 80, 0.4),
+        ({"device_type": "CPU", "devices": 3, "cores": 8}, 240, 1.2),
         ({"device_type": "GPU", "devices": 4, "cores": 64}, 1400, 12),
         ({"device_type": "TPU", "devices": 8, "cores": 96}, 2000, 12),
     ],

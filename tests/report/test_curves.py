@@ -12,9 +12,15 @@ def validation(*losses):
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"), [((0.5, 0.4, 0.6), "by heart"), ((0.5, 0.4, 0.41), "about the same"), ((0.5, 0.4), "")]
+    ("losses", "said"),
+    [
+        ((0.5, 0.4, 0.6), "by heart"),
+        ((0.5, 0.4, 0.41), "about the same"),
+        ((0.5, 0.4, 0.3), "more steps"),
+        ((0.5, 0.4), ""),
+    ],
 )
-def test_a_loss_that_rises_after_the_best_is_said(losses, said):
+def test_the_loss_after_the_best_step_is_described(losses, said):
     described = curves.describe_gap(validation(*losses), 20)
     assert said in described
     assert bool(described) == bool(said)
@@ -28,7 +34,9 @@ def test_the_section_has_loss_and_metric(facts):
 
 def test_a_value_that_is_no_number_is_not_drawn(facts):
     line = {"step": 55, "split": "train", "loss": float("nan")}
-    curves.draw_curve(dataclasses.replace(facts, history=[*facts.history, line]), "loss")
+    drawn = curves.draw_curve(dataclasses.replace(facts, history=[*facts.history, line]), "loss")
+    assert "nan" not in drawn.lower()
+    assert drawn == curves.draw_curve(facts, "loss")
 
 
 def test_numbers_have_curves(numbers):

@@ -33,7 +33,7 @@ def test_the_section_counts_and_shows_what_it_found(facts):
 def test_texts_that_do_not_fit_are_counted(facts):
     lengths = np.concatenate([columns.lengths() for columns in facts.columns.values()])
     assert f"{100 * np.mean(lengths > 22):.1f} %" in data_card.describe_coverage(facts)[0]
-    fitting = dataclasses.replace(facts, seq_length=512)
+    fitting = dataclasses.replace(facts, readable_tokens=510)
     assert data_card.describe_coverage(fitting)[0].startswith("Every text fits")
 
 

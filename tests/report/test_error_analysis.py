@@ -11,14 +11,14 @@ from trainer.report.page import Passage, Piece
 
 def test_the_worst_errors_are_wrong_and_in_the_order_of_their_loss(facts):
     test = facts.predictions["test"]
-    rows = error_analysis.worst_errors(test, "classification")
+    rows = error_analysis.worst_errors(test, by_class=True)
     assert (test.logits[rows].argmax(axis=1) != test.labels[rows]).all()
     assert (np.diff(test.losses[rows]) <= 0).all()
-    assert len(rows) == min(error_analysis.MAX_ERRORS, int(np.sum(facts.predicted("test") != test.labels)))
+    assert len(rows) == min(error_analysis.MAX_ERRORS, int(np.sum(test.predicted != test.labels)))
 
 
 def test_an_error_has_its_text_and_both_classes(facts):
-    row = int(error_analysis.worst_errors(facts.predictions["test"], "classification")[0])
+    row = int(error_analysis.worst_errors(facts.predictions["test"], by_class=True)[0])
     section = error_analysis.section(facts)
     passage = section.passages[0]
     assert passage.pieces == [Piece(facts.columns["test"].texts[row])]
@@ -44,7 +44,7 @@ def test_a_long_text_is_cut_and_says_so():
 
 
 def test_marked_errors_explain_the_marks(facts):
-    row = int(error_analysis.worst_errors(facts.predictions["test"], "classification")[0])
+    row = int(error_analysis.worst_errors(facts.predictions["test"], by_class=True)[0])
     text = facts.columns["test"].texts[row]
     occlusions = [Occlusion(row, (text[:4], text[4:]), (0.5, float("nan")))]
     section = error_analysis.section(dataclasses.replace(facts, occlusions=occlusions))

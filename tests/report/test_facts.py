@@ -8,7 +8,3 @@ def test_the_main_metric_is_that_of_the_best_unless_that_is_the_loss(facts, numb
     assert numbers.main_metric == "pearson"
     assert dataclasses.replace(facts, metric="macro_f1").main_metric == "macro_f1"
     assert dataclasses.replace(facts, metric="loss").main_metric == "accuracy"
-
-
-def test_the_predicted_class_is_the_likeliest(facts):
-    assert (facts.predicted("test") == facts.predictions["test"].scores.argmax(axis=1)).all()

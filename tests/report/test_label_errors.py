@@ -34,7 +34,7 @@ def test_changed_labels_are_found(flipped):
 def test_the_lines_have_text_label_and_suggestion(flipped):
     facts, _ = flipped
     suspects = label_errors.find_suspects(facts)
-    for line, suspect in zip(label_errors.rows(facts, suspects), suspects, strict=True):
+    for line, suspect in zip(label_errors.write(facts).splitlines(), suspects, strict=True):
         content = json.loads(line)
         assert content["text"] == facts.columns["test"].texts[suspect.row]
         assert {content["label"], content["suggested"]} == {"negative", "positive"}

@@ -26,13 +26,13 @@ def test_rare_values_are_counted_together():
 
 
 @pytest.fixture
-def with_source(facts, monkeypatch):
+def with_source(facts):
     """Facts whose test has a kept column; all errors are of one of its values."""
-    right = facts.predicted("test") == facts.predictions["test"].labels
+    right = facts.predictions["test"].predicted == facts.predictions["test"].labels
     source = np.where(right, "web", "phone")
     source[:40] = "phone"
-    monkeypatch.setattr(slices, "kept_columns", lambda columns: {"source": source.tolist()})
-    return facts
+    columns = dataclasses.replace(facts.columns["test"], kept={"source": source.tolist()})
+    return dataclasses.replace(facts, columns={**facts.columns, "test": columns})
 
 
 def test_a_kept_column_has_a_table_and_its_worst_value_is_named(with_source):

@@ -47,7 +47,7 @@ def test_several_labels_have_a_threshold_each():
     assert decision.label_thresholds[1] < 0.5
     assert decision.label_thresholds[2] == 0.5
     assert (
-        decisions.apply_decision(validation, decision).selected == (validation.scores > decision.label_thresholds)
+        decisions.apply_decision(validation, decision).predicted == (validation.scores > decision.label_thresholds)
     ).all()
     result = decisions.describe_result(decision, validation, ("a", "b", "c"))
     assert list(result["decision"]["thresholds"]) == ["a", "b", "c"]
@@ -125,14 +125,10 @@ def test_the_summary_has_a_line_for_each():
     assert "--training.calibrate" not in of_temperature
 
 
-def test_a_decision_is_kept_with_the_step_of_its_weights(tmp_path, finished_run):
+def test_a_decision_is_kept_with_the_step_of_its_weights(tmp_path):
     decision = fit(draw(), True, "f1")
     path = str(tmp_path / "decision.json")
-    best = finished_run / "best"
-    assert decisions.read_decision(path, str(best)) is None
+    assert decisions.read_decision(path, decision.step) is None
     decisions.write_decision(path, decision)
-    assert decisions.read_decision(path, str(best)) is None  # Of other weights.
-    kept = decisions.read_decision(str(finished_run / "decision.json"), str(best))
-    decisions.write_decision(path, dataclasses.replace(decision, step=kept.step))
-    assert decisions.read_decision(path, str(best)) == dataclasses.replace(decision, step=kept.step)
-    assert decisions.read_decision(path, str(tmp_path / "best")) is None
+    assert decisions.read_decision(path, decision.step) == decision
+    assert decisions.read_decision(path, decision.step + 1) is None  # Of other weights.

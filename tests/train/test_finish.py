@@ -40,7 +40,7 @@ def test_the_test_split_has_one_line(restored_job, complete_dir):
     lines = [line for line in path.read_text().splitlines() if json.loads(line)["split"] != "test"]
     path.write_text("".join(f"{line}\n" for line in lines))
     run = runs.open_run(restored_job, resolve_run_files(str(complete_dir)), 0.0)
-    predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", StopRequest())
+    predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", None, StopRequest())
     first = finish.test_line(run, predictions)
     assert (first["split"], first["examples"]) == ("test", 30)
     assert finish.test_line(run, predictions) == first

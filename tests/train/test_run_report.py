@@ -26,7 +26,7 @@ def run(restored_job, model_dir):
 def parts(run):
     """(result, the predictions of test) of that run."""
     result = json.loads(fs.read_text(run.files.result))
-    return result, runs.predict_split(run, runs.read_split(run, "test"), "test", StopRequest())
+    return result, runs.predict_split(run, runs.read_split(run, "test"), "test", None, StopRequest())
 
 
 def test_a_finished_run_has_a_report_with_marked_words(finished_run):
@@ -65,7 +65,7 @@ def test_a_report_that_cannot_be_written_costs_no_run(restored_job, finished_run
 
 def test_a_process_that_is_asked_to_stop_leaves_the_report_out(run, parts, model_dir, caplog):
     (model_dir / "report.html").unlink()
-    run_report.write_at_end(run, *parts, StopRequest("SIGTERM"))
+    run_report.write_at_end(run, *parts, None, StopRequest("SIGTERM"))
     assert not (model_dir / "report.html").exists()
     assert "--mode=report" in caplog.text
 
@@ -75,7 +75,7 @@ def test_the_report_can_be_switched_off(run, parts, model_dir):
     config = run.job.config
     off = dataclasses.replace(config, logging=dataclasses.replace(config.logging, report=False))
     run_report.write_at_end(
-        dataclasses.replace(run, job=dataclasses.replace(run.job, config=off)), *parts, StopRequest()
+        dataclasses.replace(run, job=dataclasses.replace(run.job, config=off)), *parts, None, StopRequest()
     )
     assert not (model_dir / "report.html").exists()
 
@@ -83,5 +83,6 @@ def test_the_report_can_be_switched_off(run, parts, model_dir):
 def test_of_a_large_train_the_first_shards_are_looked_at(run, parts, monkeypatch):
     result, test = parts
     monkeypatch.setattr(run_report, "MAX_TRAIN_EXAMPLES", 130)
-    facts = run_report.gather_facts(run, result, {"validation": test, "test": test})
+    columns = run_report.read_columns(run)
+    facts = run_report.gather_facts(run, result, columns, {"validation": test, "test": test})
     assert len(facts.columns["train"]) == 120

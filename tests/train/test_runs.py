@@ -32,10 +32,12 @@ def test_the_best_weights_give_the_reported_result(job, model_dir):
     before = [v.numpy() for v in job.model.variables]
     try:
         checkpoints.restore_newest(run.best)
-        predictions = runs.predict_split(run, runs.read_split(run, "validation"), "validation", signals.StopRequest())
+        predictions = runs.predict_split(
+            run, runs.read_split(run, "validation"), "validation", None, signals.StopRequest()
+        )
         request = signals.StopRequest("SIGTERM")
         with pytest.raises(signals.Stopped):
-            runs.predict_split(run, runs.read_split(run, "validation"), "validation", request)
+            runs.predict_split(run, runs.read_split(run, "validation"), "validation", None, request)
     finally:
         for variable, value in zip(job.model.variables, before, strict=True):
             variable.assign(value)
@@ -49,7 +51,7 @@ def test_numbers_are_predicted_in_their_own_units(points_job, points_run, tmp_pa
     run = runs.open_run(points_job, resolve_run_files(str(tmp_path)), time.monotonic())
     checkpoints.restore_newest(run.best)
     columns = runs.read_split(run, "test")
-    predictions = runs.predict_split(run, columns, "test", signals.StopRequest())
+    predictions = runs.predict_split(run, columns, "test", None, signals.StopRequest())
     assert (predictions.labels == columns.labels).all()
     assert predictions.labels.min() < 82 < 98 < predictions.labels.max()
     values, deviation = predictions.logits[:, 0], points_job.label_use.scale.deviation
@@ -152,26 +154,28 @@ def test_a_worker_with_a_corrupt_checkpoint_deletes_nothing(run, model_dir):
 
 
 def test_a_decision_that_was_not_kept_is_the_same_again(run, model_dir):
-    runs.restore(run, run.best)
-    kept = runs.load_decision(run, signals.StopRequest())
-    assert kept.step == checkpoints.list_steps(str(model_dir / "best"))[-1]
+    step = runs.restore(run, run.best)
+    kept = runs.load_decision(run, step, signals.StopRequest())
+    assert kept.step == step
     assert (kept.calibrate, kept.threshold) == (False, None)
     (model_dir / "decision.json").unlink()
-    again = runs.load_decision(run, signals.StopRequest())
+    again = runs.load_decision(run, step, signals.StopRequest())
     assert again == kept
     runs.keep_decision(another_worker(run, 0), again)
     assert not (model_dir / "decision.json").exists()
     runs.keep_decision(run, again)
-    assert runs.load_decision(run, signals.StopRequest("SIGTERM")) == kept  # Nothing is evaluated that could stop.
+    assert (
+        runs.load_decision(run, step, signals.StopRequest("SIGTERM")) == kept
+    )  # Nothing is evaluated that could stop.
 
 
 def test_another_worker_evaluates_if_the_chief_has_no_decision(run):
-    runs.restore(run, run.best)
-    assert runs.load_decision(another_worker(run, 0), signals.StopRequest()) is None
+    step = runs.restore(run, run.best)
+    assert runs.load_decision(another_worker(run, 0), step, signals.StopRequest()) is None
     with pytest.raises(signals.Stopped):
-        runs.load_decision(another_worker(run, 1), signals.StopRequest("SIGTERM"))
+        runs.load_decision(another_worker(run, 1), step, signals.StopRequest("SIGTERM"))
 
 
 def test_numbers_need_no_decision(points_job, tmp_path):
     run = runs.open_run(points_job, resolve_run_files(str(tmp_path)), time.monotonic())
-    assert runs.load_decision(run, signals.StopRequest("SIGTERM")) is None
+    assert runs.load_decision(run, 0, signals.StopRequest("SIGTERM")) is None

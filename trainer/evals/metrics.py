@@ -60,18 +60,21 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The class of each example, int [N]: the likeliest one, unless a threshold decides between two."""
+        """What is said of each example, with the shape and dtype of `labels`.
+
+        The likeliest class, unless a threshold decides between two; the number; of several labels, those with scores
+        above their thresholds.
+        """
+        if self.several_labels:
+            least = thresholds.DEFAULT_THRESHOLD if self.label_thresholds is None else self.label_thresholds
+            return thresholds.apply_threshold(self.scores, least)
+        if self.logits.shape[1] == 1:
+            return self.scores[:, 0]
         if self.threshold is None:
-            return self.logits.argmax(axis=1)
+            return self.logits.argmax(axis=1).astype(np.int32)
         positive = self.threshold.positive
         chosen = thresholds.apply_threshold(self.scores[:, positive], self.threshold.score)
-        return np.where(chosen, positive, 1 - positive)
-
-    @property
-    def selected(self) -> np.ndarray:
-        """Of several labels those that are predicted, bool [N, C]: with scores above their thresholds."""
-        least = thresholds.DEFAULT_THRESHOLD if self.label_thresholds is None else self.label_thresholds
-        return thresholds.apply_threshold(self.scores, least)
+        return np.where(chosen, positive, 1 - positive).astype(np.int32)
 
 
 def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -91,7 +94,7 @@ def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[
 
 
 def _label_set_rows(p: Predictions, names: np.ndarray) -> Iterator[dict[str, Any]]:
-    columns = (p.ids, p.labels, p.selected, p.scores, p.losses)
+    columns = (p.ids, p.labels, p.predicted, p.scores, p.losses)
     for example_id, label, selected, scores, loss in zip(*columns, strict=True):
         yield {
             "id": example_id,
@@ -118,7 +121,7 @@ def compute_metrics(
     if kind == "classification":
         metrics = _classification_metrics(predictions, positive)
     elif kind == "multi_label":
-        metrics = multi_label_metrics.compute_metrics(predictions.labels, predictions.scores, predictions.selected)
+        metrics = multi_label_metrics.compute_metrics(predictions.labels, predictions.scores, predictions.predicted)
     else:
         metrics = _regression_metrics(predictions)
         if rating_range:
@@ -136,10 +139,9 @@ def describe_classes(predictions: Predictions, names: Sequence[str]) -> dict[str
     Support is the number of examples. Pairs of names without an example are left out of the confusion. Several labels
     have none: each is for itself (multi_label_metrics.describe_labels).
     """
-    if predictions.several_labels:
-        selected = predictions.selected
-        return multi_label_metrics.describe_labels(predictions.labels, predictions.scores, selected, tuple(names))
     predicted = predictions.predicted
+    if predictions.several_labels:
+        return multi_label_metrics.describe_labels(predictions.labels, predictions.scores, predicted, tuple(names))
     by_class = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for name, p, r, f, n in zip(names, *_score_each_class(predictions), strict=True)

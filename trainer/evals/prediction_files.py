@@ -48,21 +48,10 @@ class KeptPredictions:
         return equal
 
 
-def write_predictions(
-    path: str, predictions: Predictions, source: PredictionSource, predicted: np.ndarray | None = None
-) -> None:
-    """Write the file. It appears complete or not at all.
-
-    `predicted` is what was decided, like `predictions.labels`; without it, the likeliest class, or the number.
-    """
+def write_predictions(path: str, predictions: Predictions, source: PredictionSource) -> None:
+    """Write the file. It appears complete or not at all."""
     import pyarrow
     import pyarrow.parquet
-
-    scores = predictions.scores
-    if predicted is None:
-        predicted = scores[:, 0] if source.kind == "regression" else scores.argmax(axis=1).astype(np.int32)
-    if predicted.shape != predictions.labels.shape:
-        raise ValueError(f"labels of shape {predictions.labels.shape}, predicted {predicted.shape}")
 
     def lists(values: np.ndarray) -> Any:
         return pyarrow.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1]) if values.ndim == 2 else values
@@ -70,8 +59,8 @@ def write_predictions(
     columns: dict[str, Any] = {
         "id": [json.dumps(each) for each in predictions.ids],
         "label": lists(predictions.labels),
-        "predicted": lists(predicted),
-        "scores": lists(scores.astype(np.float32)),
+        "predicted": lists(predictions.predicted),
+        "scores": lists(predictions.scores.astype(np.float32)),
         "loss": predictions.losses,
     }
     table = pyarrow.table(columns)

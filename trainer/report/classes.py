@@ -72,8 +72,8 @@ def _find_mistakes(confusion: dict[str, dict[str, int]]) -> list[tuple[int, str,
 def _class_table(facts: ReportFacts, by_class: dict[str, Any]) -> Table:
     spans = {}
     if facts.by_class:
-        labels, predicted = facts.predictions["test"].labels, facts.predicted("test")
-        spans = intervals.class_intervals(labels, predicted, len(facts.manifest.labels))
+        test = facts.predictions["test"]
+        spans = intervals.class_intervals(test.labels, test.predicted, len(facts.manifest.labels))
     order = list(facts.manifest.labels)
     shown = order if len(order) <= MAX_CLASSES else sorted(order, key=lambda name: by_class[name]["f1"])[:MAX_CLASSES]
     rows = []

@@ -15,7 +15,9 @@ def section(facts: ReportFacts) -> Section:
     test = facts.result["test"]
     columns: dict[str, Mapping[str, Any]] = {facts.result["encoder"]["name"]: test}
     if facts.baseline is not None:
-        columns["bag of words"] = metrics.compute_metrics(facts.baseline, facts.manifest.kind, facts.positive)
+        columns["bag of words"] = metrics.compute_metrics(
+            facts.baseline, facts.manifest.kind, facts.positive, facts.rating_range
+        )
     if constant := constant_metrics(facts):
         columns["largest class" if facts.by_class else "mean of train"] = constant
     spans = test_intervals(facts)
@@ -36,9 +38,9 @@ def section(facts: ReportFacts) -> Section:
     if of:
         method.append(f"Precision, recall, F1, ROC AUC and average precision are those of the class {of!r}.")
     if facts.baseline is not None:
-        method.append(
-            f"Bag of words: {baseline.BASELINE_NAME.removeprefix('baseline: ')}, learned from the same train."
-        )
+        learned, whole = len(facts.columns["train"]), facts.manifest.splits["train"].examples
+        of_train = "the same train" if learned == whole else f"the first {learned:,} of {whole:,} examples of train"
+        method.append(f"Bag of words: {baseline.BASELINE_NAME.removeprefix('baseline: ')}, learned from {of_train}.")
     return Section(
         "result",
         "The result",
@@ -74,7 +76,7 @@ def test_intervals(facts: ReportFacts) -> dict[str, intervals.Interval]:
         return dict(intervals.number_intervals(predictions.labels, predictions.logits[:, 0]))
     if not facts.by_class:
         return {}
-    found = intervals.class_intervals(predictions.labels, facts.predicted("test"), len(facts.manifest.labels))
+    found = intervals.class_intervals(predictions.labels, predictions.predicted, len(facts.manifest.labels))
     spans = {"accuracy": found["accuracy"][0], "macro_f1": found["macro_f1"][0]}
     if facts.positive is not None:
         spans |= {name: found[name][facts.positive] for name in ("precision", "recall", "f1")}
@@ -108,7 +110,7 @@ def describe_worth(facts: ReportFacts) -> str:
         return ""
     test, other = facts.predictions["test"], facts.baseline
     if facts.by_class:
-        right, other_right = facts.predicted("test") == test.labels, other.logits.argmax(axis=1) == test.labels
+        right, other_right = (each.predicted == test.labels for each in (test, other))
         points = 100 * (right.mean() - other_right.mean())
         low, high = (100 * bound for bound in intervals.difference_interval(right, other_right))
         span = f"95 % interval of the difference: {low:+.1f} to {high:+.1f} points"

@@ -15,7 +15,6 @@ from trainer.report.page import Cell, Figure, Passage, Piece, Section, Table, nu
 MAX_CLASSES = 30
 MAX_EXAMPLES = 5
 MAX_SHOWN_CHARACTERS = 300
-_SPECIAL_TOKENS = {1: 2, 2: 3}  # By the number of texts: [CLS] a [SEP], [CLS] a [SEP] b [SEP].
 
 
 def section(facts: ReportFacts) -> Section:
@@ -23,7 +22,7 @@ def section(facts: ReportFacts) -> Section:
     decision = manifest.findings.label_decision
     sentences = [_describe_size(facts), _describe_truncation(facts), f"Labels: {decision}." if decision else ""]
     tables = [_counts_table(facts)]
-    contradictions = find_contradictions(facts.columns) if not _numbers(facts) else []
+    contradictions = None if facts.manifest.kind == "regression" else find_contradictions(facts.columns)
     sentences.append(_describe_copies(facts, contradictions))
     nearest = _near_duplicates(facts)
     sentences += [_describe_near(name, found, len(facts.columns[name])) for name, found in nearest.items()]
@@ -38,16 +37,12 @@ def section(facts: ReportFacts) -> Section:
     return Section(
         "data",
         "The data",
-        [sentence for sentence in sentences if sentence],
+        sentences,
         figures=[Figure(draw_lengths(facts), "Tokens of a text, in groups that double. The dotted line is what fits.")],
         tables=tables,
-        passages=[*_contradiction_passages(facts, contradictions), *_near_passages(facts, nearest)],
+        passages=[*_contradiction_passages(facts, contradictions or []), *_near_passages(facts, nearest)],
         method=method,
     )
-
-
-def _numbers(facts: ReportFacts) -> bool:
-    return facts.manifest.kind == "regression"
 
 
 def _describe_size(facts: ReportFacts) -> str:
@@ -59,7 +54,7 @@ def _describe_size(facts: ReportFacts) -> str:
 
 
 def _describe_truncation(facts: ReportFacts) -> str:
-    fits = facts.seq_length - _SPECIAL_TOKENS[facts.manifest.texts]
+    fits = facts.readable_tokens
     lengths = np.concatenate([columns.lengths() for columns in facts.columns.values()])
     share = float(np.mean(lengths > fits))
     if not share:
@@ -97,7 +92,7 @@ def draw_lengths(facts: ReportFacts) -> str:
         axes.grid(axis="x", visible=False)
         axes.set_xlabel("tokens from")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        at = np.log2(facts.seq_length / bounds[0]) + 0.5 if bounds and bounds[0] else None
+        at = np.log2(facts.readable_tokens / bounds[0]) + 0.5 if bounds and bounds[0] else None
         if at is not None and at < len(bounds):
             axes.axvline(at, color=charts.WARM, linestyle=":")
 
@@ -125,11 +120,14 @@ def find_contradictions(splits: Mapping[str, Columns]) -> list[list[tuple[str, i
     ]
 
 
-def _describe_copies(facts: ReportFacts, contradictions: Sequence[Any]) -> str:
+def _describe_copies(facts: ReportFacts, contradictions: Sequence[Any] | None) -> str:
+    """`contradictions` is None where nobody looked: two numbers of a text need not contradict each other."""
     copies = facts.manifest.findings.copies
     removed = sum(facts.manifest.removed.values())
     said = f"{copies:,} rows repeat a text" if copies else "No text occurs twice"
     left_out = f"; {removed:,} rows were left out at preparation" if removed else ""
+    if contradictions is None:
+        return f"{said}{left_out}."
     if not contradictions:
         return f"{said}{left_out}. No text has two different labels."
     count = len(contradictions)

@@ -16,15 +16,9 @@ _MIN_MARK = 0.15
 _STRONGEST_MARK = 0.55  # Of the mark's color, so that the text on it can be read.
 
 
-def worst_errors(predictions: Predictions, kind: str) -> np.ndarray:
-    """int64: the rows of the wrong predictions with the highest loss, the worst first; of numbers, all count."""
-    if kind == "classification":
-        wrong = predictions.logits.argmax(axis=1) != predictions.labels
-    elif kind == "regression":
-        wrong = np.ones(len(predictions.labels), bool)
-    else:
-        wrong = predictions.losses > 0
-    rows = np.flatnonzero(wrong)
+def worst_errors(predictions: Predictions, *, by_class: bool) -> np.ndarray:
+    """int64: the rows with the highest loss, the worst first; `by_class`, of those that are wrong."""
+    rows = np.flatnonzero(predictions.predicted != predictions.labels) if by_class else np.arange(len(predictions.ids))
     chosen: np.ndarray = rows[np.argsort(-predictions.losses[rows], kind="stable")][:MAX_ERRORS]
     return chosen
 
@@ -33,7 +27,7 @@ def section(facts: ReportFacts) -> Section | None:
     if "test" not in facts.columns or facts.manifest.kind not in ("classification", "regression"):
         return None
     predictions = facts.predictions["test"]
-    rows = worst_errors(predictions, facts.manifest.kind)
+    rows = worst_errors(predictions, by_class=facts.by_class)
     if not len(rows):
         return Section("errors", "The worst errors", ["The model is right about every example of test."])
     marked = {occlusion.row: occlusion for occlusion in facts.occlusions}
@@ -70,7 +64,7 @@ def _describe_marks(marked: int, shown: int, said: str) -> str:
 def _passage(facts: ReportFacts, row: int, marked: Mapping[int, Occlusion]) -> Passage:
     predictions, columns = facts.predictions["test"], facts.columns["test"]
     if facts.by_class:
-        label, said = facts.manifest.labels[predictions.labels[row]], facts.predicted("test")[row]
+        label, said = facts.manifest.labels[predictions.labels[row]], predictions.predicted[row]
         sure = percent(float(predictions.scores[row, said]))
         known = [f"label: {label}", f"the model says: {facts.manifest.labels[said]} ({sure})"]
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.label_scale import LabelScale
+from trainer.data.label_scale import LabelScale, RatingRange
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
 from trainer.evals.metrics import Predictions
@@ -27,9 +27,11 @@ class ReportFacts:
     metric: str  # The validation metric that selects the best step.
     positive: int | None  # The class that precision, recall and F1 are of.
     scale: LabelScale | None
-    seq_length: int  # The most tokens of a text that the model reads, special ones included.
+    rating_range: RatingRange | None
+    readable_tokens: int  # The most tokens of an example that the model reads, without special ones.
     columns: Mapping[str, Columns]  # Split -> its rows with their texts. Train may be the first of its shards only.
-    # Split -> the best weights' predictions, of validation and test, and of train where labels were cross-checked.
+    # Split -> the best weights' predictions, decided as the export decides: of validation and test, and of train where
+    # labels were cross-checked.
     predictions: Mapping[str, Predictions]
     baseline: Predictions | None = None  # The bag of words on test.
     # Split -> float [rows, C]: the probabilities of bags of words that have not seen the row. Where it was asked for.
@@ -46,8 +48,3 @@ class ReportFacts:
         """The metric that is shown first: that of the best, unless it is the loss, which has no scale of its own."""
         first = next(name for name in self.result["test"] if name not in ("examples", "loss"))
         return self.metric if self.metric != "loss" and self.metric in self.result["test"] else str(first)
-
-    def predicted(self, split: str) -> np.ndarray:
-        """int64 [rows]: the class that the model says."""
-        classes: np.ndarray = self.predictions[split].logits.argmax(axis=1)
-        return classes

@@ -3,7 +3,7 @@
 The headings are those of "Model Cards for Model Reporting" (Mitchell et al., 2019), as far as a run knows them.
 """
 
-from trainer.data.labels import format_number
+from trainer.data.labels import format_figure
 from trainer.report import calibration, comparison, data_card, usage
 from trainer.report.facts import ReportFacts
 
@@ -19,7 +19,7 @@ def escape(text: str) -> str:
 
 def write(facts: ReportFacts) -> str:
     """The card."""
-    result, manifest = facts.result, facts.manifest
+    result, manifest, validation = facts.result, facts.manifest, facts.result["validation"]
     name = result["encoder"]["name"]
     license_note = _LICENSES.get(name, "that of the encoder, which this run does not know: look at where it came from")
     lines = [
@@ -32,7 +32,7 @@ def write(facts: ReportFacts) -> str:
         f"- A text encoder ({escape(name)}, SHA-256 `{result['encoder']['sha256'][:16]}`), fine-tuned by HubTune in "
         f"{result['steps']:,} steps; the weights are those of step {result['best_step']:,}, the best by validation "
         f"{facts.metric.replace('_', ' ')}.",
-        f"- It reads {facts.seq_length:,} tokens of an example; a longer one is cut.",
+        f"- It reads {facts.readable_tokens:,} tokens of an example; the rest of a longer one is left out.",
         f"- Terms of the encoder: {license_note}. Those of the data are its owner's.",
         "",
         "## Data",
@@ -47,7 +47,7 @@ def write(facts: ReportFacts) -> str:
         "| | validation | test |",
         "| --- | --- | --- |",
         *(
-            f"| {metric.replace('_', ' ')} | {_figure(result['validation'].get(metric))} | {_figure(value)} |"
+            f"| {metric.replace('_', ' ')} | {format_figure(validation.get(metric))} | {format_figure(value)} |"
             for metric, value in result["test"].items()
         ),
         "",
@@ -69,10 +69,6 @@ def _counts(counts: dict[str, int]) -> str:
     shown = sorted(counts.items(), key=lambda item: -item[1])[:10]
     more = f", {len(counts) - 10} more classes" if len(counts) > 10 else ""
     return ", ".join(f"{escape(name)} {count:,}" for name, count in shown) + more
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else format_number(value)
 
 
 def limits(facts: ReportFacts) -> list[str]:

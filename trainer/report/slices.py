@@ -22,7 +22,7 @@ def section(facts: ReportFacts) -> Section | None:
         return None
     groups = {
         "length in tokens": by_length(columns),
-        **{name: by_value(v) for name, v in kept_columns(columns).items()},
+        **{name: by_value(values) for name, values in columns.kept.items()},
     }
     tables = [_table(facts, name, rows) for name, rows in groups.items()]
     return Section(
@@ -32,11 +32,6 @@ def section(facts: ReportFacts) -> Section | None:
         tables=tables,
         method=["Intervals: 95 %, bootstrap. Small groups differ by chance."] if facts.by_class else [],
     )
-
-
-def kept_columns(columns: Columns) -> Mapping[str, Sequence[str]]:
-    """Name -> the value of each row, of the columns that were kept at preparation."""
-    return getattr(columns, "kept", None) or {}
 
 
 def by_length(columns: Columns) -> dict[str, np.ndarray]:
@@ -65,7 +60,7 @@ def _scores(facts: ReportFacts) -> np.ndarray:
     """float64 or bool [N]: whether each example of test is right, or its absolute error."""
     predictions = facts.predictions["test"]
     if facts.by_class:
-        right: np.ndarray = facts.predicted("test") == predictions.labels
+        right: np.ndarray = predictions.predicted == predictions.labels
         return right
     return np.abs(predictions.logits[:, 0].astype(np.float64) - predictions.labels)
 

@@ -1,5 +1,7 @@
 """What a finished run's figures say about its settings, as sentences for people."""
 
+import dataclasses
+
 import numpy as np
 
 from trainer.data.label_scale import LabelScale
@@ -25,13 +27,16 @@ def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions
         counts = manifest.splits["train"].label_counts
         largest = max(manifest.labels, key=lambda name: counts[name])
         reference = float(np.mean(test.labels == manifest.labels.index(largest)))
-        accuracy = float(np.mean(test.predicted == test.labels))
+        # A threshold may cost accuracy on purpose.
+        likeliest = dataclasses.replace(test, threshold=None).predicted
+        accuracy = float(np.mean(likeliest == test.labels))
         if accuracy > reference or accuracy == 1:
             return []
+        of_likeliest = " of the likeliest class" if test.threshold else ""
         return [
-            f"On test, the accuracy {accuracy:.4f} is no better than that of always saying {largest!r}, the largest "
-            f"class of train: {reference:.4f}. {_LEARN_MORE} If classes are rare, --training.best_metric=macro_f1 "
-            "counts all classes alike."
+            f"On test, the accuracy {accuracy:.4f}{of_likeliest} is no better than that of always saying "
+            f"{largest!r}, the largest class of train: {reference:.4f}. {_LEARN_MORE} If classes are rare, "
+            "--training.best_metric=macro_f1 counts all classes alike."
         ]
     if scale is None:
         return []
@@ -55,7 +60,7 @@ def _on_frequent_labels(manifest: Manifest, test: Predictions) -> list[str]:
     always = np.zeros(test.labels.shape, bool)
     always[:, by_count[: of_all.argmax() + 1]] = True
     reference, micro_f1 = (
-        multi_label_metrics.compute_micro_f1(test.labels, selected) for selected in (always, test.selected)
+        multi_label_metrics.compute_micro_f1(test.labels, selected) for selected in (always, test.predicted)
     )
     if micro_f1 > reference or micro_f1 == 1:
         return []

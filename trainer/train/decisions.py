@@ -15,11 +15,10 @@ from trainer.data.labels import format_number
 from trainer.evals import calibration, metrics, thresholds
 from trainer.evals.metrics import Predictions, Threshold
 from trainer.storage import fs
-from trainer.train import checkpoints
 
 # What a threshold moves, of classes and of several labels.
 _DECIDED_METRICS = {
-    "classification": ("accuracy", "precision", "recall", "f1", "macro_f1"),
+    "classification": ("accuracy", "precision", "recall", "f1", "macro_f1", "matthews"),
     "multi_label": ("micro_f1", "macro_f1", "subset_accuracy"),
 }
 _LABEL_METRIC = "f1"  # What the thresholds of several labels are chosen for, unless another is named.
@@ -163,10 +162,9 @@ def write_decision(path: str, decision: Decision) -> None:
     fs.write_text(path, json.dumps(dataclasses.asdict(decision), indent=1) + "\n")
 
 
-def read_decision(path: str, best_folder: str) -> Decision | None:
-    """The decision of the weights in best/. None if they have none: a run from before it was kept, or numbers."""
-    saved = checkpoints.list_steps(best_folder)
-    if not saved or not fs.exists(path):
+def read_decision(path: str, step: int) -> Decision | None:
+    """The decision of the weights of `step`. None if they have none: a run from before it was kept, or numbers."""
+    if not fs.exists(path):
         return None
     decision = Decision(**json.loads(fs.read_text(path)))
-    return decision if decision.step == saved[-1] else None
+    return decision if decision.step == step else None

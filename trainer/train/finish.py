@@ -7,8 +7,6 @@ import math
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from trainer.data import tasks
 from trainer.data.labels import format_number
 from trainer.evals import metrics, prediction_files
@@ -28,20 +26,20 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     here.
     """
     job = run.job
-    runs.restore(run, run.best)
+    step = runs.restore(run, run.best)
     best = runs.best_line(run)
-    assert best is not None  # The last step evaluates.
-    decision = runs.load_decision(run, request)
+    assert step is not None  # The last step evaluates.
+    assert best is not None
+    decision = runs.load_decision(run, step, request)
     runs.keep_decision(run, decision)
-    predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", request)
-    predictions = decisions.apply_decision(predictions, decision)
+    predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", decision, request)
     test = test_line(run, predictions)
     difference = runs.export_run(run, decision, request)
     if run.chief:
         keep_test_predictions(run, predictions)
     decided = decisions.describe_result(decision, predictions, job.manifest.labels)
     result = write_result(run, best, test, predictions, decided, difference) if run.chief else {}
-    run_report.write_at_end(run, result, predictions, request)
+    run_report.write_at_end(run, result, predictions, decision, request)
     runs.end_together(run)
     return result
 
@@ -80,12 +78,7 @@ def keep_test_predictions(run: Run, predictions: metrics.Predictions) -> None:
     """Write the test's predictions, by which scripts/compare.py compares runs."""
     manifest = run.job.manifest
     source = prediction_files.PredictionSource(manifest.fingerprint, "test", manifest.kind, manifest.labels)
-    predicted = {
-        "classification": lambda: predictions.predicted.astype(np.int32),
-        "regression": lambda: predictions.scores[:, 0],
-        "multi_label": lambda: predictions.selected,
-    }[manifest.kind]()
-    prediction_files.write_predictions(run.files.test_predictions, predictions, source, predicted)
+    prediction_files.write_predictions(run.files.test_predictions, predictions, source)
 
 
 def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:

@@ -187,7 +187,7 @@ def evaluate_at(run: Run, step: int, validation: records.Columns, request: signa
     Raises UserError if the metric that selects the best, or the loss, is no finite number.
     """
     metric = run.job.metric
-    predictions = runs.predict_split(run, validation, "validation", request)
+    predictions = runs.predict_split(run, validation, "validation", None, request)
     summary = runs.measure(run, predictions)
     bad = [name for name in (metric, "loss") if not math.isfinite(summary.get(name, math.nan))]
     if bad:  # Of a loss that is none, the accuracy is a number all the same.

@@ -148,8 +148,16 @@ def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
         raise signals.Stopped(f"stopped: another worker is gone ({reason}). {advice}") from None
 
 
-def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
-    """The run with its best weights by validation; and its own data, if the session's is other data."""
+@dataclasses.dataclass(frozen=True)
+class _RestoredRun:
+    """A run with its best weights by validation."""
+
+    run: runs.Run
+    step: int  # Of the weights.
+    own: run_data.OwnData | None  # Its own data, if the session's is other data.
+
+
+def _restore_best(session: Session) -> _RestoredRun:
     config, files = session.config, session.files
     manifest = builder.read_job_manifest(config)
     own = run_data.compare_data(files, config.data_dir, manifest)
@@ -163,28 +171,27 @@ def _restore_best(session: Session) -> tuple[runs.Run, run_data.OwnData | None]:
         _LOG.warning("--encoder=%s is another one than that of the run in --model_dir %s.", config.encoder, files.root)
     with _lost_hosts_stop(strategy):
         run = runs.open_run(job, files, session.started)
-        restored = checkpoints.restore_newest(run.best)
-    if restored is None:
+        step = checkpoints.restore_newest(run.best)
+    if step is None:
         received = f"{files.root}, which has no best checkpoint yet"
         raise UserError(Problem("--model_dir", "hold a run that has evaluated", received))
-    return run, own
+    return _RestoredRun(run, step, own)
 
 
-def _find_decision(
-    run: runs.Run, own: run_data.OwnData | None, request: signals.StopRequest
-) -> decisions.Decision | None:
-    """The decision that the run keeps. None if there is none, and its settings need none.
+def _find_decision(restored: _RestoredRun, request: signals.StopRequest) -> decisions.Decision | None:
+    """The decision that the run keeps. None if there is none, and it needs none.
 
     Raises UserError if it is needed, there is none, and the session's data are not the run's own.
     """
-    training = run.job.config.training
-    kept = decisions.read_decision(run.files.decision, run.files.best)
-    if kept or not (training.calibrate or training.threshold_metric):
+    run, training = restored.run, restored.run.job.config.training
+    kept = decisions.read_decision(run.files.decision, restored.step)
+    needed = training.calibrate or training.threshold_metric or run.job.manifest.kind == "multi_label"
+    if kept or not needed:
         return kept
-    if own is not None:
+    if restored.own is not None:
         required = "be the run's own data, whose validation its threshold and its temperature are fitted on"
         raise UserError(Problem("--data_dir", required, run.job.config.data_dir))
-    return runs.load_decision(run, request)
+    return runs.load_decision(run, restored.step, request)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +205,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
 
     Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
     """
-    run, own = _restore_best(session)
+    restored = _restore_best(session)
+    run, own = restored.run, restored.own
     job = run.job
     columns = runs.read_split(run, split, with_text=own is not None or with_baseline)
     train = None
@@ -207,8 +215,8 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
-        decision = _find_decision(run, own, request)
-        predictions = decisions.apply_decision(runs.predict_split(run, columns, split, request), decision)
+        decision = _find_decision(restored, request)
+        predictions = runs.predict_split(run, columns, split, decision, request)
     if predictions_path:
         rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels)
         lines = (json.dumps(row) + "\n" for row in rows_of_examples)
@@ -218,7 +226,7 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         trained_on = (own and own.manifest) or job.manifest
         weights = example_weights.choose_class_weights(job.config.training.class_weights, trained_on)
         train = example_weights.weigh_examples(train, weights)
-        baseline_predictions = baseline.predict_baseline(train, columns, job.manifest, job.label_use.scale)
+        (baseline_predictions,) = baseline.predict_baseline(train, [columns], job.manifest, job.label_use.scale)
         rows.append((baseline.BASELINE_NAME, runs.measure(run, baseline_predictions)))
     return Evaluation(rows, runs.describe_classes(run, predictions))
 
@@ -226,33 +234,39 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
 def report(session: Session, cross_check: bool = False) -> list[str]:
     """Write the report of a finished run. Returns the paths of its files. With `cross_check`, train's labels too.
 
-    Raises UserError if the run is not finished, or if the session's data is not the run's.
+    Raises UserError if the run is not finished, or if the session's data is not the run's; UsageError if its labels
+    cannot be cross-checked.
     """
     files = session.files
+    if cross_check and builder.read_job_manifest(session.config).kind != "classification":
+        raise UsageError(Problem("--cross_check", "be left out, unless each text has one class", "on"))
     if not fs.exists(files.result):
         received = f"{files.root}, which has no result.json yet"
         raise UserError(Problem("--model_dir", "hold a run that is finished", received))
     with fs.exclusive_lock(files.root), signals.watch_signals() as request:
-        run, own = _restore_best(session)
-        if own is not None:
+        restored = _restore_best(session)
+        run = restored.run
+        if restored.own is not None:
             raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
         result = json.loads(fs.read_text(files.result))
         with _lost_hosts_stop(run.job.strategy):
+            decision = _find_decision(restored, request)
+            columns = run_report.read_columns(run)
             predictions = {
-                split: runs.predict_split(run, runs.read_split(run, split), split, request)
-                for split in ("validation", "test")
+                split: runs.predict_split(run, rows, split, decision, request) for split, rows in columns.items()
             }
             # A run from before these were kept.
             result.setdefault("test_classes", runs.describe_classes(run, predictions["test"]))
-            return run_report.write_report(run, result, predictions, request, cross_check=cross_check)
+            facts = run_report.gather_facts(run, result, columns, predictions)
+            return run_report.write_report(run, facts, decision, request, cross_check=cross_check)
 
 
 def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
-        run, own = _restore_best(session)
-        with _lost_hosts_stop(run.job.strategy):
-            return runs.export_run(run, _find_decision(run, own, request), request)
+        restored = _restore_best(session)
+        with _lost_hosts_stop(restored.run.job.strategy):
+            return runs.export_run(restored.run, _find_decision(restored, request), request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:

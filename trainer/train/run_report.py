@@ -21,7 +21,8 @@ from trainer.report import build, error_analysis, occlusion
 from trainer.report.facts import ReportFacts
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import builder, run_files, runs
+from trainer.train import builder, example_weights, run_files, runs
+from trainer.train.decisions import Decision
 from trainer.train.runs import Run
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ _LOG = logging.getLogger(__name__)
 MAX_TRAIN_EXAMPLES = 50_000
 
 
-def write_at_end(run: Run, result: Mapping[str, Any], test: Predictions, request: signals.StopRequest) -> None:
+def write_at_end(
+    run: Run, result: Mapping[str, Any], test: Predictions, decision: Decision | None, request: signals.StopRequest
+) -> None:
     """Write the report of a run that has just finished. Never raises for what goes wrong: it warns.
 
     All workers take part in predicting validation; the chief does the rest, which is less on several workers: nobody
@@ -40,10 +43,11 @@ def write_at_end(run: Run, result: Mapping[str, Any], test: Predictions, request
         return
     later = f"--mode=report --model_dir={run.files.root} writes it."
     try:
-        validation = runs.predict_split(run, runs.read_split(run, "validation"), "report", request)
+        columns = read_columns(run)
+        validation = runs.predict_split(run, columns["validation"], "report", decision, request)
         if run.chief:
-            predictions = {"validation": validation, "test": test}
-            write_report(run, result, predictions, request)
+            facts = gather_facts(run, result, columns, {"validation": validation, "test": test})
+            write_report(run, facts, decision, request)
     except signals.Stopped:
         _LOG.warning("the report was left out, since the process was asked to stop. %s", later)
     except Exception as error:
@@ -53,28 +57,37 @@ def write_at_end(run: Run, result: Mapping[str, Any], test: Predictions, request
         _LOG.warning("the report could not be written (%s). %s", repr(error)[:500], later)
 
 
+def read_columns(run: Run) -> dict[str, Columns]:
+    """Validation and test, with their texts."""
+    return {split: runs.read_split(run, split, with_text=True) for split in ("validation", "test")}
+
+
 def write_report(
     run: Run,
-    result: Mapping[str, Any],
-    predictions: Mapping[str, Predictions],
+    facts: ReportFacts,
+    decision: Decision | None,
     request: signals.StopRequest,
     *,
     cross_check: bool = False,
 ) -> list[str]:
-    """Write the report's files, and return their paths. Raises signals.Stopped between two parts after a signal."""
+    """Write the report's files, and return their paths. Raises signals.Stopped between two parts after a signal.
+
+    `facts` are those of gather_facts; what takes long is added to them. With `cross_check`, train's labels are judged
+    too, which have to be classes.
+    """
     started = time.monotonic()
 
     def check_stop() -> None:
         signals.raise_if_requested(request, request.reason is not None)
 
-    facts = gather_facts(run, result, predictions)
     check_stop()
-    facts = dataclasses.replace(facts, baseline=_predict_baseline(facts))
+    facts = _add_baseline(run, facts, cross_check)
     check_stop()
-    if cross_check and facts.by_class:
-        facts = _cross_check(run, facts, request)
+    if facts.cross_checked:
+        train = runs.predict_split(run, facts.columns["train"], "train", decision, request)
+        facts = dataclasses.replace(facts, predictions={**facts.predictions, "train": train})
     if _worker_count(run) == 1:
-        facts = dataclasses.replace(facts, occlusions=_find_occlusions(run, facts, request))
+        facts = dataclasses.replace(facts, occlusions=_find_occlusions(run, facts, decision, request))
     paths = []
     for name, content in build.build_files(facts, check_stop).items():
         paths.append(fs.join(run.files.root, name))
@@ -87,10 +100,15 @@ def _worker_count(run: Run) -> int:
     return strategies.worker_index_and_count(run.job.strategy)[1]
 
 
-def gather_facts(run: Run, result: Mapping[str, Any], predictions: Mapping[str, Predictions]) -> ReportFacts:
-    """What the report says of the run, without what has to be computed for it."""
+def gather_facts(
+    run: Run, result: Mapping[str, Any], columns: Mapping[str, Columns], predictions: Mapping[str, Predictions]
+) -> ReportFacts:
+    """What the report says of the run, without what has to be computed for it.
+
+    `columns` are those of read_columns, `predictions` the model's of the same splits.
+    """
     job = run.job
-    columns = {name: runs.read_split(run, name, with_text=True) for name in ("validation", "test")}
+    content = job.config.data.seq_length - tokenization.special_token_count(job.manifest.texts)
     return ReportFacts(
         model_dir=run.files.root,
         export=run.files.export,
@@ -102,7 +120,8 @@ def gather_facts(run: Run, result: Mapping[str, Any], predictions: Mapping[str, 
         metric=job.metric,
         positive=job.positive,
         scale=job.label_use.scale,
-        seq_length=job.config.data.seq_length,
+        rating_range=job.label_use.rating_range,
+        readable_tokens=job.layout.windows.covered if job.layout.windows else content,
         columns={"train": _read_train(run), **columns},
         predictions=predictions,
     )
@@ -120,32 +139,34 @@ def _read_train(run: Run) -> Columns:
     return records.read_shards(run.job.config.data_dir, chosen, manifest, with_text=True)
 
 
-def _predict_baseline(facts: ReportFacts) -> Predictions | None:
-    """The bag of words on test, None if train has nothing that it could learn."""
+def _add_baseline(run: Run, facts: ReportFacts, cross_check: bool) -> ReportFacts:
+    """The facts with the bag of words on test; with `cross_check`, with its probabilities of each row that it has not
+    seen. Without them, if train has nothing that it could learn.
+    """
+    job, columns = run.job, facts.columns
+    train = example_weights.weigh_examples(columns["train"], job.class_weights)
+    others = {split: columns[split] for split in ("test", *(["validation"] if cross_check else []))}
     try:
-        return baseline.predict_baseline(facts.columns["train"], facts.columns["test"], facts.manifest, facts.scale)
+        found = baseline.predict_baseline(train, list(others.values()), facts.manifest, facts.scale)
+        predictions = dict(zip(others, found, strict=True))
+        checked = {split: each.scores for split, each in predictions.items()} if cross_check else {}
+        if cross_check:
+            checked["train"] = baseline.predict_out_of_fold(train, facts.manifest, job.config.seed)
     except ValueError as error:
         _LOG.warning("the report has no bag of words: %s", error)
-        return None
+        return facts
+    return dataclasses.replace(facts, baseline=predictions["test"], cross_checked=checked)
 
 
-def _cross_check(run: Run, facts: ReportFacts, request: signals.StopRequest) -> ReportFacts:
-    """The facts with the model's predictions of train, and those of bags of words that have not seen the row."""
-    columns, train = facts.columns, facts.columns["train"]
-    predictions = {**facts.predictions, "train": runs.predict_split(run, train, "train", request)}
-    checked = {"train": baseline.predict_out_of_fold(train, facts.manifest, run.job.config.seed)}
-    for split in ("validation", "test"):
-        checked[split] = baseline.predict_baseline(train, columns[split], facts.manifest).scores
-    return dataclasses.replace(facts, predictions=predictions, cross_checked=checked)
-
-
-def _find_occlusions(run: Run, facts: ReportFacts, request: signals.StopRequest) -> list[occlusion.Occlusion]:
+def _find_occlusions(
+    run: Run, facts: ReportFacts, decision: Decision | None, request: signals.StopRequest
+) -> list[occlusion.Occlusion]:
     """Of test's worst errors, how much each word mattered. Of a truncation with several windows, none."""
     job, test = run.job, facts.columns["test"]
-    rows = error_analysis.worst_errors(facts.predictions["test"], facts.manifest.kind)
     known = facts.manifest.kind in ("classification", "regression")
-    if not known or test.tokens_b or job.config.data.truncation not in tokenization.TRUNCATIONS or not len(rows):
+    if not known or test.tokens_b or job.config.data.truncation not in tokenization.TRUNCATIONS:
         return []
+    rows = error_analysis.worst_errors(facts.predictions["test"], by_class=facts.by_class)
     assert test.texts is not None
     tokenizer = builder.load_data_tokenizer(job.config)
     spans = {int(row): occlusion.split_words(test.texts[row]) for row in rows}
@@ -164,9 +185,9 @@ def _find_occlusions(run: Run, facts: ReportFacts, request: signals.StopRequest)
     variants = [tokens for plan in plans.values() for tokens in plan.rows]
     of_row = np.repeat(list(plans), [len(plan.rows) for plan in plans.values()])
     columns = dataclasses.replace(batching.select_rows(test, of_row), tokens=records.to_ragged(variants))
-    predicted = runs.predict_split(run, columns, "words", request)
+    predicted = runs.predict_split(run, columns, "words", decision, request)
     if facts.by_class:
-        scores = predicted.scores[np.arange(len(of_row)), facts.predicted("test")[of_row]]
+        scores = predicted.scores[np.arange(len(of_row)), facts.predictions["test"].predicted[of_row]]
     else:
         scores = predicted.logits[:, 0]
     return [

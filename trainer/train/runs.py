@@ -175,8 +175,10 @@ def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Colu
     return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
 
 
-def predict_split(run: Run, columns: records.Columns, name: str, request: signals.StopRequest) -> metrics.Predictions:
-    """The trained model's predictions, computed in float32, in the label's own units.
+def predict_split(
+    run: Run, columns: records.Columns, name: str, decision: Decision | None, request: signals.StopRequest
+) -> metrics.Predictions:
+    """The trained model's predictions, computed in float32, in the label's own units, by the decision if there is one.
 
     The losses are those of the standardized labels. Raises signals.Stopped between two batches.
     """
@@ -193,7 +195,8 @@ def predict_split(run: Run, columns: records.Columns, name: str, request: signal
         after_batch=lambda: stop_if_requested(run, request),
     )
     logits = label_scale.restore_units(predictions.logits, scale)
-    return dataclasses.replace(predictions, labels=columns.labels, logits=logits)
+    predictions = dataclasses.replace(predictions, labels=columns.labels, logits=logits)
+    return decisions.apply_decision(predictions, decision)
 
 
 def measure(run: Run, predictions: metrics.Predictions) -> dict[str, float | int]:
@@ -241,17 +244,16 @@ def fit_decision(run: Run, step: int, validation: metrics.Predictions) -> Decisi
     )
 
 
-def load_decision(run: Run, request: signals.StopRequest) -> Decision | None:
-    """The decision that was kept with the best weights, which are restored. None for numbers.
+def load_decision(run: Run, step: int, request: signals.StopRequest) -> Decision | None:
+    """The decision that was kept with the best weights, which are restored, those of `step`. None for numbers.
 
     All workers take part: a run from before decisions were kept evaluates on validation again.
     """
-    kept = decisions.read_decision(run.files.decision, run.files.best) if run.chief else None
+    kept = decisions.read_decision(run.files.decision, step) if run.chief else None
     missing = run.chief and kept is None and run.job.manifest.kind != "regression"
     if not run.all_reduce_max({"missing": missing})["missing"]:
         return kept
-    step = checkpoints.list_steps(run.files.best)[-1]
-    return fit_decision(run, step, predict_split(run, read_split(run, "validation"), "validation", request))
+    return fit_decision(run, step, predict_split(run, read_split(run, "validation"), "validation", None, request))
 
 
 def keep_decision(run: Run, decision: Decision | None) -> None:
@@ -270,7 +272,7 @@ def export_run(run: Run, decision: Decision | None, request: signals.StopRequest
     sample = batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
     texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
     rows = list(zip(*(column[: len(sample)] for column in texts if column), strict=True))
-    predictions = decisions.apply_decision(predict_split(run, sample, "export", request), decision)
+    predictions = predict_split(run, sample, "export", decision, request)
     if not run.chief:
         return 0.0
     threshold = predictions.threshold
