@@ -18,6 +18,7 @@ from interruptions import (
 
 from trainer.data import manifests, records
 from trainer.export import predict
+from trainer.report import error_analysis
 
 PATIENCE, STEPS = 2, 150
 SETTINGS = (
@@ -129,6 +130,15 @@ def test_a_later_evaluation_and_export_decide_alike(stopped, tmp_path):
     assert before[:2] == after[:2]
     for name in ("scores", "labels"):
         assert (before[2][name].numpy() == after[2][name].numpy()).all()
+
+
+def test_the_report_decides_alike_at_the_end_and_later(stopped):
+    result, page = read_json(stopped / "result.json"), (stopped / "report.html").read_text(encoding="utf-8")
+    wrong = round((1 - result["test"]["accuracy"]) * result["test"]["examples"])
+    assert wrong
+    assert f"The {min(wrong, error_analysis.MAX_ERRORS)} examples of test in which" in page
+    python("-m", "trainer.task", "--mode=report", f"--model_dir={stopped}", check=True)
+    assert (stopped / "report.html").read_text(encoding="utf-8") == page
 
 
 def test_a_stopped_run_is_finished(make_command, stopped):

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from trainer.report import (
     calibration,
@@ -57,10 +56,18 @@ def build_page(facts: ReportFacts, check_stop: Callable[[], None] = lambda: None
 
 
 def build_files(facts: ReportFacts, check_stop: Callable[[], None] = lambda: None) -> dict[str, str]:
-    """File name -> content: the page, the model card, and for classes the likely label errors."""
-    files: dict[str, Any] = {"report.html": build_page(facts, check_stop)}
-    check_stop()
-    files["model_card.md"] = model_card.write(facts)
+    """File name -> content: the page, the model card, and for classes the likely label errors.
+
+    A file that fails is left out with a warning.
+    """
+    files = {"report.html": build_page(facts, check_stop)}
+    others = {"model_card.md": model_card.write}
     if facts.by_class:
-        files["label_errors.jsonl"] = "".join(label_errors.rows(facts, label_errors.find_suspects(facts)))
+        others["label_errors.jsonl"] = label_errors.write
+    for name, write in others.items():
+        check_stop()
+        try:
+            files[name] = write(facts)
+        except Exception as error:  # As with the sections.
+            _LOG.warning("the report has no %s: %s", name, repr(error)[:300])
     return files

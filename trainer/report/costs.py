@@ -17,12 +17,15 @@ ACCELERATOR_PRICE = {"GPU": 3.0, "TPU": 1.5}
 
 
 def watts_and_price(machine: Mapping[str, Any]) -> tuple[float, float, str]:
-    """(watts, US dollars an hour, what was assumed) of result.json's machine."""
+    """(watts, US dollars an hour, what was assumed) of result.json's machine.
+
+    On processors, `devices` are the workers, each taken to have a machine of its own, like that of the first.
+    """
     kind, count = machine["device_type"], machine["devices"]
     if kind in ACCELERATOR_WATTS:
         watts, price = ACCELERATOR_WATTS[kind], ACCELERATOR_PRICE[kind]
         return count * watts, count * price, f"{count} {kind} x {watts:g} W and x ${price:g} an hour"
-    cores = machine["cores"]
+    cores = count * machine["cores"]
     return cores * CORE_WATTS, cores * CORE_PRICE, f"{cores} cores x {CORE_WATTS:g} W and x ${CORE_PRICE:g} an hour"
 
 

@@ -12,16 +12,17 @@ from trainer.report.page import Figure, Section
 def section(facts: ReportFacts) -> Section:
     result = facts.result
     best, steps = result["best_step"], result["steps"]
+    evaluations = len(lines_of(facts.history, "validation"))
     sentences = [
-        f"{steps:,} steps; the weights are those of step {best:,}, the best of "
-        f"{len(lines_of(facts.history, 'validation')):,} by validation {facts.metric.replace('_', ' ')}.",
+        f"{steps:,} steps; the weights are those of step {best:,}, the best of {evaluations:,} "
+        f"evaluation{'s' * (evaluations > 1)} by validation {facts.metric.replace('_', ' ')}.",
         describe_gap(facts.history, best),
     ]
     figures = [
         Figure(draw_curve(facts, "loss"), "The loss of training and of validation. The dotted line is the best step."),
         Figure(draw_curve(facts, facts.main_metric), f"The {facts.main_metric.replace('_', ' ')}, with that of test."),
     ]
-    return Section("training", "The training", [text for text in sentences if text], figures=figures)
+    return Section("training", "The training", sentences, figures=figures)
 
 
 def lines_of(history: Sequence[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
@@ -29,13 +30,15 @@ def lines_of(history: Sequence[Mapping[str, Any]], split: str) -> list[Mapping[s
 
 
 def describe_gap(history: Sequence[Mapping[str, Any]], best_step: int) -> str:
-    """Whether the loss of validation rose after the best step, while that of training fell."""
+    """How the loss of validation went on after the best step, as a sentence. "" if that was the last."""
     after = [line["loss"] for line in lines_of(history, "validation") if line["step"] > best_step]
     best = [line["loss"] for line in lines_of(history, "validation") if line["step"] == best_step]
     if not after or not best:
         return ""
     if after[-1] > 1.05 * best[0]:
         return "After it, the loss of validation rose: longer training would learn the examples by heart."
+    if after[-1] < 0.95 * best[0]:
+        return "After it, the loss of validation went on falling: more steps may help."
     return "After it, the loss of validation stayed about the same."
 
 

@@ -84,8 +84,12 @@ def find_suspects(facts: ReportFacts) -> list[Suspect]:
     return suspects[: int(np.ceil(LISTED_SHARE * looked_at))]
 
 
-def rows(facts: ReportFacts, suspects: Iterable[Suspect]) -> Iterator[str]:
-    """The lines of label_errors.jsonl."""
+def write(facts: ReportFacts) -> str:
+    """label_errors.jsonl: a line for each of find_suspects."""
+    return "".join(_lines(facts, find_suspects(facts)))
+
+
+def _lines(facts: ReportFacts, suspects: Iterable[Suspect]) -> Iterator[str]:
     for suspect in suspects:
         columns = facts.columns[suspect.split]
         content = {

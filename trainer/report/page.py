@@ -8,7 +8,7 @@ import importlib.resources
 import unicodedata
 from collections.abc import Sequence
 
-from trainer.data.labels import format_number
+from trainer.data.labels import format_figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Passage:
 class Section:
     key: str  # Its anchor.
     title: str
-    sentences: Sequence[str] = ()  # What the section says about this run.
+    sentences: Sequence[str] = ()  # What the section says about this run; empty ones are left out.
     headline: Sequence[tuple[str, Cell]] = ()  # Large figures with their names.
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
@@ -84,9 +84,7 @@ def show_text(text: str) -> str:
 
 def number(value: float | None, name: str = "", note: str = "") -> Cell:
     """A figure with the digits that result.json's figures are printed with. Empty for None."""
-    if value is None:
-        return Cell("")
-    return Cell(f"{value:,}" if isinstance(value, int) else format_number(float(value)), name, note)
+    return Cell("") if value is None else Cell(format_figure(value), name, note)
 
 
 def percent(share: float, digits: int = 1) -> str:

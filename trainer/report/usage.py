@@ -35,7 +35,7 @@ def load_code(facts: ReportFacts) -> str:
     arguments = "text=tf.constant(['some text'])"
     if pair:
         arguments = "text=tf.constant(['the first text']), text_pair=tf.constant(['the second text'])"
-    shown = "labels" if facts.manifest.labels else "scores"
+    labels = "outputs['labels'], " if facts.manifest.labels else ""
     return "\n".join(
         [
             "import tensorflow as tf",
@@ -44,6 +44,6 @@ def load_code(facts: ReportFacts) -> str:
             f"model = tf.saved_model.load({facts.export!r})",
             "predict = model.signatures['serving_default']",
             f"outputs = predict({arguments})",
-            f"print(outputs['{shown}'], outputs['scores'])",
+            f"print({labels}outputs['scores'])",
         ]
     )
