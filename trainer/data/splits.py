@@ -42,15 +42,17 @@ def _shuffle_keys(rows: Sequence[Row], seed: int) -> np.ndarray:
     return np.fromiter(map(key, rows), np.uint64, len(rows))
 
 
+def hash_text(text: str, text_b: str | None = None) -> int:
+    """64 bits, equal for equal texts or pairs. White space and case make no difference."""
+    texts = (" ".join(each.split()).casefold() for each in (text, text_b or ""))
+    key = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
 def _number_texts(rows: Sequence[Row]) -> np.ndarray:
-    """int32 [rows], from 0, equal for equal texts or pairs. White space and case make no difference."""
-
-    def key(row: Row) -> int:
-        texts = (" ".join(text.split()).casefold() for text in (row.text, row.text_b or ""))
-        return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest(), "big")
-
+    """int32 [rows], from 0, equal for equal texts or pairs by hash_text."""
     # Hashes, since the texts in lower case would be in memory once more.
-    hashes = np.fromiter(map(key, rows), np.uint64, len(rows))
+    hashes = np.fromiter((hash_text(row.text, row.text_b) for row in rows), np.uint64, len(rows))
     order = np.argsort(hashes)
     hashes = hashes[order]
     texts = np.empty(len(rows), np.int32)

@@ -1,13 +1,13 @@
 """The section on the data: counts, lengths, copies, near-duplicates across the splits, contradicting labels."""
 
 import collections
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trainer.data.records import Columns
+from trainer.data.splits import hash_text
 from trainer.report import charts, duplicates
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Cell, Figure, Passage, Piece, Section, Table, number, percent
@@ -99,20 +99,13 @@ def draw_lengths(facts: ReportFacts) -> str:
     return charts.draw("lengths", "Lengths", plot)
 
 
-def _text_keys(columns: Columns) -> list[bytes]:
-    """A digest of each row's text or pair, white space and case aside, as when a data set is split."""
-    assert columns.texts is not None
-    pairs = zip(columns.texts, columns.texts_b or [""] * len(columns), strict=True)
-    joined = ("\0".join(" ".join(text.split()).casefold() for text in pair) for pair in pairs)
-    return [hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest() for key in joined]
-
-
 def find_contradictions(splits: Mapping[str, Columns]) -> list[list[tuple[str, int]]]:
-    """The texts that have several labels: for each its rows, as (split, row)."""
-    places: dict[bytes, list[tuple[str, int]]] = collections.defaultdict(list)
+    """The texts that have several labels: for each its rows, as (split, row). All need their texts."""
+    places: dict[int, list[tuple[str, int]]] = collections.defaultdict(list)
     for name, columns in splits.items():
-        for row, key in enumerate(_text_keys(columns)):
-            places[key].append((name, row))
+        texts: Sequence[str] = columns.texts or []
+        for row, pair in enumerate(zip(texts, columns.texts_b or [""] * len(texts), strict=True)):
+            places[hash_text(*pair)].append((name, row))
     return [
         rows
         for rows in places.values()
