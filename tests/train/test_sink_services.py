@@ -2,6 +2,7 @@ import dataclasses
 import time
 
 import pytest
+import wandb
 from fakes import wandb_files
 from mlflow.tracking import MlflowClient
 
@@ -23,7 +24,8 @@ def open_run(tmp_path, monkeypatch):
         request = request if run_id else dataclasses.replace(request, run_id=service.new_id(request))
         return request.run_id, service.open(request)
 
-    return open_service
+    yield open_service
+    wandb.teardown()  # Processes that later tests start would share its service, and the runs in it.
 
 
 def test_mlflow_has_the_lines_the_configuration_and_the_result(mlflow_store, open_run):
