@@ -8,7 +8,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from trainer.config import schema, yaml_file
+from trainer.config import schema, sink_targets, yaml_file
 from trainer.errors import Problem, UsageError
 from trainer.storage import paths
 
@@ -34,6 +34,7 @@ _REQUIRED = {
     "less_than": "be less than {lt}",
     "less_than_equal": "be at most {le}",
     "literal_error": "be {expected}",
+    "sink_target": sink_targets.REQUIRED,
     "string_type": "be a string",
     "too_long": "have at most {max_length} items",
     "too_short": "have at least {min_length} items",

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from trainer.config import sink_targets
+
 CONFIG_FILE = "config.yaml"  # In a model_dir.
 DEFAULT_EPOCHS = 3.0
 # Of training.class_weights: beyond, float32 has no digits left for the other classes.
@@ -43,7 +45,7 @@ def _read_class_weights(value: Any) -> Any:
     """None, "balanced" or {label: weight}, also as text in YAML."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            value = yaml.safe_load(value)
+            value = yaml.load(value, yaml.BaseLoader)  # All strings: a class may be called no.
         except yaml.YAMLError:
             raise PydanticCustomError("class_weights", "") from None
     if isinstance(value, dict):
@@ -58,9 +60,11 @@ def _read_class_weights(value: Any) -> Any:
     raise PydanticCustomError("class_weights", "")
 
 
-def _read_sink(value: Any) -> Any:
-    """A sink that is only switched on or off: YAML's booleans, and the words of a flag."""
-    return {"true": "true", "false": ""}.get(str(value).lower(), value)
+def _read_sink(value: Any) -> str:
+    target = sink_targets.read_target(value)
+    if target is None:
+        raise PydanticCustomError("sink_target", "")
+    return target
 
 
 Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
@@ -224,11 +228,11 @@ class LoggingConfig:
     progress: Annotated[bool, _doc("Shows a progress bar on standard error.")] = True
     mlflow: Annotated[
         SinkTarget,
-        _doc("Logs to MLflow as well: a tracking URI, or true for MLflow's own setting. Needs hubtune[mlflow]."),
+        _doc("Logs to MLflow as well: a tracking URI, or on for MLflow's own setting. Needs hubtune[mlflow]."),
     ] = ""
     wandb: Annotated[
         SinkTarget,
-        _doc("Logs to Weights & Biases as well: a project, or true for the project hubtune. Needs hubtune[wandb]."),
+        _doc("Logs to Weights & Biases as well: a project, or on for the project hubtune. Needs hubtune[wandb]."),
     ] = ""
     report: Annotated[bool, _doc("Writes report.html and model_card.md at the end of a run.")] = True
 
