@@ -270,3 +270,14 @@ def test_differences_name_what_may_not_change_and_both_values():
 def test_paths_encoder_and_logging_may_differ_when_a_run_resumes():
     moved = ["data_dir=d", "encoder=e", "preprocess=p", "logging.tensorboard=off", "logging.progress=off"]
     assert loading.find_differences(Config(), loading.load_config(None, moved)) == []
+
+
+def test_changed_settings_are_read_back_from_their_flags():
+    given = ["training.class_weights={no: 2, ja 😀: 0.5}", "logging.progress=off", "model.dropout=0", "encoder=a b"]
+    config = loading.load_config(None, given)
+    changed = loading.changed_settings(config)
+    assert list(changed) == ["encoder", "training.class_weights", "model.dropout", "logging.progress"]
+    values = {key: loading.format_value(value) for key, value in changed.items()}
+    assert values["training.class_weights"] == '{"no": 2.0, "ja 😀": 0.5}'
+    assert loading.load_config(None, (), values) == config
+    assert loading.format_value(None) == "none"

@@ -61,8 +61,8 @@ def plan_runs(trials: Iterable[Trial], seeds: Sequence[int], output: str) -> lis
 
 
 def flag_values(settings: Mapping[str, Any]) -> dict[str, str]:
-    """{"model.dropout": None} -> {"model.dropout": "none"}: what a flag has to be for this value."""
-    return {key: {None: "none"}.get(value, str(value)) for key, value in settings.items()}
+    """{"model.dropout": None} -> {"model.dropout": "none"}: the settings as flags have them."""
+    return {key: loading.format_value(value) for key, value in settings.items()}
 
 
 def build_trials(space: Space, drawn: Iterable[Mapping[str, Any]], load: Load) -> list[Trial]:
