@@ -106,7 +106,7 @@ def _find_halving_problems(space: Space, trials: Iterable[Trial]) -> Iterator[Pr
 
 def find_data_problems(trials: Iterable[Trial]) -> list[Problem]:
     """What of the trials' configurations does not suit their data set. Loads TensorFlow."""
-    from trainer.train import builder, label_use
+    from trainer.train import builder
 
     problems: list[Problem] = []
     for trial in trials:
@@ -116,8 +116,7 @@ def find_data_problems(trials: Iterable[Trial]) -> list[Problem]:
         except UserError as error:
             problems += error.problems
             continue
-        metric = builder.best_metric(trial.config, manifest)
-        problems += label_use.find_label_problems(manifest, trial.config.data.positive_class, metric)
+        problems += builder.find_label_problems(trial.config, manifest)
     return problems
 
 
