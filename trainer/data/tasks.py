@@ -76,3 +76,8 @@ METRICS = {
 # Of numbers, those that only labels on a scale of few whole numbers have (label_scale.find_rating_range).
 RATING_METRICS = ("accuracy", "quadratic_kappa")
 LOWER_IS_BETTER = ("loss", "mean_squared_error")
+
+
+def rank(metric: str, value: float, loss: float) -> tuple[float, float]:
+    """What is highest for the best of evaluations or runs: the metric, by its direction, then the lower loss."""
+    return (-value if metric in LOWER_IS_BETTER else value, -loss)
