@@ -138,9 +138,14 @@ def submit_run(plan: SweepPlan, run: TrialRun, script: str, flags: Sequence[str]
     """Submit the job of a run with submit.py, at `script`; return what that prints. Raises UserError if it fails."""
     where = [f"--name={run.name}", f"--base_output_directory={run.model_dir}"]
     command = [sys.executable, script, *flags, *plan.flags, *run.flags, *where]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_S, env=child_process.environment()
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_S, env=child_process.environment()
+        )
+    except subprocess.TimeoutExpired:
+        required = f"be submitted within {SUBMIT_TIMEOUT_S:g} s"
+        advice = "It may have been submitted all the same: look for it in the console before you run the command again."
+        raise UserError(Problem(f"The job of {run.name}", required, "no answer", advice)) from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
         raise UserError(Problem(f"The job of {run.name}", "be submitted", lines[-1]))
@@ -167,7 +172,9 @@ def _write(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str]
     """Write sweep.json of these states. `before` is the one that is there, with the jobs that were submitted since."""
     trial_states = results.summarize_trials(states, plan.metric)
     space, jobs = dataclasses.asdict(plan.space), before.get("jobs", {})
-    sweep = Sweep(plan.metric, plan.base, space, plan.seeds, trial_states, errors, jobs)
+    # A key that has left the base for a space keeps its value: a run that stays is one of that value.
+    base = {**before.get("base", {}), **plan.base}
+    sweep = Sweep(plan.metric, base, space, plan.seeds, trial_states, errors, jobs)
     summary.write_sweep(plan.output, sweep)
     return sweep
 

@@ -22,7 +22,7 @@ class Sweep:
     """What a sweep's files are made of."""
 
     metric: str  # The validation metric that trials are ranked by.
-    base: Mapping[str, Any]  # trials.describe_base
+    base: Mapping[str, Any]  # trials.describe_base of this command, and of earlier ones what is in its space.
     space: Mapping[str, Any]
     seeds: Sequence[int]
     trials: Sequence[TrialState]

@@ -136,6 +136,6 @@ def describe_base(config: Config, keys: Iterable[str], *, with_content: bool) ->
 
 
 def find_base_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between the bases of two sweeps, as "key: old in the sweep, new here"."""
-    both = before.keys() & now.keys()  # What only one of the two has is a key of the other's space.
+    """What differs between the base that sweep.json keeps and another, as "key: old in the sweep, new here"."""
+    both = before.keys() & now.keys()  # What only one has was in every space so far, or is in the other's space.
     return [f"{key}: {before[key]} in the sweep, {now[key]} here" for key in sorted(both) if before[key] != now[key]]
