@@ -114,6 +114,9 @@ def test_a_value_of_another_type_is_refused(preset, key, written, required, rece
         ("training.class_weights={spam: nan}", CLASS_WEIGHTS),
         ("training.class_weights={}", CLASS_WEIGHTS),
         ("training.class_weights={spam: [", CLASS_WEIGHTS),
+        ("training.class_weights={spam: yes}", CLASS_WEIGHTS),
+        ("training.class_weights={spam: [2]}", CLASS_WEIGHTS),
+        ("training.class_weights={spam: 1, spam: 2}", CLASS_WEIGHTS),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_was_required(override, required):

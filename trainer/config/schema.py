@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from trainer.config import sink_targets
+from trainer.config import sink_targets, yaml_file
 
 CONFIG_FILE = "config.yaml"  # In a model_dir.
 DEFAULT_EPOCHS = 3.0
@@ -43,15 +43,17 @@ def _read_integral(value: Any) -> Any:
 
 def _read_class_weights(value: Any) -> Any:
     """None, "balanced" or {label: weight}, also as text in YAML."""
+    duplicates: list[str] = []
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            value = yaml.load(value, yaml.BaseLoader)  # All strings: a class may be called no.
+            value, duplicates = yaml_file.parse(value)
         except yaml.YAMLError:
             raise PydanticCustomError("class_weights", "") from None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not duplicates:
         try:
-            weights = {str(label): float(weight) for label, weight in value.items()}
-        except (TypeError, ValueError):
+            # Of a boolean, float would make 1 or 0.
+            weights = {str(label): float(str(weight)) for label, weight in value.items()}
+        except ValueError:
             weights = {}
         if weights and all(MIN_CLASS_WEIGHT <= weight <= MAX_CLASS_WEIGHT for weight in weights.values()):
             return weights

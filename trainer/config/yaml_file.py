@@ -38,13 +38,19 @@ def _find_duplicate_keys(root: yaml.Node | None) -> Iterator[str]:
                 seen.add(key.value)
 
 
-def _construct(root: yaml.Node | None) -> Any:
-    """What safe_load makes of the document, with keys as they are written: a class may be called no, or 1."""
+def parse(text: str) -> tuple[Any, list[str]]:
+    """(What safe_load makes of a document, but keys as they are written; what _find_duplicate_keys finds).
+
+    So a class may be called no, or 1. Raises yaml.YAMLError.
+    """
+    root = yaml.compose(text, yaml.SafeLoader)
+    duplicates = list(_find_duplicate_keys(root))
     for mapping in _list_mappings(root):
         for key, _ in mapping.value:
             if key.tag in _PLAIN_TAGS:
                 key.tag = _STRING
-    return None if root is None else yaml.SafeLoader("").construct_document(root)
+    value = None if root is None else yaml.SafeLoader("").construct_document(root)
+    return value, duplicates
 
 
 def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
@@ -52,11 +58,9 @@ def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
     try:
         with open(fs.local_copy(path), encoding="utf-8") as file:
             text = file.read()
-        root = yaml.compose(text, yaml.SafeLoader)
-        duplicates = list(_find_duplicate_keys(root))
+        loaded, duplicates = parse(text)
         if duplicates:
             raise UsageError(Problem(flag, "hold each key once", f"{path}: {'; '.join(duplicates)}"))
-        loaded = _construct(root)
     except OSError as error:
         raise UsageError(Problem(flag, "name a YAML file", f"{path} ({error.strerror or error})")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
