@@ -188,8 +188,8 @@ class TrainingConfig:
     threshold_metric: Annotated[
         Literal["f1", "macro_f1", "accuracy", "balanced_accuracy"] | None,
         _doc(
-            "What the threshold between two classes is chosen for, on validation: the probability above which a text "
-            "is of the positive class. If unset: 0.5."
+            "The metric on validation that the threshold is chosen for: the probability above which a text is of the "
+            "positive class. If unset: the threshold is 0.5, and F1 chooses those of several labels a text."
         ),
     ] = None
     keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
