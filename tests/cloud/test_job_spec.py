@@ -100,6 +100,7 @@ def test_a_value_survives_its_flag():
         "training.background_saves=off",
         "optimizer.learning_rate=3e-05",
         "seed=7",
+        "training.class_weights={no: 2, 😀: 3}",
     ]
     loaded = loading.load_config(None, changes)
     assert loading.load_config(None, job_spec.changed_keys(loaded)) == loaded

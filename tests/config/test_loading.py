@@ -5,6 +5,7 @@ from helpers import ROOT
 
 from trainer.config import loading
 from trainer.config.schema import Config
+from trainer.config.sink_targets import ON
 from trainer.errors import UsageError
 
 CLASS_WEIGHTS = "be balanced, none, or weights from 1e-6 to 1e6 by label, such as {spam: 10, ham: 1}"
@@ -35,10 +36,20 @@ def test_a_number_is_one_however_yaml_reads_it(preset, written):
 
 @pytest.mark.parametrize(
     ("written", "value"),
-    [("true", "true"), ("'True'", "true"), ("off", ""), ("'http://host:5000'", "http://host:5000")],
+    [("true", ON), ("on", ON), ("'Yes'", ON), ("off", ""), ("'none'", ""), ("", ""), ("'file:///x'", "file:///x")],
 )
 def test_a_sink_is_switched_on_or_has_a_target(preset, written, value):
     assert loading.load_config(preset(f"logging: {{mlflow: {written}}}")).logging.mlflow == value
+    flag = written.strip("'")
+    assert loading.load_config(None, [f"logging.mlflow={flag}"]).logging.mlflow == value
+
+
+def test_a_sink_that_is_no_text_is_told_the_words(preset):
+    with pytest.raises(UsageError) as caught:
+        loading.load_config(preset("logging: {wandb: [on]}"))
+    (problem,) = caught.value.problems
+    words = "be on, true, yes, off, false, no, none, or where to log to"
+    assert (problem.setting, problem.required, problem.received) == ("logging.wandb", words, "[True]")
 
 
 @pytest.mark.parametrize(("written", "value"), [("off", False), ("'off'", False), ("yes", True), ("true", True)])
@@ -103,6 +114,9 @@ def test_a_value_of_another_type_is_refused(preset, key, written, required, rece
         ("training.class_weights={spam: nan}", CLASS_WEIGHTS),
         ("training.class_weights={}", CLASS_WEIGHTS),
         ("training.class_weights={spam: [", CLASS_WEIGHTS),
+        ("training.class_weights={spam: yes}", CLASS_WEIGHTS),
+        ("training.class_weights={spam: [2]}", CLASS_WEIGHTS),
+        ("training.class_weights={spam: 1, spam: 2}", CLASS_WEIGHTS),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_was_required(override, required):
@@ -139,14 +153,21 @@ def test_a_key_like_no_other_is_answered_with_all_of_them():
         loading.load_config(None, ["xyzzy=1"])
 
 
-@pytest.mark.parametrize("written", ["{spam: 10, 'yes': 0.5}", '{"spam": 10.0, "yes": 0.5}'])
+@pytest.mark.parametrize("written", ["{spam: 10, yes: 0.5}", '{"spam": 10.0, "yes": 0.5}'])
 def test_class_weights_are_a_mapping_however_they_are_written(preset, written):
     expected = {"spam": 10.0, "yes": 0.5}
     assert loading.load_config(None, [f"training.class_weights={written}"]).training.class_weights == expected
-    text = 'training: {class_weights: {spam: 10, "yes": 0.5}}'
+    text = f"training: {{class_weights: {written}}}"
     assert loading.load_config(preset(text)).training.class_weights == expected
     again = loading.load_config(preset(text), ["training.class_weights=none"])
     assert again.training.class_weights is None
+
+
+def test_a_class_may_have_a_name_that_yaml_takes_for_something_else(preset):
+    config = loading.load_config(None, ["training.class_weights={no: 2, on: 3, 01: 4, null: 5, ~: 6}"])
+    expected = {"no": 2.0, "on": 3.0, "01": 4.0, "null": 5.0, "~": 6.0}
+    assert config.training.class_weights == expected
+    assert loading.load_config(preset(loading.dump_config(config))) == config
 
 
 def test_every_error_is_reported_at_once(preset):
@@ -252,3 +273,14 @@ def test_differences_name_what_may_not_change_and_both_values():
 def test_paths_encoder_and_logging_may_differ_when_a_run_resumes():
     moved = ["data_dir=d", "encoder=e", "preprocess=p", "logging.tensorboard=off", "logging.progress=off"]
     assert loading.find_differences(Config(), loading.load_config(None, moved)) == []
+
+
+def test_changed_settings_are_read_back_from_their_flags():
+    given = ["training.class_weights={no: 2, ja 😀: 0.5}", "logging.progress=off", "model.dropout=0", "encoder=a b"]
+    config = loading.load_config(None, given)
+    changed = loading.changed_settings(config)
+    assert list(changed) == ["encoder", "training.class_weights", "model.dropout", "logging.progress"]
+    values = {key: loading.format_value(value) for key, value in changed.items()}
+    assert values["training.class_weights"] == '{"no": 2.0, "ja 😀": 0.5}'
+    assert loading.load_config(None, (), values) == config
+    assert loading.format_value(None) == "none"

@@ -41,3 +41,9 @@ def test_anchors_and_merged_mappings_are_read(read):
 def test_a_key_that_is_no_name_is_refused(read, text):
     with pytest.raises(UsageError, match="--tune must name a YAML file"):
         read(text)
+
+
+def test_a_key_is_the_text_that_is_written(read):
+    text = "weights: {no: 2, On: 3, 1: 4, 1.0: 5, ~: 6, 2026-01-01: 7, 'yes': 8}\nvalue: no\n"
+    weights = {"no": 2, "On": 3, "1": 4, "1.0": 5, "~": 6, "2026-01-01": 7, "yes": 8}
+    assert read(text) == {"weights": weights, "value": False}

@@ -28,6 +28,13 @@ def test_every_kind_has_a_metric_that_selects_the_best_checkpoint():
     assert set(tasks.LOWER_IS_BETTER) <= of_some_kind
 
 
+def test_the_best_has_the_better_metric_and_then_the_lower_loss():
+    assert tasks.rank("f1", 0.9, 0.7) > tasks.rank("f1", 0.8, 0.1)
+    assert tasks.rank("f1", 0.9, 0.6) > tasks.rank("f1", 0.9, 0.7)
+    for metric in tasks.LOWER_IS_BETTER:
+        assert tasks.rank(metric, 0.1, 0.7) > tasks.rank(metric, 0.2, 0.6)
+
+
 @pytest.mark.parametrize("spec", tasks.TASKS.values(), ids=tasks.TASKS)
 def test_a_positive_class_is_one_of_two(spec):
     assert spec.positive_class is None or (spec.positive_class in spec.labels and len(spec.labels) == 2)

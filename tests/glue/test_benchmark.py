@@ -1,6 +1,7 @@
 """scripts/glue.py as a user calls it: cut, continued, and called once more."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,17 +12,18 @@ import pytest
 from fakes.glue_files import MNLI, write_glue
 from helpers import ROOT, excerpt, python
 
+from trainer.config import loading
+
 WAIT_S = 240
 KEYS = ("training.steps=6", "training.log_every=2", "training.save_every=2", "data.batch_size=8", "data.seq_length=24")
 
 
-@pytest.fixture(scope="module")
-def command(tiny, tmp_path_factory):
+@pytest.fixture
+def command(tiny, tmp_path):
     """(the arguments of the script, the output folder)."""
-    folder = tmp_path_factory.mktemp("glue")
-    where = [f"--glue_dir={write_glue(folder / 'glue_data', train=40)}", f"--output={folder / 'out'}"]
+    where = [f"--glue_dir={write_glue(tmp_path / 'glue_data', train=40)}", f"--output={tmp_path / 'out'}"]
     settings = [f"--set={key}" for key in (*KEYS, "logging.tensorboard=off", "logging.progress=off")]
-    return ["scripts/glue.py", *where, f"--encoder={tiny}", "--strategy=cpu", *settings], folder / "out"
+    return ["scripts/glue.py", *where, f"--encoder={tiny}", "--strategy=cpu", *settings], tmp_path / "out"
 
 
 def test_runs_are_continued_scored_and_predicted(command):
@@ -68,13 +70,17 @@ def test_runs_are_continued_scored_and_predicted(command):
         assert set(labels) <= set(MNLI if name != "QQP.tsv" else ("0", "1"))
 
 
-def test_a_setting_that_a_started_run_does_not_have_is_refused(command):
+def test_a_setting_that_a_started_run_does_not_have_is_refused(command, finished_run):
     arguments, output = command
-    assert (output / "results.json").exists()  # The test above has run.
-    done = python(*arguments, "--tasks=qqp", "--seeds=0", "--set=optimizer.learning_rate=1e-3")
+    run = output / "runs/rte/seed_0"
+    run.mkdir(parents=True)
+    for name in ("config.yaml", "result.json"):  # What says that a run is there, and with which settings.
+        shutil.copy(finished_run / name, run)
+    before = loading.load_config(str(run / "config.yaml")).optimizer.learning_rate
+    done = python(*arguments, "--tasks=rte", "--seeds=0", "--set=optimizer.learning_rate=0.123")
     assert done.returncode in (1, 2)
-    assert "optimizer.learning_rate: 3e-05 in the run, 0.001 here" in done.stderr
-    assert f"The run in {output}/runs/qqp/seed_0 must end without an error" in done.stderr
+    assert f"optimizer.learning_rate: {before} in the run, 0.123 here" in done.stderr
+    assert f"The run in {run} must end without an error" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,12 +1,15 @@
 import json
 
-import numpy as np
 import pytest
 
 from trainer.data import tasks
 from trainer.export import predict
 from trainer.glue import predictions
 from trainer.runtime.signals import StopRequest
+
+
+def decided(*labels):
+    return [{"scores": [0.5], "label": label} for label in labels]
 
 
 @pytest.mark.parametrize(
@@ -17,27 +20,39 @@ from trainer.runtime.signals import StopRequest
     ],
 )
 def test_labels_are_those_that_glue_expects(task, expected):
-    assert predictions.submission_labels(task, np.array([[0.9, 0.1], [0.2, 0.8]])) == expected
+    assert predictions.submission_labels(task, decided(*tasks.TASKS[task].labels)) == expected
 
 
 def test_three_classes_have_names_and_scores_are_within_their_range():
+    classes = ["entailment", "neutral", "contradiction"]
     for task in ("mnli", tasks.AX):
-        assert predictions.submission_labels(task, np.eye(3)) == ["entailment", "neutral", "contradiction"]
-    assert predictions.submission_labels("stsb", np.array([[-0.3], [2.34567], [5.2]])) == ["0.000", "2.346", "5.000"]
+        assert predictions.submission_labels(task, decided(*classes)) == classes
+    numbers = [{"scores": [score], "label": None} for score in (-0.3, 2.34567, 5.2)]
+    assert predictions.submission_labels("stsb", numbers) == ["0.000", "2.346", "5.000"]
 
 
-def test_scores_are_kept_until_the_texts_or_the_run_change(finished_run, tmp_path):
+def test_a_label_is_decided_by_the_threshold_and_not_by_the_larger_score():
+    below_its_threshold = {"scores": [0.4, 0.6], "label": "not_duplicate"}
+    assert predictions.submission_labels("qqp", [below_its_threshold]) == ["0"]
+
+
+def test_predictions_are_kept_until_the_texts_or_the_run_change(finished_run, tmp_path):
     (tmp_path / "export").symlink_to(finished_run / "export")
     (tmp_path / "result.json").write_text("{}")
     rows, request = [["a wonderful film"], ["an awful, dull film"]], StopRequest()
-    scores = predictions.score(str(tmp_path), "SST-2", rows, request)
+    found = predictions.predict(str(tmp_path), "SST-2", rows, request)
     _, signature = predict.load_export(str(finished_run / "export"))
-    assert scores == pytest.approx(np.array(list(predict.score_texts(signature, rows))), abs=1e-5)
+    for row, (scores, label, _) in zip(found, predict.predict_texts(signature, rows), strict=True):
+        assert row["scores"] == pytest.approx(scores.tolist(), abs=1e-5)
+        assert row["label"] == label
     kept = tmp_path / "glue/SST-2.json"
     content = json.loads(kept.read_text())
-    kept.write_text(json.dumps(content | {"scores": [[1, 0], [1, 0]]}))
-    assert predictions.score(str(tmp_path), "SST-2", rows, request).tolist() == [[1, 0], [1, 0]]
+    other = [{"scores": [1, 0], "label": "positive"}] * 2
+    kept.write_text(json.dumps(content | {"predicted": other}))
+    assert predictions.predict(str(tmp_path), "SST-2", rows, request) == other
     (tmp_path / "result.json").write_text('{"seconds": 1}')
-    assert predictions.score(str(tmp_path), "SST-2", rows, request) == pytest.approx(scores)
-    changed = predictions.score(str(tmp_path), "SST-2", rows[::-1], request)
-    assert changed == pytest.approx(scores[::-1], abs=1e-5)
+    again = predictions.predict(str(tmp_path), "SST-2", rows, request)
+    assert [row["label"] for row in again] == [row["label"] for row in found]
+    changed = predictions.predict(str(tmp_path), "SST-2", rows[::-1], request)
+    for row, expected in zip(changed, found[::-1], strict=True):
+        assert row["scores"] == pytest.approx(expected["scores"], abs=1e-5)

@@ -17,7 +17,7 @@ def write_space(tmp_path):
 
     def write(content: object) -> str:
         path = tmp_path / "space.yaml"
-        path.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML.
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")  # JSON is YAML.
         return str(path)
 
     return write

@@ -56,6 +56,25 @@ def test_the_space_may_change_and_the_rest_may_not(make_plan, leave):
             pass
 
 
+def test_runs_are_those_of_one_base_however_the_space_changes(make_plan, leave):
+    first, second = make_plan(), make_plan({"model.dropout": [0.1]})
+    for plan in (first, second):
+        with running.hold_sweep(plan) as before:
+            finish(plan, leave)
+            running.submit_sweep(plan, before, lambda run: "", again=False, keep=True)
+    with running.hold_sweep(make_plan()) as before:
+        again = running.submit_sweep(first, before, submit=None, again=False, keep=True)  # All runs are reused.
+    assert [state.run.name for each in again.trials for state in each.runs] == [run.name for run in first.runs]
+    others = [(GRID, "model.dropout=0.3"), ({"model.dropout": [0.1]}, "optimizer.learning_rate=0.2")]
+    for (grid, other), before in zip(others, ("None", "0.0001"), strict=True):
+        key, value = other.split("=")
+        with (
+            pytest.raises(UserError, match=f"{key}: {before} in the sweep, {value} here"),
+            running.hold_sweep(make_plan(grid, other)),
+        ):
+            pass
+
+
 def test_what_was_submitted_or_is_finished_is_not_submitted_again(make_plan, leave):
     plan, submitted = make_plan(), []
 
@@ -100,6 +119,18 @@ def test_a_submitted_job_is_the_trials_run(make_plan):
     assert "seed=3" in arguments
     with pytest.raises(UserError, match="The job of steps-7-"):
         running.submit_run(plan, run, script, ["--dry_run"])
+
+
+def test_a_submission_without_an_answer_is_an_error_of_its_run(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "SUBMIT_TIMEOUT_S", 0.2)
+    script = tmp_path / "submit.py"
+    script.write_text("import time; time.sleep(60)")
+    plan = make_plan()
+    with pytest.raises(
+        UserError, match=r"be submitted within 0.2 s\. Received: no answer\. It may have been"
+    ) as caught:
+        running.submit_run(plan, plan.runs[0], str(script), [])
+    assert caught.value.problems[0].setting == f"The job of {plan.runs[0].name}"
 
 
 def test_a_sweep_in_a_bucket_prints_its_jobs_and_collects_their_results(simulator, write_space):

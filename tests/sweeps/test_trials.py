@@ -29,10 +29,17 @@ def test_the_space_of_the_repository_suits_its_preset():
 def test_a_run_has_the_flags_and_the_folder_of_its_trial_and_seed(build):
     (trial,) = build({"grid": {"model.dropout": [None], "data.group_by_length": [False]}})
     first, second = trials.plan_runs([trial], [0, 7], "out")
-    assert second.flags == ["--model.dropout=none", "--data.group_by_length=False", "--seed=7"]
+    assert second.flags == ["--model.dropout=none", "--data.group_by_length=false", "--seed=7"]
     assert first.model_dir == f"out/runs/{trial.name}/seed_0"
     loaded = loading.load_config(None, (), dict(flag.removeprefix("--").split("=") for flag in second.flags))
     assert (loaded.model.dropout, loaded.data.group_by_length, loaded.seed) == (None, False, 7)
+
+
+@pytest.mark.parametrize("weights", ["{no: 2, ja 😀: 0.5}", "balanced"])
+def test_class_weights_are_a_setting_of_a_space(build, weights):
+    (trial, _) = build({"grid": {"training.class_weights": [weights, None]}})
+    (run,) = trials.plan_runs([trial], [0], "out")
+    assert loading.load_config(None, [flag.removeprefix("--") for flag in run.flags]) == trial.config
 
 
 def test_names_differ_where_settings_do(build):
@@ -76,6 +83,8 @@ def test_a_setting_that_does_not_suit_the_data_is_found(build, prepared):
     bad = build(content, f"data_dir={prepared}", "training.best_metric=pearson")
     assert {problem.setting for problem in trials.find_data_problems(bad)} == {"training.best_metric"}
     assert {problem.setting for problem in trials.find_data_problems(build(content))} == {"--data_dir"}
+    bad = build({"grid": {"training.class_weights": ["{spam: 2}"]}}, f"data_dir={prepared}")
+    assert {problem.setting for problem in trials.find_data_problems(bad)} == {"training.class_weights"}
 
 
 def test_the_base_is_what_the_space_does_not_vary(build):

@@ -78,7 +78,8 @@ def test_a_metric_that_validation_does_not_define_is_refused(manifest, metric):
     counts = {"fraud": 5, "ok": 95}
     lacking = with_counts(manifest, counts, validation={"fraud": 0, "ok": 100})
     (problem,) = problems(lacking, metric=metric)
-    assert f"Received: {metric}, with 0 of 100 of 'fraud'." in problem
+    assert f"Received: {metric}, where 0 of 100 validation texts are of 'fraud'. Choose another" in problem
+    assert ("'fraud' and of others there" in problem) == (metric in ("roc_auc", "average_precision"))
     assert not problems(lacking, metric="macro_f1")
     assert not problems(with_counts(manifest, counts), metric=metric)
 

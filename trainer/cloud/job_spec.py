@@ -3,13 +3,11 @@
 https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.customJobs has every field.
 """
 
-import dataclasses
-import json
 from typing import Any
 
 from trainer.cloud.job_request import JobRequest
 from trainer.cloud.machine_types import Machine
-from trainer.config import schema
+from trainer.config import loading
 from trainer.config.schema import Config
 from trainer.errors import STOPPED_CODE_VARIABLE
 from trainer.runtime.tensorflow_variables import ONEDNN_VARIABLES
@@ -31,19 +29,11 @@ RESTART_EXIT_CODE = "134"
 
 def changed_keys(config: Config) -> list[str]:
     """Each key of the configuration that is not at its default, as the "section.key=value" of --set; paths apart."""
-    keys = dict(schema.flatten(dataclasses.asdict(config)))
     return [
-        f"{key}={_format_value(value)}"
-        for key, value in keys.items()
-        if key not in ("data_dir", "encoder") and value != schema.DEFAULTS[key]
+        f"{key}={loading.format_value(value)}"
+        for key, value in loading.changed_settings(config).items()
+        if key not in ("data_dir", "encoder")
     ]
-
-
-def _format_value(value: Any) -> str:
-    if value is None:
-        return "none"
-    # JSON is YAML, in which a mapping is read back.
-    return json.dumps(value) if isinstance(value, bool | dict) else str(value)
 
 
 def trainer_flags(request: JobRequest) -> list[str]:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pydantic
 import yaml
 
-from trainer.config import schema, yaml_file
+from trainer.config import schema, sink_targets, yaml_file
 from trainer.errors import Problem, UsageError
 from trainer.storage import paths
 
@@ -34,6 +35,7 @@ _REQUIRED = {
     "less_than": "be less than {lt}",
     "less_than_equal": "be at most {le}",
     "literal_error": "be {expected}",
+    "sink_target": sink_targets.REQUIRED,
     "string_type": "be a string",
     "too_long": "have at most {max_length} items",
     "too_short": "have at least {min_length} items",
@@ -128,6 +130,20 @@ def load_config(
 def dump_config(config: schema.Config) -> str:
     """The configuration as YAML. `load_config` reads it back."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def changed_settings(config: schema.Config) -> dict[str, Any]:
+    """The keys of a configuration that differ from the defaults, with their values."""
+    values = dict(schema.flatten(dataclasses.asdict(config)))
+    return {key: value for key, value in values.items() if value != schema.DEFAULTS[key]}
+
+
+def format_value(value: Any) -> str:
+    """What a flag has to be for this value of a setting: `load_config` reads it back."""
+    if value is None:
+        return "none"
+    # JSON is YAML, in which a mapping is read back; of a pair of escapes YAML would not make one character.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict) else str(value)
 
 
 def find_differences(old: schema.Config, new: schema.Config) -> list[str]:

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from trainer.config import sink_targets, yaml_file
+
 CONFIG_FILE = "config.yaml"  # In a model_dir.
 DEFAULT_EPOCHS = 3.0
 # Of training.class_weights: beyond, float32 has no digits left for the other classes.
@@ -41,15 +43,17 @@ def _read_integral(value: Any) -> Any:
 
 def _read_class_weights(value: Any) -> Any:
     """None, "balanced" or {label: weight}, also as text in YAML."""
+    duplicates: list[str] = []
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            value = yaml.safe_load(value)
+            value, duplicates = yaml_file.parse(value)
         except yaml.YAMLError:
             raise PydanticCustomError("class_weights", "") from None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not duplicates:
         try:
-            weights = {str(label): float(weight) for label, weight in value.items()}
-        except (TypeError, ValueError):
+            # Of a boolean, float would make 1 or 0.
+            weights = {str(label): float(str(weight)) for label, weight in value.items()}
+        except ValueError:
             weights = {}
         if weights and all(MIN_CLASS_WEIGHT <= weight <= MAX_CLASS_WEIGHT for weight in weights.values()):
             return weights
@@ -58,9 +62,11 @@ def _read_class_weights(value: Any) -> Any:
     raise PydanticCustomError("class_weights", "")
 
 
-def _read_sink(value: Any) -> Any:
-    """A sink that is only switched on or off: YAML's booleans, and the words of a flag."""
-    return {"true": "true", "false": ""}.get(str(value).lower(), value)
+def _read_sink(value: Any) -> str:
+    target = sink_targets.read_target(value)
+    if target is None:
+        raise PydanticCustomError("sink_target", "")
+    return target
 
 
 Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
@@ -182,8 +188,8 @@ class TrainingConfig:
     threshold_metric: Annotated[
         Literal["f1", "macro_f1", "accuracy", "balanced_accuracy"] | None,
         _doc(
-            "What the threshold between two classes is chosen for, on validation: the probability above which a text "
-            "is of the positive class. If unset: 0.5."
+            "The metric on validation that the threshold is chosen for: the probability above which a text is of the "
+            "positive class. If unset: the threshold is 0.5, and F1 chooses those of several labels a text."
         ),
     ] = None
     keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
@@ -224,11 +230,11 @@ class LoggingConfig:
     progress: Annotated[bool, _doc("Shows a progress bar on standard error.")] = True
     mlflow: Annotated[
         SinkTarget,
-        _doc("Logs to MLflow as well: a tracking URI, or true for MLflow's own setting. Needs hubtune[mlflow]."),
+        _doc("Logs to MLflow as well: a tracking URI, or on for MLflow's own setting. Needs hubtune[mlflow]."),
     ] = ""
     wandb: Annotated[
         SinkTarget,
-        _doc("Logs to Weights & Biases as well: a project, or true for the project hubtune. Needs hubtune[wandb]."),
+        _doc("Logs to Weights & Biases as well: a project, or on for the project hubtune. Needs hubtune[wandb]."),
     ] = ""
     report: Annotated[bool, _doc("Writes report.html and model_card.md at the end of a run.")] = True
 

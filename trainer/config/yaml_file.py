@@ -1,4 +1,4 @@
-"""A YAML file of plain values: no tag that makes an object, no key twice in a mapping."""
+"""A YAML file of plain values: no tag that makes an object, no key twice in a mapping, every key a string."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +8,12 @@ import yaml
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
 
+_STRING = "tag:yaml.org,2002:str"
+# What YAML makes of a plain key such as no, 1, 1.0, ~, 2026-01-01 or =.
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null", "timestamp", "value")}
 
-def _find_duplicate_keys(root: yaml.Node | None) -> Iterator[str]:
-    """Each key that a mapping holds a second time, with its line. safe_load would silently take the last."""
+
+def _list_mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
     remaining, visited = [root], set()
     while remaining:
         node = remaining.pop()
@@ -18,15 +21,36 @@ def _find_duplicate_keys(root: yaml.Node | None) -> Iterator[str]:
             continue
         visited.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):  # safe_load refuses the others.
-                    if key.value in seen:
-                        yield f"line {key.start_mark.line + 1} has the key {key.value!r} a second time"
-                    seen.add(key.value)
-                remaining.append(value)
+            yield node
+            remaining += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             remaining += node.value
+
+
+def _find_duplicate_keys(root: yaml.Node | None) -> Iterator[str]:
+    """Each key that a mapping holds a second time, with its line. The constructor would silently take the last."""
+    for mapping in _list_mappings(root):
+        seen = set()
+        for key, _ in mapping.value:
+            if isinstance(key, yaml.ScalarNode):  # The constructor refuses the others.
+                if key.value in seen:
+                    yield f"line {key.start_mark.line + 1} has the key {key.value!r} a second time"
+                seen.add(key.value)
+
+
+def parse(text: str) -> tuple[Any, list[str]]:
+    """(What safe_load makes of a document, but keys as they are written; what _find_duplicate_keys finds).
+
+    So a class may be called no, or 1. Raises yaml.YAMLError.
+    """
+    root = yaml.compose(text, yaml.SafeLoader)
+    duplicates = list(_find_duplicate_keys(root))
+    for mapping in _list_mappings(root):
+        for key, _ in mapping.value:
+            if key.tag in _PLAIN_TAGS:
+                key.tag = _STRING
+    value = None if root is None else yaml.SafeLoader("").construct_document(root)
+    return value, duplicates
 
 
 def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
@@ -34,10 +58,9 @@ def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
     try:
         with open(fs.local_copy(path), encoding="utf-8") as file:
             text = file.read()
-        duplicates = list(_find_duplicate_keys(yaml.compose(text, yaml.SafeLoader)))
+        loaded, duplicates = parse(text)
         if duplicates:
             raise UsageError(Problem(flag, "hold each key once", f"{path}: {'; '.join(duplicates)}"))
-        loaded = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(Problem(flag, "name a YAML file", f"{path} ({error.strerror or error})")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -127,7 +127,7 @@ def prepare_data_set(
     seed: int,
     bad_rows: int,
     kept_columns: tuple[str, ...] = (),
-    validation_fraction: float = splits.VALIDATION_FRACTION_OF_TRAIN,
+    validation_fraction: float = tasks.VALIDATION_FRACTION_OF_TRAIN,
     label_form: str = "",
 ) -> manifests.Manifest:
     """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainer.data import stratification
+from trainer.data import stratification, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 
-# Of a source that has a test split, as in the tutorial, unless its task has another one.
-VALIDATION_FRACTION_OF_TRAIN = 0.2
 # Of all rows of a source without a test split.
 TEST_FRACTION, VALIDATION_FRACTION = 0.1, 0.1
 # Numbers to predict are stratified by the tenths of their ranks.
@@ -128,7 +126,7 @@ def draw(rows: Sequence[Row], texts: np.ndarray, keys: np.ndarray, fraction: flo
 
 
 def split_rows(
-    rows: Sequence[Row], kind: str, seed: int, validation_fraction: float = VALIDATION_FRACTION_OF_TRAIN
+    rows: Sequence[Row], kind: str, seed: int, validation_fraction: float = tasks.VALIDATION_FRACTION_OF_TRAIN
 ) -> SplitRows:
     """Rows whose split is "test" or "validation" are that split, if there are any; the others are divided.
 

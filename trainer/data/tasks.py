@@ -5,6 +5,9 @@ A new one is an entry here, a reader in sources.py and its call in task_rows.rea
 
 import dataclasses
 
+# The share of train that becomes validation where a source has test and no validation: the tutorial's.
+VALIDATION_FRACTION_OF_TRAIN = 0.2
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskSpec:
@@ -15,8 +18,7 @@ class TaskSpec:
     url: str | None = None  # The address of the original. None if it is part of a package or the user's own file.
     sha256: str | None = None  # The hash of the file at `url`.
     positive_class: str | None = None  # What precision, recall and F1 are of by convention.
-    # The share of train that becomes validation where a source has test and no validation; the tutorial's.
-    validation_fraction: float = 0.2
+    validation_fraction: float = VALIDATION_FRACTION_OF_TRAIN
 
 
 def _glue(description: str, labels: tuple[str, ...] | None, positive_class: str | None = None) -> TaskSpec:
@@ -76,3 +78,8 @@ METRICS = {
 # Of numbers, those that only labels on a scale of few whole numbers have (label_scale.find_rating_range).
 RATING_METRICS = ("accuracy", "quadratic_kappa")
 LOWER_IS_BETTER = ("loss", "mean_squared_error")
+
+
+def rank(metric: str, value: float, loss: float) -> tuple[float, float]:
+    """What is highest for the best of evaluations or runs: the metric, by its direction, then the lower loss."""
+    return (-value if metric in LOWER_IS_BETTER else value, -loss)

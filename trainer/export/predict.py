@@ -1,7 +1,8 @@
 """Score texts with an exported SavedModel. Needs TensorFlow and tensorflow-text, and nothing of the training.
 
 `python -m trainer.export.predict FOLDER` reads a JSON list of rows from standard input, each a list of one text or
-two, and prints a JSON list of their scores. The export's parity check runs it in a fresh process.
+two, and prints a JSON list of {"scores": [number, ...], "label": Prediction.label}. The export's parity check runs it
+in a fresh process, and glue.predictions.
 """
 
 import dataclasses
@@ -158,7 +159,8 @@ def is_blank(texts: Sequence[str]) -> bool:
 def main() -> None:
     _, signature = load_export(sys.argv[1])
     rows = json.load(sys.stdin)
-    print(json.dumps([[float(value) for value in scores] for scores in score_texts(signature, rows)]))
+    predicted = predict_texts(signature, rows)
+    print(json.dumps([{"scores": scores.astype(float).tolist(), "label": label} for scores, label, _ in predicted]))
 
 
 if __name__ == "__main__":

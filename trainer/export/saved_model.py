@@ -137,7 +137,8 @@ def score_in_fresh_process(folder: str, rows: Sequence[tuple[str, ...]]) -> np.n
     if done.returncode:
         received = done.stderr.strip()[-MAX_ERROR_CHARACTERS:]
         raise UserError(Problem("The export", "load in a fresh process", received))
-    scores: np.ndarray = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
+    predicted = json.loads(done.stdout.splitlines()[-1])
+    scores: np.ndarray = np.array([row["scores"] for row in predicted], np.float32)
     return scores
 
 

@@ -71,7 +71,7 @@ def _predict_files(
         model = "mnli" if task == tasks.AX else task
         folder = runs.run_folder(options, model, best[model])
         for name in glue.LAYOUTS[task].unlabeled:
-            scores = predictions.score(folder, name, inputs[name].texts, request)
-            labels = predictions.submission_labels(task, scores)
+            predicted = predictions.predict(folder, name, inputs[name].texts, request)
+            labels = predictions.submission_labels(task, predicted)
             files[name] = submission.format_predictions(inputs[name].indexes, labels)
     return files

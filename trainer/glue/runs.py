@@ -82,7 +82,6 @@ def best_seed(results: dict[int, dict[str, Any]]) -> int:
 
     def rank(seed: int) -> tuple[float, float]:
         metric, validation = results[seed]["best_metric"], results[seed]["validation"]
-        sign = 1 if metric in tasks.LOWER_IS_BETTER else -1
-        return sign * validation[metric], validation["loss"]
+        return tasks.rank(metric, validation[metric], validation["loss"])
 
-    return min(results, key=rank)
+    return max(results, key=rank)

@@ -11,8 +11,9 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import api
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from trainer.config import loading
 from trainer.storage import fs
-from trainer.sweeps import results, trials
+from trainer.sweeps import results
 from trainer.sweeps.results import TrialState
 
 FOLDER = "tensorboard"
@@ -45,7 +46,7 @@ def _show_values(values: Sequence[Any]) -> list[Any]:
     types = {float if isinstance(value, int) and not isinstance(value, bool) else type(value) for value in values}
     if types in ({bool}, {str}, {float}):
         return list(values)
-    return [trials.flag_values({"": value})[""] for value in values]
+    return [loading.format_value(value) for value in values]
 
 
 def _scalar(tag: str, value: float) -> Any:

@@ -5,8 +5,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.config import loading
 from trainer.storage import fs
-from trainer.sweeps import results, trials
+from trainer.sweeps import results
 from trainer.sweeps.results import TrialState
 
 PICTURE_FILE = "sweep.png"
@@ -47,9 +48,9 @@ def draw_sweep(states: Sequence[TrialState], metric: str, path: str) -> None:
 def _draw_setting(axes: Any, states: Sequence[TrialState], key: str, metric: str) -> None:
     values = [each.trial.settings[key] for each in states]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    names = list(dict.fromkeys(trials.flag_values({key: value})[key] for value in values))
+    names = list(dict.fromkeys(loading.format_value(value) for value in values))
     for each, value in zip(states, values, strict=True):
-        x = value if numbers else names.index(trials.flag_values({key: value})[key])
+        x = value if numbers else names.index(loading.format_value(value))
         assert each.value is not None
         below, above = each.value.mean - each.value.min, each.value.max - each.value.mean
         face = "tab:blue" if each.finished else "white"

@@ -75,11 +75,7 @@ def measure_spread(values: Sequence[float]) -> Spread:
 def best_evaluation(state: RunState, metric: str, up_to_step: int | None = None) -> Mapping[str, Any] | None:
     """The best evaluation of a run, of those up to a step if one is given: what best/ held then."""
     lines = [line for line in state.evaluations if up_to_step is None or line["step"] <= up_to_step]
-    return max(lines, key=lambda line: (*_rank(line[metric], line["loss"], metric), -line["step"]), default=None)
-
-
-def _rank(value: float, loss: float, metric: str) -> tuple[float, float]:
-    return (-value if metric in tasks.LOWER_IS_BETTER else value, -loss)
+    return max(lines, key=lambda line: (*tasks.rank(metric, line[metric], line["loss"]), -line["step"]), default=None)
 
 
 def summarize_trials(states: Iterable[RunState], metric: str, up_to_step: int | None = None) -> list[TrialState]:
@@ -100,7 +96,7 @@ def _summarize(runs: Sequence[RunState], metric: str, up_to_step: int | None) ->
 def rank_trials(trials: Iterable[TrialState], metric: str) -> list[TrialState]:
     """The trials with a value, the best mean first; of equals the lower loss, then the first."""
     valued = [(each, each.value) for each in trials if each.value is not None]
-    ranked = sorted(valued, key=lambda pair: _rank(pair[1].mean, pair[0].loss, metric), reverse=True)
+    ranked = sorted(valued, key=lambda pair: tasks.rank(metric, pair[1].mean, pair[0].loss), reverse=True)
     return [each for each, _ in ranked]
 
 

@@ -15,6 +15,7 @@ from trainer.runtime.signals import Stopped, StopRequest
 from trainer.storage import fs
 from trainer.sweeps import hparams, job_runs, plot, results, search, summary, trials
 from trainer.sweeps.job_runs import EndedJob, JobRun
+from trainer.sweeps.results import RunState
 from trainer.sweeps.space import Space
 from trainer.sweeps.summary import Sweep
 from trainer.sweeps.trials import Trial, TrialRun
@@ -79,18 +80,18 @@ def run_sweep(
     """Train what is missing, and write the files of the sweep. Raises signals.Stopped after a signal."""
     errors: dict[str, str] = {}
     runs = plan.runs
-    by_name = {run.name: run for run in runs}
 
     def report(ended: EndedJob, stop_at_step: int | None) -> None:
-        state = results.read_run(by_name[ended.job.name])
+        states = _read_runs(plan)
+        state = next(state for state in states if state.run.name == ended.job.name)
         best = results.best_evaluation(state, plan.metric)
         if ended.exit_code not in (0, EXIT_STOPPED) or not (request.reason or search.has_reached(state, stop_at_step)):
             errors[ended.job.name] = f"{ended.message} (its output: {ended.job.log})"
             _LOG.warning("%s failed: %s", ended.job.name, errors[ended.job.name])
         elif best:
             value = f"validation {plan.metric} {best[plan.metric]:.4f} at step {best['step']:,}"
-            _LOG.info("%s: %s; %d of %d runs finished", ended.job.name, value, _count_finished(plan), len(runs))
-        _write(plan, before, errors)
+            _LOG.info("%s: %s; %s", ended.job.name, value, _describe_progress(states))
+        _write(plan, before, errors, states)
 
     def execute(pending: Sequence[TrialRun], stop_at_step: int | None) -> None:
         jobs = [_task_job(plan, run, strategy, stop_at_step) for run in pending if run.name not in errors]
@@ -98,14 +99,15 @@ def run_sweep(
             jobs, request, slots=slots, timeout_s=timeout_s, on_end=lambda ended: report(ended, stop_at_step)
         )
 
-    _write(plan, before, errors)
+    _write(plan, before, errors, _read_runs(plan))
     try:
         search.run_search(runs, plan.space.halving, plan.metric, execute)
     except Stopped as stopped:
-        _write(plan, before, errors)
-        done = f"{_count_finished(plan)} of {len(runs)} runs finished"
-        raise Stopped(f"{stopped}: {done}. Run the same command again to go on.") from None
-    return _finish(plan, before, errors)
+        states = _read_runs(plan)
+        _write(plan, before, errors, states)
+        progress = _describe_progress(states)
+        raise Stopped(f"{stopped}: {progress}. Run the same command again to go on.") from None
+    return _finish(plan, before, errors, _read_runs(plan))
 
 
 def submit_sweep(
@@ -117,8 +119,9 @@ def submit_sweep(
     a dry run, what was submitted is not remembered.
     """
     jobs, errors = dict(before.get("jobs", {})), dict[str, str]()
-    for run in plan.runs:
-        if results.read_run(run).status == results.FINISHED or (run.name in jobs and not again):
+    states = _read_runs(plan)  # Once: each is a few requests to a bucket.
+    for run in (state.run for state in states if state.status != results.FINISHED):
+        if run.name in jobs and not again:
             continue
         try:
             printed = submit(run)
@@ -127,17 +130,22 @@ def submit_sweep(
             continue
         if keep:
             jobs[run.name] = printed
-            _write(plan, {**before, "jobs": jobs}, errors)  # Before the next one: it is not submitted twice.
-    return _finish(plan, {**before, "jobs": jobs}, errors)
+            _write(plan, {**before, "jobs": jobs}, errors, states)  # Before the next one: it is not submitted twice.
+    return _finish(plan, {**before, "jobs": jobs}, errors, states)
 
 
 def submit_run(plan: SweepPlan, run: TrialRun, script: str, flags: Sequence[str]) -> str:
     """Submit the job of a run with submit.py, at `script`; return what that prints. Raises UserError if it fails."""
     where = [f"--name={run.name}", f"--base_output_directory={run.model_dir}"]
     command = [sys.executable, script, *flags, *plan.flags, *run.flags, *where]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_S, env=child_process.environment()
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_S, env=child_process.environment()
+        )
+    except subprocess.TimeoutExpired:
+        required = f"be submitted within {SUBMIT_TIMEOUT_S:g} s"
+        advice = "It may have been submitted all the same: look for it in the console before you run the command again."
+        raise UserError(Problem(f"The job of {run.name}", required, "no answer", advice)) from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
         raise UserError(Problem(f"The job of {run.name}", "be submitted", lines[-1]))
@@ -151,24 +159,28 @@ def _task_job(plan: SweepPlan, run: TrialRun, strategy: str, stop_at_step: int |
     return JobRun(run.name, child_process.command("trainer.task", *flags), log)
 
 
-def _count_finished(plan: SweepPlan) -> int:
-    return sum(results.read_run(run).status == results.FINISHED for run in plan.runs)
+def _read_runs(plan: SweepPlan) -> list[RunState]:
+    return [results.read_run(run) for run in plan.runs]
 
 
-def _collect(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str]) -> Sweep:
-    states = results.summarize_trials(map(results.read_run, plan.runs), plan.metric)
-    space = dataclasses.asdict(plan.space)
-    return Sweep(plan.metric, plan.base, space, plan.seeds, states, errors, before.get("jobs", {}))
+def _describe_progress(states: Sequence[RunState]) -> str:
+    finished = sum(state.status == results.FINISHED for state in states)
+    return f"{finished} of {len(states)} runs finished"
 
 
-def _write(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str]) -> Sweep:
-    sweep = _collect(plan, before, errors)
+def _write(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str], states: Sequence[RunState]) -> Sweep:
+    """Write sweep.json of these states. `before` is the one that is there, with the jobs that were submitted since."""
+    trial_states = results.summarize_trials(states, plan.metric)
+    space, jobs = dataclasses.asdict(plan.space), before.get("jobs", {})
+    # A key that has left the base for a space keeps its value: a run that stays is one of that value.
+    base = {**before.get("base", {}), **plan.base}
+    sweep = Sweep(plan.metric, base, space, plan.seeds, trial_states, errors, jobs)
     summary.write_sweep(plan.output, sweep)
     return sweep
 
 
-def _finish(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str]) -> Sweep:
-    sweep = _write(plan, before, errors)
+def _finish(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str], states: Sequence[RunState]) -> Sweep:
+    sweep = _write(plan, before, errors, states)
     plot.draw_sweep(sweep.trials, plan.metric, fs.join(plan.output, plot.PICTURE_FILE))
     hparams.write_hparams(plan.output, sweep.trials, plan.metric)
     return sweep

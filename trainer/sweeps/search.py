@@ -14,7 +14,6 @@ _LOG = logging.getLogger(__name__)
 
 # Runs every run to a step, or to its end; a run that fails is left where it is. Raises signals.Stopped after a signal.
 Execute = Callable[[Sequence[TrialRun], int | None], None]
-ReadRun = Callable[[TrialRun], RunState]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +31,7 @@ def plan_rungs(halving: Halving | None, trials: int) -> list[Rung]:
     return rungs
 
 
-def run_search(
-    runs: Sequence[TrialRun],
-    halving: Halving | None,
-    metric: str,
-    execute: Execute,
-    read_run: ReadRun = results.read_run,
-) -> None:
+def run_search(runs: Sequence[TrialRun], halving: Halving | None, metric: str, execute: Execute) -> None:
     """Train the runs, each one no further than its trial's rank allows.
 
     A trial of which a run failed before a rung is not compared there, and goes no further. Runs that have gone further,
@@ -46,15 +39,15 @@ def run_search(
     """
     going = list(runs)
     for rung in plan_rungs(halving, len({run.trial.name for run in runs})):
-        execute([run for run in going if not has_reached(read_run(run), rung.step)], rung.step)
-        states = [state for state in map(read_run, going) if has_reached(state, rung.step)]
+        execute([run for run in going if not has_reached(results.read_run(run), rung.step)], rung.step)
+        states = [state for state in map(results.read_run, going) if has_reached(state, rung.step)]
         complete = [each for each in results.summarize_trials(states, metric, rung.step) if _all_of(going, each.runs)]
         assert halving is not None
         kept = results.rank_trials(complete, metric)[: math.ceil(rung.trials / halving.factor)]
         names = {each.trial.name for each in kept}
         _LOG.info("step %s: %d of %d trials go on", f"{rung.step:,}", len(names), rung.trials)
         going = [run for run in going if run.trial.name in names]
-    execute([run for run in going if read_run(run).status != FINISHED], None)
+    execute([run for run in going if results.read_run(run).status != FINISHED], None)
 
 
 def has_reached(state: RunState, step: int | None) -> bool:

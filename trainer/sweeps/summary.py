@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ class Sweep:
     """What a sweep's files are made of."""
 
     metric: str  # The validation metric that trials are ranked by.
-    base: Mapping[str, Any]  # trials.describe_base
+    base: Mapping[str, Any]  # trials.describe_base of this command, and of earlier ones what is in its space.
     space: Mapping[str, Any]
     seeds: Sequence[int]
     trials: Sequence[TrialState]
@@ -127,7 +128,8 @@ def format_sweep(sweep: Sweep, output: str) -> str:
     lines += [f"failed: {run}: {message}" for run, message in sweep.errors.items()]
     chosen = sweep.chosen
     if chosen:
-        settings = " ".join(f"--{key}={value}" for key, value in trials.flag_values(chosen.trial.settings).items())
+        values = trials.flag_values(chosen.trial.settings)
+        settings = " ".join(f"--{key}={shlex.quote(value)}" for key, value in values.items())
         tests = results.describe_test(chosen)
         shown = [sweep.metric, *(metric for metric in tests if metric not in (sweep.metric, "loss"))]
         lines.append(f"chosen  {settings}")

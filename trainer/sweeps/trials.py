@@ -61,8 +61,8 @@ def plan_runs(trials: Iterable[Trial], seeds: Sequence[int], output: str) -> lis
 
 
 def flag_values(settings: Mapping[str, Any]) -> dict[str, str]:
-    """{"model.dropout": None} -> {"model.dropout": "none"}: what a flag has to be for this value."""
-    return {key: {None: "none"}.get(value, str(value)) for key, value in settings.items()}
+    """{"model.dropout": None} -> {"model.dropout": "none"}: the settings as flags have them."""
+    return {key: loading.format_value(value) for key, value in settings.items()}
 
 
 def build_trials(space: Space, drawn: Iterable[Mapping[str, Any]], load: Load) -> list[Trial]:
@@ -106,7 +106,7 @@ def _find_halving_problems(space: Space, trials: Iterable[Trial]) -> Iterator[Pr
 
 def find_data_problems(trials: Iterable[Trial]) -> list[Problem]:
     """What of the trials' configurations does not suit their data set. Loads TensorFlow."""
-    from trainer.train import builder, label_use
+    from trainer.train import builder
 
     problems: list[Problem] = []
     for trial in trials:
@@ -116,8 +116,7 @@ def find_data_problems(trials: Iterable[Trial]) -> list[Problem]:
         except UserError as error:
             problems += error.problems
             continue
-        metric = builder.best_metric(trial.config, manifest)
-        problems += label_use.find_label_problems(manifest, trial.config.data.positive_class, metric)
+        problems += builder.find_label_problems(trial.config, manifest)
     return problems
 
 
@@ -137,6 +136,6 @@ def describe_base(config: Config, keys: Iterable[str], *, with_content: bool) ->
 
 
 def find_base_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between the bases of two sweeps, as "key: old in the sweep, new here"."""
-    both = before.keys() & now.keys()  # What only one of the two has is a key of the other's space.
+    """What differs between the base that sweep.json keeps and another, as "key: old in the sweep, new here"."""
+    both = before.keys() & now.keys()  # What only one has was in every space so far, or is in the other's space.
     return [f"{key}: {before[key]} in the sweep, {now[key]} here" for key in sorted(both) if before[key] != now[key]]

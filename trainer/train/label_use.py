@@ -73,9 +73,15 @@ def find_label_problems(manifest: Manifest, positive_class: str, metric: str) ->
         if manifest.kind == "multi_label":  # A label is left out of a mean that it does not define.
             one_sided = one_sided if not any(counts.values()) else []
         if one_sided:
-            required = "be a metric that validation defines, with examples of the class and of others"
-            received = f"{metric}, with {counts[one_sided[0]]:,} of {validation.examples:,} of {one_sided[0]!r}"
-            problems.append(Problem("training.best_metric", required, received))
+            others = " and of others" if metric in _NEEDS_EXAMPLES else ""
+            name = one_sided[0]
+            required = f"be a metric that validation defines: it needs examples of {name!r}{others} there"
+            received = f"{metric}, where {counts[name]:,} of {validation.examples:,} validation texts are of {name!r}"
+            advice = (
+                "Choose another metric with --training.best_metric, such as loss, or prepare the data with another "
+                "validation: prepare_data.py --validation_source, or another --seed."
+            )
+            problems.append(Problem("training.best_metric", required, received, advice))
     return problems
 
 
@@ -91,7 +97,8 @@ def find_decision_problems(manifest: Manifest, *, calibrate: bool, threshold_met
     """What of training.calibrate and training.threshold_metric does not suit the data set."""
     problems = []
     if calibrate and manifest.kind == "regression":
-        problems.append(Problem("training.calibrate", "be off for labels that are numbers", "on"))
+        advice = "Leave out --training.calibrate: a temperature is of probabilities."
+        problems.append(Problem("training.calibrate", "be off for labels that are numbers", "on", advice))
     if threshold_metric and manifest.classes != 2 and manifest.kind != "multi_label":
         received = f"{threshold_metric}, for {manifest.classes or 'no'} classes"
         problems.append(Problem("training.threshold_metric", "be left out unless there are two classes", received))

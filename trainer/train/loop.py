@@ -160,9 +160,9 @@ def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> metri
     line = {"step": step, "split": "train", "examples": examples, "loss": float(run.sums.loss.numpy()) / weight}
     if run.job.manifest.kind == "classification":
         line["accuracy"] = float(run.sums.correct.numpy()) / weight
-    examples = run.job.plan.examples_at(step) - run.job.plan.examples_at(logged_step)
+    examples_here = run.job.plan.examples_at(step) - run.job.plan.examples_at(logged_step)
     line["learning_rate"] = float(run.job.optimizer.learning_rate(step - 1))
-    line["examples_per_second"] = round(examples / (time.monotonic() - logged_at), 2)
+    line["examples_per_second"] = round(examples_here / (time.monotonic() - logged_at), 2)
     line["seconds"] = round(run.elapsed(), 3)
     return line
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.config.sink_targets import ON
 from trainer.errors import describe_error
 from trainer.storage import fs
 from trainer.train.metrics_log import LogLine, metric_values
@@ -94,7 +95,7 @@ def _send(sink: MetricSink) -> None:
                     run.log(line["step"], _name_metrics(line))
         run.finish(sink.result)
     except Exception as error:  # Of any type, since it is a library's and a network's: it must not cost the run.
-        where = "" if sink.target == "true" else f" ({sink.target})"
+        where = "" if sink.target == ON else f" ({sink.target})"
         _LOG.warning("nothing more is sent to %s%s: %s", service.name, where, describe_error(error))
 
 

@@ -61,9 +61,8 @@ def read_history(path: str, *, keep: bool = True) -> MetricsHistory:
 
 
 def rank(line: Mapping[str, Any], metric: str) -> tuple[float, float]:
-    """What is highest for the best of several lines: the metric, by its own direction, then the lower loss."""
-    value = line[metric]
-    return (-value if metric in tasks.LOWER_IS_BETTER else value, -line["loss"])
+    """tasks.rank of an evaluation's line."""
+    return tasks.rank(metric, line[metric], line["loss"])
 
 
 def metric_values(line: Mapping[str, Any]) -> dict[str, float]:

@@ -130,13 +130,13 @@ def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | 
 
 def changed_settings(config: Config) -> dict[str, Any]:
     """The keys of a configuration that differ from the defaults, with their values."""
-    values = dict(schema.flatten(dataclasses.asdict(config)))
-    return {key: value for key, value in values.items() if value != schema.DEFAULTS[key]}
+    return loading.changed_settings(config)
 
 
 def repeat_command(config: Config, files: RunFiles) -> str:
     """A shell's command that runs the same again in another folder."""
-    settings = (f"--{key}={shlex.quote(str(value))}" for key, value in changed_settings(config).items())
+    changed = loading.changed_settings(config)
+    settings = (f"--{key}={shlex.quote(loading.format_value(value))}" for key, value in changed.items())
     parts = ["python -m trainer.task", f"--model_dir={shlex.quote(files.root.rstrip('/') + '_again')}", *settings]
     return " \\\n  ".join(parts)
 

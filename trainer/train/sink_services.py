@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainer.config.sink_targets import ON
 from trainer.errors import Problem
 from trainer.storage import fs
 
-ON = "true"  # The value of a setting that names no target.
 EXPERIMENT = "hubtune"  # MLflow's experiment, and the project of Weights & Biases unless another is named.
 # MLflow's own limit of a request: https://mlflow.org/docs/latest/api_reference/rest-api.html#log-batch
 MLFLOW_MAX_PARAMS, MLFLOW_MAX_PARAM_CHARACTERS = 100, 6000
