@@ -129,7 +129,7 @@ def find_own_data(files: RunFiles) -> tuple[Config | None, manifests.Manifest | 
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
-    """The keys of a configuration that differ from the defaults, with their values."""
+    """loading.changed_settings, for modules that do not see how configurations are loaded."""
     return loading.changed_settings(config)
 
 
