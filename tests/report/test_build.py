@@ -42,6 +42,13 @@ def test_a_section_that_fails_costs_no_other(facts, caplog):
     assert "calibration" in caplog.text
 
 
+def test_a_file_that_fails_costs_no_other(facts, caplog):
+    result = {key: value for key, value in facts.result.items() if key != "data_fingerprint"}
+    files = build.build_files(dataclasses.replace(facts, result=result))
+    assert files.keys() == {"report.html", "label_errors.jsonl"}
+    assert "the report has no model_card.md: KeyError" in caplog.text
+
+
 def test_hostile_texts_are_no_elements(facts):
     test = facts.columns["test"]
     texts = ['<script>alert("x")</script>' * 3 for _ in test.texts]

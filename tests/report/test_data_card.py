@@ -41,6 +41,7 @@ def test_numbers_have_a_section_too(numbers):
     section = data_card.section(numbers)
     assert section.figures
     assert len(section.tables[0].rows) == 4
+    assert not any("different labels" in sentence for sentence in section.sentences)  # Nobody looked.
 
 
 def test_a_part_of_train_is_named(facts):

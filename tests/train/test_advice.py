@@ -1,9 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from trainer.data.label_scale import LabelScale
 from trainer.data.manifests import Manifest, Split, Vocabulary
-from trainer.evals.metrics import Predictions
+from trainer.evals.metrics import Predictions, Threshold
 from trainer.train import advice
 
 
@@ -38,6 +40,16 @@ def test_a_model_no_better_than_the_largest_class_is_named(predicted):
 def test_a_better_or_perfect_model_is_not_named():
     assert advice.on_reference(manifest(COUNTS), None, classified([0, 1, 1, 1], [0, 1, 1, 1])) == []
     assert advice.on_reference(manifest(COUNTS), None, classified([1, 1], [1, 1])) == []
+
+
+def test_a_threshold_may_cost_accuracy():
+    likeliest = classified([0, 1, 1, 1], [0, 1, 1, 1])
+    always_fraud = dataclasses.replace(likeliest, threshold=Threshold(0, 0.0))
+    assert (always_fraud.predicted == 0).all()
+    assert advice.on_reference(manifest(COUNTS), None, always_fraud) == []
+    unlearned = dataclasses.replace(classified([0, 1, 1, 1], [1, 1, 1, 1]), threshold=Threshold(0, 0.0))
+    (note,) = advice.on_reference(manifest(COUNTS), None, unlearned)
+    assert "the accuracy 0.7500 of the likeliest class is no better" in note
 
 
 def test_numbers_no_better_than_the_mean_are_named_in_their_units():
