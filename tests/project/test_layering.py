@@ -87,7 +87,16 @@ def test_the_configuration_is_seen_by_builders_and_above_only():
         for module, tree in TREES.items()
         if not module.startswith("config.") and {"config.loading", "config.schema"} & imported_modules(tree)
     }
-    assert seeing == {"cloud", "comparison", "sweeps", "task", "train.builder", "train.modes", "train.run_files"}
+    assert seeing == {
+        "cloud",
+        "comparison",
+        "sweeps",
+        "task",
+        "train.builder",
+        "train.encoder_loading",
+        "train.modes",
+        "train.run_files",
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,25 @@ import shutil
 
 import pytest
 
+from trainer.config import loading
+from trainer.data import manifests
+
 
 @pytest.fixture
 def model_dir(finished_run, tmp_path):
     """A copy of the finished run's model_dir, without its export and events."""
     return shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "tensorboard"))
+
+
+@pytest.fixture(scope="module")
+def manifest(prepared):
+    return manifests.read_manifest(str(prepared))
+
+
+@pytest.fixture
+def load(tiny, prepared):
+    """A function "key=value"... -> the configuration, by default with the tiny encoder and the reviews."""
+    return lambda *overrides: loading.load_config(None, [f"encoder={tiny}", f"data_dir={prepared}", *overrides])
 
 
 @pytest.fixture
@@ -26,8 +40,6 @@ def points_job(points_run):
     """The job of the finished run on numbers, to be trained."""
     import tensorflow as tf
 
-    from trainer.config import loading
-    from trainer.data import manifests
     from trainer.train import builder, run_files
 
     settings = ["logging.progress=off", "logging.tensorboard=off"]

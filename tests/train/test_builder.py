@@ -6,27 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes.encoders import save_for_inference
 
 from trainer.config import loading, schema
 from trainer.data import batching, manifests, records
 from trainer.data.windows import Windows
 from trainer.distributed import strategies
 from trainer.encoders import native, registry, saved_models
-from trainer.errors import UsageError, UserError
+from trainer.errors import UsageError
 from trainer.train import builder
 from trainer.train.label_use import LabelUse
-
-
-@pytest.fixture(scope="module")
-def manifest(prepared):
-    return manifests.read_manifest(str(prepared))
-
-
-@pytest.fixture
-def load(tiny, prepared):
-    """A function "key=value"... -> the configuration, by default with the tiny encoder and the reviews."""
-    return lambda *overrides: loading.load_config(None, [f"encoder={tiny}", f"data_dir={prepared}", *overrides])
 
 
 @pytest.mark.parametrize(
@@ -160,48 +148,6 @@ def test_a_corrupt_or_missing_shard_is_named(load, manifest, prepared, tmp_path)
         (moved / name).unlink() if damaged is None else (moved / name).write_bytes(damaged)
         with pytest.raises(ValueError, match=words):
             builder.check_shards(load(f"data_dir={moved}"), manifest)
-
-
-def test_a_sequence_longer_than_the_positions_is_rejected(load, manifest):
-    with pytest.raises(UsageError, match=r"data\.seq_length must .*512 .*Received: 513\."):
-        builder.load_encoder(load("data.seq_length=513"), manifest)
-
-
-def test_data_with_another_vocabulary_is_rejected(load, manifest, tiny, tmp_path):
-    other = shutil.copytree(tiny, tmp_path / "other")
-    vocabulary = other / "encoder/assets/vocab.txt"
-    vocabulary.write_text(vocabulary.read_text().replace("wonderful", "marvellous"))
-    with pytest.raises(ValueError, match="must be prepared with the encoder's own vocabulary") as raised:
-        builder.load_encoder(load(f"encoder={other}"), manifest)
-    for words in ("--data_dir", str(tiny), f"Prepare it again with --encoder={other}", "or change --encoder"):
-        assert words in str(raised.value)
-
-
-def test_the_dropout_setting_replaces_the_encoders_rates(load, manifest):
-    architecture = builder.load_encoder(load("model.dropout=0.3"), manifest).architecture
-    assert (architecture.dropout, architecture.attention_dropout) == (0.3, 0.3)
-    architecture = builder.load_encoder(load(), manifest).architecture
-    assert (architecture.dropout, architecture.attention_dropout) == (0.1, 0.1)
-
-
-def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, make_encoder, caplog):
-    caplog.set_level("INFO", "trainer")
-    chosen = load(f"encoder={make_encoder('tiny_talking_heads')}", "precision=bfloat16")
-    encoder = builder.load_encoder(chosen, manifest)
-    assert encoder.path == "hub"
-    (note,) = [record.getMessage() for record in caplog.records if record.name == "trainer.train.builder"]
-    for words in ("trains through hub.KerasLayer", "no bfloat16", "no XLA", "no exact resume", "512 positions"):
-        assert words in note
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
-
-
-def test_what_does_not_train_through_the_hub_layer_is_refused_unsaid(load, manifest, tmp_path, caplog):
-    caplog.set_level("INFO", "trainer")
-    save_for_inference(tmp_path)
-    with pytest.raises(UserError, match="--encoder"):
-        builder.load_encoder(load(f"encoder={tmp_path}"), manifest)
-    assert not [record for record in caplog.records if record.name == "trainer.train.builder"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])

@@ -3,9 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import logging
 import math
-import shlex
 from typing import Any
 
 import numpy as np
@@ -15,29 +13,12 @@ import tf_keras
 from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
-from trainer.distributed import remote_hosts, strategies
-from trainer.encoders import classifier, native, registry, saved_models, window_pooling
-from trainer.errors import Problem, UsageError, UserError
+from trainer.distributed import strategies
+from trainer.encoders import classifier, registry, window_pooling
+from trainer.errors import Problem, UsageError
 from trainer.storage import fs
-from trainer.train import example_weights, label_use, losses, optimizers
+from trainer.train import encoder_loading, example_weights, label_use, losses, optimizers
 from trainer.train.label_use import LabelUse
-
-_LOG = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedEncoder:
-    """An encoder: rebuilt natively, or (architecture None) the Hub's SavedModel in `folder`."""
-
-    name: str
-    sha256: str
-    architecture: native.Architecture | None
-    values: list[Any]  # The values of the native encoder's variables.
-    folder: str
-
-    @property
-    def path(self) -> str:
-        return "native" if self.architecture else "hub"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +47,7 @@ class StepPlan:
 class Job:
     config: Config  # Resolved: its precision is not "auto".
     manifest: manifests.Manifest
-    encoder: LoadedEncoder
+    encoder: encoder_loading.LoadedEncoder
     plan: StepPlan
     layout: model_inputs.BatchLayout
     order: batching.ShuffleOrder
@@ -152,48 +133,9 @@ def shuffle_order(config: Config) -> batching.ShuffleOrder:
     return batching.ShuffleOrder(config.seed, config.data.group_by_length, config.data.shuffle_examples)
 
 
-def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
-    """Find, load and rebuild the encoder.
-
-    Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
-    """
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
-    saved = saved_models.load_encoder(folders)
-    vocabulary = tokenization.vocabulary_sha256(folders.encoder)
-    if vocabulary and vocabulary != manifest.vocabulary.sha256:
-        required = f"be prepared with the encoder's own vocabulary ({vocabulary[:12]})"
-        prepared = f"{config.data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
-        advice = f"Prepare it again with --encoder={shlex.quote(config.encoder)}, or change --encoder."
-        raise UserError(Problem("--data_dir", required, prepared, advice))
-    digest = registry.saved_model_sha256(folders.encoder)
-    variables = native.variables_by_name(list(saved.trainable_variables))
-    _check_length(config.data.seq_length, variables)
-    try:
-        architecture, values = native.rebuild_encoder(saved)
-    except native.CannotRebuild as reason:
-        classifier.check_hub_encoder(saved, folders.place)
-        _LOG.info(
-            "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
-            "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
-            config.encoder,
-            reason,
-        )
-        return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
-    rate = config.model.dropout
-    if rate is not None:
-        architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
-    return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
-
-
-def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
-    positions = next((int(v.shape[0]) for name, v in variables.items() if "position_embedding" in name), 512)
-    if seq_length > positions:
-        required = f"be at most the encoder's {positions} positions"
-        advice = f"Change it with --data.seq_length={positions}."
-        raise UsageError(Problem("data.seq_length", required, str(seq_length), advice))
-
-
-def resolve_precision(config: Config, encoder: LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
+def resolve_precision(
+    config: Config, encoder: encoder_loading.LoadedEncoder, strategy: tf.distribute.Strategy
+) -> Config:
     """`auto` is bfloat16 if every worker's hardware computes in it. The Hub's own layer computes in float32 only."""
     precision = config.precision
     if precision == "auto":
@@ -223,13 +165,11 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
     )
 
 
-def _model(config: Config, manifest: manifests.Manifest, encoder: LoadedEncoder, precision: str) -> tf_keras.Model:
-    """Call it in the strategy's scope: there the Hub's SavedModel is loaded again, since its variables belong there."""
-    if encoder.architecture:
-        layer = classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
-    else:
-        io_device = remote_hosts.coordinator_device(tf.distribute.get_strategy())
-        layer = classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name, io_device))
+def _model(
+    config: Config, manifest: manifests.Manifest, encoder: encoder_loading.LoadedEncoder, precision: str
+) -> tf_keras.Model:
+    """Call it in the strategy's scope."""
+    layer = encoder_loading.build_encoder_layer(encoder, precision)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
     return window_pooling.build_window_classifier(model, config.model.window_pooling) if plan_windows(config) else model
@@ -277,7 +217,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     use = started or label_use.choose_label_use(config.data_dir, manifest, config.data.positive_class)
     if not started and (problems := label_use.find_rating_problems(manifest, use, best_metric(config, manifest))):
         raise UsageError(*problems)
-    encoder = load_encoder(config, manifest)
+    encoder = encoder_loading.load_encoder(config, manifest)
     config = resolve_precision(config, encoder, strategy)
     steps = plan_steps(config, manifest.splits["train"].examples)
     with strategy.scope():
