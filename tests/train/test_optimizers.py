@@ -45,6 +45,24 @@ def test_weights_decay_and_biases_and_layer_norms_do_not():
         assert variable.numpy() == pytest.approx(np.full(variable.shape, expected)), variable.name
 
 
+def test_each_layer_has_the_rate_of_the_one_above_it_times_the_decay():
+    names = ("word_embeddings/embeddings", "transformer/layer_0/a/kernel", "transformer/layer_1/a/kernel", "b/kernel")
+
+    def distances(layer_decay: float) -> list[float]:
+        """How far a step moves a variable of each depth. The weight decay is part of it."""
+        variables = [tf.Variable([2.0], name=name) for name in names]
+        optimizer = optimizers.build_adamw(0.1, 10, 0.0, 0.01)
+        if layer_decay < 1:
+            optimizers.decay_layer_rates(optimizer, variables, layer_decay)
+        optimizers.create_slots(optimizer, variables)
+        optimizers.apply_gradients(optimizer, [tf.constant([3.0])] * 4, variables)
+        return [2.0 - float(variable[0]) for variable in variables]
+
+    full = distances(1.0)
+    assert full == pytest.approx([full[0]] * 4)
+    assert distances(0.5) == pytest.approx([full[0] * share for share in (1 / 8, 1 / 4, 1 / 2, 1)], rel=1e-5)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     gradients = [tf.constant([3.0, 0.0]), tf.constant([[0.0], [4.0]])]
     clipped, norm = optimizers.clip_gradients(gradients, 1.0)

@@ -209,6 +209,18 @@ class OptimizerConfig:
     clip_norm: Annotated[
         PositiveNumber, _doc("The largest norm of all gradients together. Larger ones are scaled.")
     ] = 1.0
+    layer_decay: Annotated[
+        Number,
+        Field(gt=0, le=1),
+        _doc("A layer's learning rate is that of the layer above it times this. The head has optimizer.learning_rate."),
+    ] = 1.0
+    ema: Annotated[
+        Fraction,
+        _doc(
+            "The decay of an exponential moving average of the weights, such as 0.999, which is evaluated and exported "
+            "in the place of the last weights. 0: none."
+        ),
+    ] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,6 +295,7 @@ LATER_KEYS = (
     *("data.window_stride", "data.max_windows", "model.window_pooling"),
     *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
     *("training.patience", "training.calibrate", "training.threshold_metric"),
+    *("optimizer.layer_decay", "optimizer.ema"),
 )
 
 

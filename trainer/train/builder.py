@@ -17,7 +17,7 @@ from trainer.distributed import strategies
 from trainer.encoders import classifier, registry, window_pooling
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
-from trainer.train import encoder_loading, example_weights, label_use, losses, optimizers
+from trainer.train import averages, encoder_loading, example_weights, label_use, losses, optimizers
 from trainer.train.label_use import LabelUse
 
 
@@ -53,8 +53,9 @@ class Job:
     order: batching.ShuffleOrder
     strategy: tf.distribute.Strategy
     model: tf_keras.Model  # The one that is trained.
-    eval_model: tf_keras.Model  # Evaluates and is exported, in float32. The same as `model` unless that is bfloat16.
+    eval_model: tf_keras.Model  # Evaluates and is exported, in float32. `model` itself if that has the same weights.
     optimizer: tf_keras.optimizers.Optimizer
+    averages: averages.WeightAverages | None  # Of the weights of `model`, for `eval_model`.
     label_use: LabelUse
     class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
     parent: Parent | None = None  # warm_start.start_from_parent sets it.
@@ -222,10 +223,14 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     steps = plan_steps(config, manifest.splits["train"].examples)
     with strategy.scope():
         trained = _model(config, manifest, encoder, config.precision)
-        eval_model = trained if config.precision == "float32" else _model(config, manifest, encoder, "float32")
         o = config.optimizer
+        same_weights = config.precision == "float32" and not o.ema
+        eval_model = trained if same_weights else _model(config, manifest, encoder, "float32")
         optimizer = optimizers.build_adamw(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
+        if o.layer_decay < 1:
+            optimizers.decay_layer_rates(optimizer, trained.trainable_variables, o.layer_decay)
         optimizers.create_slots(optimizer, trained.trainable_variables)
+        weight_averages = averages.create_averages(trained, o.ema) if o.ema else None
     return Job(
         config=config,
         manifest=manifest,
@@ -237,6 +242,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         model=trained,
         eval_model=eval_model,
         optimizer=optimizer,
+        averages=weight_averages,
         label_use=use,
         class_weights=example_weights.choose_class_weights(config.training.class_weights, manifest),
     )

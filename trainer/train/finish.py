@@ -26,7 +26,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     here.
     """
     job = run.job
-    step = runs.restore(run, run.best)
+    step = runs.restore_best(run)
     best = runs.best_line(run)
     assert step is not None  # The last step evaluates.
     assert best is not None

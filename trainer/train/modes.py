@@ -171,7 +171,7 @@ def _restore_best(session: Session) -> _RestoredRun:
         _LOG.warning("--encoder=%s is another one than that of the run in --model_dir %s.", config.encoder, files.root)
     with _lost_hosts_stop(strategy):
         run = runs.open_run(job, files, session.started)
-        step = checkpoints.restore_newest(run.best)
+        step = runs.restore_best(run)
     if step is None:
         received = f"{files.root}, which has no best checkpoint yet"
         raise UserError(Problem("--model_dir", "hold a run that has evaluated", received))

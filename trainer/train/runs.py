@@ -15,7 +15,7 @@ from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
 from trainer.export import saved_model
 from trainer.runtime import signals
-from trainer.train import builder, checkpoints, decisions, losses, metric_sinks, metrics_log, run_files, steps
+from trainer.train import averages, builder, checkpoints, decisions, losses, metric_sinks, metrics_log, run_files, steps
 from trainer.train.checkpoints import CheckpointSeries
 from trainer.train.decisions import Decision
 
@@ -54,8 +54,14 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
     )
     with job.strategy.scope():
         sums = steps.create_train_sums()
-    state = tf.train.Checkpoint(model=job.model, optimizer=job.optimizer, fingerprint=fingerprint, **sums.saved())
-    weights = tf.train.Checkpoint(model=job.model)
+    state = tf.train.Checkpoint(
+        model=job.model,
+        optimizer=job.optimizer,
+        fingerprint=fingerprint,
+        **sums.saved(),
+        **({"averages": job.averages.variables} if job.averages else {}),
+    )
+    weights = tf.train.Checkpoint(model=job.eval_model if job.averages else job.model)
     training = config.training
     train_step = steps.build_train_step(
         job.model,
@@ -65,6 +71,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         config.optimizer.clip_norm,
         training.accumulation_steps,
         losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
+        job.averages,
     )
     worker, _ = strategies.worker_index_and_count(job.strategy)
     chief = worker == 0
@@ -100,8 +107,9 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
 def check_scratch_space(run: Run) -> None:
     """Raises UserError if a run in a bucket has too little local space for its checkpoints."""
     model, optimizer = run.job.model.variables, run.job.optimizer.variables()
+    averaged = run.job.averages.variables if run.job.averages else []
     # One of each series may be on its way at the same time.
-    needed_bytes = sum(v.dtype.size * v.shape.num_elements() for v in [*model, *optimizer, *model])
+    needed_bytes = sum(v.dtype.size * v.shape.num_elements() for v in [*model, *optimizer, *averaged, *model])
     checkpoints.check_scratch_space(run.checkpoints, needed_bytes)
 
 
@@ -120,6 +128,17 @@ def restore(run: Run, series: checkpoints.CheckpointSeries) -> int | None:
         except ValueError as error:
             received = f"{run.files.root}, where the chief has the checkpoint of step {step}, but this worker: {error}"
             raise UserError(Problem("--model_dir", "be storage that all workers share", received)) from None
+    return step
+
+
+def restore_best(run: Run) -> int | None:
+    """Restore the weights that were best on validation, on every worker. Returns and raises what `restore` does.
+
+    What is evaluated and exported from now on has these weights.
+    """
+    step = restore(run, run.best)
+    if run.job.averages and step is not None:
+        averages.copy_from_model(run.job.averages, run.job.eval_model)
     return step
 
 
@@ -184,6 +203,8 @@ def predict_split(
     """
     job, scale = run.job, run.job.label_use.scale
     classifier.copy_variables(job.model, job.eval_model)
+    if job.averages:
+        averages.copy_to_model(job.averages, job.eval_model)
     predictions = evaluation.predict_rows(
         job.strategy,
         run.eval_step,

@@ -10,7 +10,7 @@ import tf_keras
 
 from trainer.distributed import remote_hosts
 from trainer.encoders import dropout, native
-from trainer.train import losses, optimizers
+from trainer.train import averages, losses, optimizers
 
 Batch = dict[str, tf.Tensor]
 
@@ -68,6 +68,7 @@ def build_train_step(
     clip_norm: float,
     accumulation_steps: int = 1,
     example_losses: losses.ExampleLosses = losses.example_losses,
+    weight_averages: averages.WeightAverages | None = None,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
@@ -119,6 +120,8 @@ def build_train_step(
         total = replica.all_reduce(tf.distribute.ReduceOp.SUM, share)
         clipped, norm = optimizers.clip_gradients(total.gradients, clip_norm)
         optimizers.apply_gradients(optimizer, clipped, variables)
+        if weight_averages:
+            averages.update_averages(weight_averages, model.trainable_variables, optimizer.iterations)
 
         sums.weight.assign_add(weight)
         sums.loss.assign_add(total.loss)

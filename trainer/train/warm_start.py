@@ -20,7 +20,7 @@ from trainer.data.label_scale import LabelScale
 from trainer.encoders import hub_cache, native
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
-from trainer.train import builder, checkpoints, run_files
+from trainer.train import averages, builder, checkpoints, run_files
 from trainer.train.run_files import RunFiles
 
 FLAG = "--init_from"
@@ -181,6 +181,8 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
             variable.assign(reader.get_tensor(keys[name]))
         if not new_head and job.manifest.kind == "regression":
             _rescale_head(variables, start.scale, job.label_use.scale)
+        if job.averages:
+            averages.copy_from_model(job.averages, job.model)
     head = f"The head is new: {new_head}." if new_head else "The head is that run's, too."
     _LOG.info("weights of %s (SHA-256 %s). %s", start.parent.path, start.parent.sha256[:12], head)
     return job
