@@ -14,7 +14,7 @@ from helpers import python
 from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
 from trainer.encoders import classifier, native, saved_models, window_pooling
-from trainer.train import optimizers, steps
+from trainer.train import averages, optimizers, steps
 
 RATES = (0.0, 0.1)
 BATCH = 5  # not a multiple of 2 or 4, so that replicas have padding rows
@@ -28,6 +28,7 @@ class Training:
     sums: steps.TrainSums
     window: object
     batches: object
+    averages: averages.WeightAverages
 
 
 @functools.cache
@@ -54,6 +55,7 @@ def set_up_training(
         optimizer = optimizers.build_adamw(1e-4, 2 * STEPS, 0.1, 0.01)
         optimizers.create_slots(optimizer, built.trainable_variables)
         sums = steps.create_train_sums()
+        averaged = averages.create_averages(built, 0.99)
     manifest = manifests.read_manifest(str(prepared))
     stream = batching.train_batches(
         str(prepared), manifest, batching.ShuffleOrder(0, True, 1 << 18), BATCH, 0, examples
@@ -64,9 +66,10 @@ def set_up_training(
     layout = model_inputs.BatchLayout(
         BATCH, seq_length, truncation, 8, replicas, parts, windows=divided[0] if divided else None
     )
-    window = steps.build_inner_loop(strategy, steps.build_train_step(built, optimizer, sums, 3, 1.0, parts))
+    step = steps.build_train_step(built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged)
+    window = steps.build_inner_loop(strategy, step)
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
-    return Training(built, sums, window, batches)
+    return Training(built, sums, window, batches, averaged)
 
 
 def one_replica() -> tf.distribute.Strategy:
@@ -74,7 +77,8 @@ def one_replica() -> tf.distribute.Strategy:
 
 
 def values(training: Training) -> list[np.ndarray]:
-    return [v.numpy() for v in training.model.trainable_variables]
+    """Of the model's parameters, and then of their averages."""
+    return [v.numpy() for v in [*training.model.trainable_variables, *training.averages.variables]]
 
 
 def sums(training: Training) -> list[float]:
@@ -113,7 +117,7 @@ def on_replicas(tiny, prepared, tmp_path_factory):
 @pytest.mark.parametrize("rate", RATES)
 def test_training_changes_every_parameter(trained, rate):
     before, after, _, one = trained[rate]
-    for variable, a, b in zip(one.model.trainable_variables, before, after, strict=True):
+    for variable, a, b in zip([*one.model.trainable_variables, *one.averages.variables], before, after, strict=True):
         assert (a != b).any(), variable.name
         assert np.isfinite(b).all(), variable.name
 
