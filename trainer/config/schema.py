@@ -246,6 +246,7 @@ class ModelConfig:
     ] = False
     compile: Annotated[
         Literal["auto", "off", "xla"],
+        BeforeValidator(lambda value: "off" if value is False else value),  # As YAML reads `off`.
         _doc(
             "Whether XLA compiles training and evaluation: auto does on a GPU. Batches have four widths at most then, "
             "each of which is compiled once. A TPU compiles in any case."
