@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 from fakes import model_hub
-from fakes.encoders import save_callable
 
 from trainer.encoders import fetching, hub_cache, kaggle_cache
 from trainer.encoders.handles import parse_handle
@@ -17,13 +15,6 @@ from trainer.errors import UserError
 
 KAGGLE = "tensorflow/bert/tensorFlow2/bert-en-uncased-l-4-h-512-a-8/1"
 SITES = ("hub", "kaggle")
-
-
-@pytest.fixture(scope="module")
-def saved_model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    save_callable(folder, tf.TensorSpec([None], tf.int32), lambda table, ids: tf.gather(table, ids))
-    return folder
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A server that plays the Hub's part and Kaggle's for their real clients, and misbehaves on demand.
 
 The Hub's client is given its address. Kaggle's client asks http://localhost (KAGGLE_API_ENVIRONMENT=LOCALHOST) through
-the server as its proxy. Both get `files` as a model, with fault "redirect" from an address elsewhere, as from the real ones.
+the server as its proxy. Both get `files` as a model; with fault "redirect" from an address elsewhere, as in reality.
 """
 
 import contextlib
