@@ -36,13 +36,11 @@ VALIDATION_SOURCE = flags.DEFINE_string(
     None,
     "The source of the validation split, for task csv. Without it, it is drawn from --source.",
 )
-ENCODER = flags.DEFINE_string(
-    "encoder", "minilm", "The encoder whose tokenizer is used: a name, a Hub handle or a folder."
-)
+ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder whose tokenizer is used: a name, a handle or a folder.")
 PREPROCESS = flags.DEFINE_string(
     "preprocess",
     "",
-    "The encoder's preprocessor, a Hub handle or a folder. Needed only if --encoder does not imply it.",
+    "The encoder's preprocessor, a handle or a folder. Needed only if the encoder has none and no vocabulary.",
 )
 MIRROR = flags.DEFINE_string(
     "encoders.mirror", "", "A folder in which handles are looked up before they are downloaded. See import_encoder.py."

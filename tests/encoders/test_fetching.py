@@ -171,6 +171,16 @@ def test_without_a_network_the_mirror_is_advised(server, tmp_path, monkeypatch, 
     assert "--encoders.mirror=MIRROR" in advice
 
 
+@pytest.mark.parametrize("site", SITES)
+def test_a_cache_that_cannot_be_written_is_named(server, tmp_path, monkeypatch, site):
+    (tmp_path / "file").touch()
+    variable = {"hub": "TFHUB_CACHE_DIR", "kaggle": "KAGGLEHUB_CACHE"}[site]
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "cache"))
+    problem = find_problem(server, site)
+    assert str(tmp_path / "file" / "cache") in problem.received
+    assert variable in problem.advice
+
+
 def test_a_damaged_file_of_credentials_is_named(server, tmp_path):
     (tmp_path / "home/.kaggle").mkdir(parents=True)
     (tmp_path / "home/.kaggle/kaggle.json").write_text("{")

@@ -121,7 +121,7 @@ def test_a_download_that_makes_progress_is_waited_for(lock, saved_model):
     def download():
         shutil.copytree(saved_model, partial, dirs_exist_ok=True)
         for size in range(8):  # twice as long as a silence may be
-            (partial / "assets").write_bytes(b"x" * size)
+            (partial / "notes").write_bytes(b"x" * size)
             time.sleep(0.1)
         partial.rename(folder)
         lock.unlink()

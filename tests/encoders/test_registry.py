@@ -175,6 +175,11 @@ def test_a_named_preprocessor_replaces_the_encoders_own(tiny, tmp_path):
     assert registry.resolve_encoder(str(tiny), preprocess=str(tmp_path / "other")).preprocess == str(tmp_path / "other")
 
 
+def test_a_folder_that_holds_an_encoder_alone_gets_one_too(tiny, tmp_path):
+    shutil.copytree(tiny / "encoder", tmp_path / "mine" / "encoder")
+    assert (Path(registry.resolve_encoder(str(tmp_path / "mine")).preprocess) / "saved_model.pb").exists()
+
+
 def test_an_encoder_without_vocabulary_needs_a_preprocessor(tiny, tmp_path):
     shutil.copytree(tiny / "encoder", tmp_path / "alone")
     (tmp_path / "alone" / "assets" / "vocab.txt").unlink()

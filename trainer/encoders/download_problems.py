@@ -18,6 +18,10 @@ _ADVICE = {
 }
 
 
+WRITE_ADVICE = (
+    "Set TFHUB_CACHE_DIR, and KAGGLEHUB_CACHE for Kaggle, to a folder on a disk with space that can be written."
+)
+
 # urllib, which tensorflow-hub downloads with, and requests, which kagglehub does.
 _UNREACHABLE = (urllib.error.URLError, TimeoutError, ConnectionError, requests.ConnectionError, requests.Timeout)
 
@@ -29,6 +33,8 @@ def advise(flag: str, url: str, error: Exception, status: int | None) -> str:
     if status and status >= 500:
         return "The server fails. Run the same command again later."
     if not isinstance(error, _UNREACHABLE):
+        if isinstance(error, OSError) and error.errno:
+            return WRITE_ADVICE
         return (
             "The server sent something else than a SavedModel, or a part of one; nothing of it was kept. Run the same "
             "command again; if it happens twice, see what a browser shows at that address."

@@ -115,6 +115,7 @@ def download(handle: str, flag: str) -> str:
     """
     if folder := find_cached(handle, flag):
         return folder
+    import tensorflow as tf
     import tensorflow_hub as hub
 
     cached = cache_folder(handle)
@@ -125,7 +126,8 @@ def download(handle: str, flag: str) -> str:
     except Exception as error:  # urllib, tarfile and the lock of the cache raise errors of many types
         place = f"The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r})"
         status = error.code if isinstance(error, urllib.error.HTTPError) else None
-        raise UserError(download_problems.describe_failure(flag, handle, place, error, status)) from None
+        advice = download_problems.WRITE_ADVICE if isinstance(error, tf.errors.OpError) else ""
+        raise UserError(download_problems.describe_failure(flag, handle, place, error, status, advice)) from None
     folder = find_model_folder(cached)
     if not fs.in_bucket(folder) and (defect := find_broken_file(folder)):
         for path in (cached, f"{cached}.descriptor.txt"):

@@ -86,28 +86,33 @@ class EncoderFolders:
         return self.encoder if self.encoder.startswith(self.name) else f"{self.name} in {self.encoder}"
 
 
+def _holds_saved_model(path: str) -> bool:
+    """Whether a path, which may also be a URL, is the folder of a SavedModel."""
+    return ("://" not in path or path.startswith("gs://")) and is_saved_model(path)
+
+
 def _find_in_folders(encoder: str) -> tuple[str, str] | None:
     """(encoder folder, preprocessor folder or "") if `encoder` is a folder or the name of one in encoders/."""
     for folder in (encoder, fs.join("encoders", encoder)):
-        if "://" in folder and not folder.startswith("gs://"):
+        if _holds_saved_model(fs.join(folder, "encoder")):
+            found, preprocess = fs.join(folder, "encoder"), fs.join(folder, "preprocess")
+        elif _holds_saved_model(folder):
+            found, preprocess = folder, fs.join(os.path.dirname(folder.rstrip("/")), "preprocess")
+        else:
             continue
-        if is_saved_model(fs.join(folder, "encoder")):
-            return fs.join(folder, "encoder"), fs.join(folder, "preprocess")
-        if is_saved_model(folder):
-            sibling = fs.join(os.path.dirname(folder.rstrip("/")), "preprocess")
-            return folder, sibling if is_saved_model(sibling) else ""
+        return found, preprocess if is_saved_model(preprocess) else ""
     return None
 
 
-def _parse_encoder(encoder: str) -> Handle:
+def _parse_encoder(encoder: str, flag: str) -> Handle:
     """The handle of a name of ENCODERS, or that `encoder` is. Raises UserError for anything else."""
     known = ENCODERS.get(encoder)
-    handle = handles.parse_handle(known.encoder if known else encoder, "--encoder")
+    handle = handles.parse_handle(known.encoder if known else encoder, flag)
     if handle:
         return handle
     raise UserError(
         Problem(
-            "--encoder",
+            flag,
             f"be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle handle, or a folder",
             f"{encoder!r}, which is none of the {len(ENCODERS)} names; no SavedModel is in {encoder} or "
             f"encoders/{encoder}",
@@ -135,7 +140,7 @@ def _find_encoder(encoder: str, mirror: str) -> tuple[str, str]:
     """(encoder folder, folder or handle of its preprocessor or "") of what --encoder may be."""
     if found := _find_in_folders(encoder):
         return found
-    handle = _parse_encoder(encoder)
+    handle = _parse_encoder(encoder, "--encoder")
     return fetching.fetch_model(handle, encoder, "--encoder", mirror), _known_preprocessor(handle)
 
 
@@ -156,12 +161,10 @@ def resolve_preprocess(encoder: str, preprocess: str = "", mirror: str = "") -> 
 
     Raises UserError if there is none.
     """
-    if preprocess and is_saved_model(preprocess):
-        return fs.tensorflow_path(preprocess)
     encoder_folder, known = ("", preprocess) if preprocess else _find_encoder(encoder, mirror)
     if not known:
         return _build_preprocessor(fs.tensorflow_path(encoder_folder), encoder)
-    folder = known if is_saved_model(known) else _fetch(known, "--preprocess", mirror)
+    folder = known if _holds_saved_model(known) else _fetch(known, "--preprocess", mirror)
     if folder is None:
         raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb, or a handle", known))
     return fs.tensorflow_path(folder)
@@ -198,10 +201,11 @@ def fill_mirror(encoder: str, mirror: str) -> list[str]:
 
     `encoder` is a name of ENCODERS or a handle. Raises UserError if it is neither, or cannot be downloaded.
     """
-    given = {encoder: _parse_encoder(encoder)}
-    if (known := _known_preprocessor(given[encoder])) and (preprocessor := handles.parse_handle(known, "--source")):
+    flag = "--source=hub:NAME"
+    given = {encoder: _parse_encoder(encoder, flag)}
+    if (known := _known_preprocessor(given[encoder])) and (preprocessor := handles.parse_handle(known, flag)):
         given[known] = preprocessor
-    folders = {text: fetching.fetch_model(handle, text, "--source=hub:NAME") for text, handle in given.items()}
+    folders = {text: fetching.fetch_model(handle, text, flag) for text, handle in given.items()}
     return [mirrors.add_model(handle, folders[text], mirror) for text, handle in given.items()]
 
 
