@@ -118,13 +118,13 @@ def load_config(
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         raise UsageError(*problems_of(invalid), *problems) from None
-    found: dict[str, Any] = {
-        key: paths.normalize_path(f"--{key}", getattr(config, key), problems, url=key in schema.URL_KEYS)
-        for key in schema.PATH_KEYS
+    found = {
+        key: paths.normalize_path(f"--{key}", value, problems, url=key in schema.URL_KEYS)
+        for key, value in schema.get_values(config, schema.PATH_KEYS).items()
     }
     if problems:
         raise UsageError(*problems)
-    return dataclasses.replace(config, **found)
+    return schema.replace_values(config, found)
 
 
 def dump_config(config: schema.Config) -> str:

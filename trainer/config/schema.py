@@ -1,8 +1,9 @@
 """What a configuration holds: frozen dataclasses with types, defaults and documentation for each key."""
 
 import dataclasses
+import functools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -236,6 +237,18 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EncodersConfig:
+    __pydantic_config__ = _STRICT
+    mirror: Annotated[
+        str,
+        _doc(
+            "A folder in which encoders of the Hub and Kaggle are looked up before they are downloaded. "
+            "scripts/import_encoder.py --source=hub:NAME fills it."
+        ),
+    ] = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class LoggingConfig:
     __pydantic_config__ = _STRICT
     tensorboard: Annotated[bool, _doc("Writes TensorBoard's events.")] = True
@@ -255,9 +268,9 @@ class LoggingConfig:
 class Config:
     __pydantic_config__ = _STRICT
     task: Annotated[str | None, _doc("The data set's name. Another than the data set's own is refused.")] = None
-    encoder: Annotated[str, _doc("The encoder: a name, a Hub or Kaggle URL, or a folder.")] = "minilm"
+    encoder: Annotated[str, _doc("The encoder: a name, a Hub or Kaggle handle, or a folder.")] = "minilm"
     preprocess: Annotated[
-        str, _doc("The encoder's preprocessor, a URL or a folder, if the encoder does not come with one.")
+        str, _doc("The encoder's preprocessor, a handle or a folder, if the encoder does not come with one.")
     ] = ""
     seed: Annotated[
         Integer, Field(ge=0, lt=1 << 31), _doc("Decides the order of batches, dropout and the head's first weights.")
@@ -275,16 +288,17 @@ class Config:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    encoders: EncodersConfig = dataclasses.field(default_factory=EncodersConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
 
 
 # The keys that name a path. Those of URL_KEYS may also name an http:// or https:// address.
-PATH_KEYS = ("data_dir", "encoder", "preprocess", "init_from")
+PATH_KEYS = ("data_dir", "encoder", "preprocess", "init_from", "encoders.mirror")
 URL_KEYS = ("encoder", "preprocess")
 
 # What may differ between a run and its resumption. The encoder, the data and the parent are compared by their content.
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
-NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "logging.")
+NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.")
 
 
 # Keys whose value is a mapping, and no section.
@@ -306,6 +320,20 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def get_values(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of some keys, each "key" or "section.key"."""
+    return {key: functools.reduce(getattr, key.split("."), config) for key in keys}
+
+
+def replace_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values of these keys, each "key" or "section.key"."""
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        changed = dataclasses.replace(getattr(config, section), **{name: value}) if section else value
+        config = dataclasses.replace(config, **{section or name: changed})
+    return config
 
 
 def fingerprinted(config: Config) -> dict[str, Any]:

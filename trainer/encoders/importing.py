@@ -12,13 +12,15 @@ from pathlib import Path
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
 
+_FORMS = "be minilm, hf:DIR, checkpoint:DIR, hub:NAME or random:PRESET"
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSource:
     """A source of weights, as --source names it."""
 
-    kind: str  # minilm, hf, checkpoint or random.
-    location: str  # The folder of hf and checkpoint, the preset of random, "" for minilm.
+    kind: str  # minilm, hf, checkpoint, hub or random.
+    location: str  # The folder of hf and checkpoint, the name or handle of hub, the preset of random, "" for minilm.
 
     @property
     def folder(self) -> str:
@@ -27,10 +29,10 @@ class EncoderSource:
 
 
 def parse_source(source: str) -> EncoderSource:
-    """Parse `minilm`, `hf:DIR`, `checkpoint:DIR` or `random:PRESET`. Raises UsageError for anything else."""
+    """Parse `minilm`, `hf:DIR`, `checkpoint:DIR`, `hub:NAME` or `random:PRESET`. Raises UsageError for others."""
     kind, _, location = source.partition(":")
-    if source != "minilm" and not (kind in ("hf", "checkpoint", "random") and location):
-        raise UsageError(Problem("--source", "be minilm, hf:DIR, checkpoint:DIR or random:PRESET", repr(source)))
+    if source != "minilm" and not (kind in ("hf", "checkpoint", "hub", "random") and location):
+        raise UsageError(Problem("--source", _FORMS, repr(source)))
     return EncoderSource(kind, location)
 
 

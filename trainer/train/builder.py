@@ -193,7 +193,7 @@ def read_job_manifest(config: Config) -> manifests.Manifest:
 
 def job_signature(config: Config, parent: Parent | None = None) -> dict[str, Any]:
     """What must be the same on every worker, by name: the configuration; data, encoder and parent by their content."""
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     return {
         **schema.fingerprinted(config),
         "the data set": read_job_manifest(config).fingerprint,

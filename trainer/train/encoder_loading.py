@@ -37,7 +37,7 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
 
     Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
     """
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     saved = saved_models.load_encoder(folders)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:

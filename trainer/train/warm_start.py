@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from trainer.data import manifests, tokenization
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import hub_cache, native
+from trainer.encoders import native, saved_model_files
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
 from trainer.train import averages, builder, checkpoints, run_files
@@ -73,7 +73,7 @@ def read_parent(path: str) -> WarmStart:
     Raises UserError if it is none of these, or its checkpoint is corrupt, and UsageError for a bucket out of reach.
     """
     preflight.check_paths([preflight.PathUse(FLAG, path)])
-    if hub_cache.is_saved_model(path):
+    if saved_model_files.is_saved_model(path):
         local = fs.tensorflow_path(path)
         prefix = fs.join(local, "variables", "variables")
         reader = _open_checkpoint(path, prefix)
@@ -104,7 +104,7 @@ def _complete(start: WarmStart, files: RunFiles) -> WarmStart:
     config, manifest = run_files.find_own_data(files)
     labels = identity.get("labels", manifest.labels if manifest else None)
     vocabulary = manifest.vocabulary.sha256 if manifest else None
-    if vocabulary is None and hub_cache.is_saved_model(files.export):
+    if vocabulary is None and saved_model_files.is_saved_model(files.export):
         vocabulary = tokenization.vocabulary_sha256(files.export)
     return dataclasses.replace(
         start,
