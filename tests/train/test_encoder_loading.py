@@ -42,6 +42,19 @@ def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, ma
     assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
 
 
+def test_what_the_hub_layer_cannot_follow_is_refused_by_name(load):
+    assert encoder_loading.find_hub_problems(load("model.compile=auto")) == []
+    settings = ("model.compile=xla", "model.recompute=true")
+    problems = encoder_loading.find_hub_problems(load(*settings))
+    assert sorted(f"{problem.setting}={problem.received}" for problem in problems) == sorted(settings)
+
+
+def test_an_encoder_with_settings_that_it_cannot_follow_is_refused(load, manifest, make_encoder):
+    foreign = f"encoder={make_encoder('tiny_talking_heads')}"
+    with pytest.raises(UsageError, match=r"model\.recompute must be false for .*hub\.KerasLayer"):
+        encoder_loading.load_encoder(load(foreign, "model.recompute=true"), manifest)
+
+
 def test_what_does_not_train_through_the_hub_layer_is_refused_unsaid(load, manifest, tmp_path, caplog):
     caplog.set_level("INFO", "trainer")
     save_for_inference(tmp_path)

@@ -13,7 +13,7 @@ from helpers import python
 
 from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, native, saved_models, window_pooling
+from trainer.encoders import classifier, native, recomputation, saved_models, window_pooling
 from trainer.train import averages, optimizers, steps
 
 RATES = (0.0, 0.1)
@@ -37,7 +37,17 @@ def rebuilt(encoder: str):
 
 
 def set_up_training(
-    strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1, layout=(24, "head"), pooling=None, weights=None
+    strategy,
+    tiny,
+    prepared,
+    rate,
+    examples=BATCH * 2 * STEPS,
+    parts=1,
+    layout=(24, "head"),
+    pooling=None,
+    weights=None,
+    recompute=False,
+    xla=False,
 ) -> Training:
     """The tiny encoder with this dropout rate, ready to be trained on the reviews, in windows if `pooling` is given.
 
@@ -47,9 +57,10 @@ def set_up_training(
     architecture, values = rebuilt(f"{tiny}/encoder")
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
     with strategy.scope():
-        built = classifier.build_classifier(
-            classifier.build_native_encoder(architecture, values, "float32"), 2, rate, seed=3
-        )
+        encoder = classifier.build_native_encoder(architecture, values, "float32")
+        if recompute:
+            recomputation.install_recomputation(encoder)
+        built = classifier.build_classifier(encoder, 2, rate, seed=3)
         if pooling:
             built = window_pooling.build_window_classifier(built, pooling)
         optimizer = optimizers.build_adamw(1e-4, 2 * STEPS, 0.1, 0.01)
@@ -66,7 +77,7 @@ def set_up_training(
     layout = model_inputs.BatchLayout(
         BATCH, seq_length, truncation, 8, replicas, parts, windows=divided[0] if divided else None
     )
-    step = steps.build_train_step(built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged)
+    step = steps.build_train_step(built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged, xla=xla)
     window = steps.build_inner_loop(strategy, step)
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
     return Training(built, sums, window, batches, averaged)
@@ -143,6 +154,38 @@ def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, par
     for value, expected in zip(values(one), after, strict=True):
         assert np.abs(value - expected).max() <= 1e-5
     assert sums(one) == pytest.approx(totals, rel=1e-5)
+
+
+# --- Recomputed layers, and steps compiled by XLA ---------------------------------------------------
+
+KINDS = {"recomputed": {"recompute": True}, "xla": {"xla": True}, "both": {"recompute": True, "xla": True}}
+KIND_STEPS = 20
+
+
+def train_kind(strategy, tiny, prepared, kind: str, parts: int = 1) -> Training:
+    """Train some steps, with dropout, on batches of two widths."""
+    training = set_up_training(strategy, tiny, prepared, 0.1, parts=parts, **KINDS.get(kind, {}))
+    training.window(training.batches, tf.constant(KIND_STEPS))
+    return training
+
+
+@pytest.fixture(scope="module")
+def plain_steps(tiny, prepared) -> Training:
+    return train_kind(one_replica(), tiny, prepared, "plain")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepared, on_replicas, kind):
+    """In one replica, with micro-batches, and on several replicas: also the masks of dropout are the same."""
+    others = {
+        "one replica": values(train_kind(one_replica(), tiny, prepared, kind)),
+        "micro-batches": values(train_kind(one_replica(), tiny, prepared, kind, parts=3)),
+        "2 replicas": [on_replicas[2][f"{kind}:{i}"] for i in range(len(values(plain_steps)))],
+    }
+    for name, other in others.items():
+        largest = max(np.abs(a - b).max() for a, b in zip(values(plain_steps), other, strict=True))
+        print(f"{kind}, {name}, {KIND_STEPS} steps: largest difference of a parameter {largest:.1e}")
+        assert largest <= 1e-5
 
 
 # --- Windows ----------------------------------------------------------------------------------------
@@ -271,6 +314,10 @@ def main(tiny, prepared, replicas, output) -> None:
     for pooling in ("mean", "max"):
         several = train_windows(strategy, tiny, prepared, pooling)
         results |= {f"{pooling}:{index}": value for index, value in enumerate(values(several))}
+    if replicas == "2":
+        for kind in KINDS:
+            several = train_kind(strategy, tiny, prepared, kind)
+            results |= {f"{kind}:{index}": value for index, value in enumerate(values(several))}
     np.savez(output, **results)
 
 

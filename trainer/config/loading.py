@@ -146,6 +146,15 @@ def format_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict) else str(value)
 
 
+def resolve_as(started: schema.Config, config: schema.Config) -> schema.Config:
+    """`config` with what a started run made of `auto`."""
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision=started.precision)
+    if config.model.compile == "auto":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, compile=started.model.compile))
+    return config
+
+
 def find_differences(old: schema.Config, new: schema.Config) -> list[str]:
     """What differs between a run's configuration and a new one that may not: "key: old in the run, new here"."""
     before, after = schema.fingerprinted(old), schema.fingerprinted(new)

@@ -202,11 +202,15 @@ class TrainingConfig:
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     __pydantic_config__ = _STRICT
+    name: Annotated[
+        Literal["adamw", "lamb"],
+        _doc("The optimizer. lamb scales each variable's step to the variable's norm, for batches of thousands."),
+    ] = "adamw"
     learning_rate: Annotated[
         PositiveNumber, _doc("The learning rate that the linear decay starts from, after a linear warm-up from 0.")
     ] = 1e-4
     warmup_fraction: Annotated[Fraction, _doc("The share of the steps in which the learning rate rises from 0.")] = 0.1
-    weight_decay: Annotated[Number, Field(ge=0), _doc("AdamW's weight decay. Biases and layer norms have none.")] = 0.01
+    weight_decay: Annotated[Number, Field(ge=0), _doc("The weight decay. Biases and layer norms have none.")] = 0.01
     clip_norm: Annotated[
         PositiveNumber, _doc("The largest norm of all gradients together. Larger ones are scaled.")
     ] = 1.0
@@ -234,6 +238,21 @@ class ModelConfig:
     window_pooling: Annotated[
         Literal["mean", "max"], _doc("How a text's logits are made of those of its windows (data.truncation=windows).")
     ] = "mean"
+    recompute: Annotated[
+        bool,
+        _doc(
+            "Computes the activations of each encoder layer again in the backward pass instead of keeping them: less "
+            "memory, slower steps, the same gradients."
+        ),
+    ] = False
+    compile: Annotated[
+        Literal["auto", "off", "xla"],
+        BeforeValidator(lambda value: "off" if value is False else value),  # As YAML reads `off`.
+        _doc(
+            "Whether XLA compiles training and evaluation: auto does on a GPU. Batches have four widths at most then, "
+            "each of which is compiled once. A TPU compiles in any case."
+        ),
+    ] = "off"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,6 +329,7 @@ LATER_KEYS = (
     *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
+    *("model.recompute", "model.compile", "optimizer.name"),
 )
 
 

@@ -40,6 +40,12 @@ def use_key(key: DropoutKey) -> Iterator[None]:
         _active_keys.pop()
 
 
+def active_key() -> DropoutKey:
+    """The key of the innermost block of use_key."""
+    assert _active_keys, "a model was called with training=True outside dropout.use_key(key)"
+    return _active_keys[-1]
+
+
 def seeded_dropout(x: tf.Tensor, rate: float, key: DropoutKey, layer: int) -> tf.Tensor:
     """Dropout of `x` [rows, ...], of any float dtype: a share `rate` becomes 0, the rest is divided by 1 - rate."""
     bits = _bit_generator()(x, key, layer)
@@ -114,9 +120,8 @@ class LayerGenerator:
     layer: int
 
     def dropout(self, x: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
-        assert _active_keys, "a model was called with training=True outside dropout.use_key(key)"
         assert noise_shape is None
-        return seeded_dropout(x, rate, _active_keys[-1], self.layer)
+        return seeded_dropout(x, rate, active_key(), self.layer)
 
 
 def install_seeded_dropout(model: tf_keras.layers.Layer, first_number: int = 0) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import manifests, tokenization
 from trainer.distributed import remote_hosts
 from trainer.encoders import classifier, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
+
+# What hub.KerasLayer can follow of the settings that say how an encoder computes.
+VALUES_FOR_HUB: dict[str, tuple[Any, ...]] = {"model.recompute": (False,), "model.compile": ("off", "auto")}
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     try:
         architecture, values = native.rebuild_encoder(saved)
     except native.CannotRebuild as reason:
+        if problems := find_hub_problems(config):
+            raise UsageError(*problems) from None
         classifier.check_hub_encoder(saved, folders.place)
         _LOG.info(
             "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
@@ -63,6 +69,22 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     if rate is not None:
         architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
     return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
+
+
+def find_hub_problems(config: Config) -> list[Problem]:
+    """The settings that only a native encoder can follow: the graph of the Hub's own layer cannot be changed."""
+    values = dict(schema.flatten(dataclasses.asdict(config)))
+    advice = f"{config.encoder} cannot be rebuilt natively."
+    return [
+        Problem(
+            key,
+            f"be {loading.format_value(suited[0])} for an encoder that trains through hub.KerasLayer",
+            loading.format_value(values[key]),
+            advice,
+        )
+        for key, suited in VALUES_FOR_HUB.items()
+        if values[key] not in suited
+    ]
 
 
 def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:

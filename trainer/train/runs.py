@@ -62,7 +62,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         **({"averages": job.averages.variables} if job.averages else {}),
     )
     weights = tf.train.Checkpoint(model=job.eval_model if job.averages else job.model)
-    training = config.training
+    training, xla = config.training, config.model.compile == "xla"
     train_step = steps.build_train_step(
         job.model,
         job.optimizer,
@@ -72,6 +72,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         training.accumulation_steps,
         losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
         job.averages,
+        xla=xla,
     )
     worker, _ = strategies.worker_index_and_count(job.strategy)
     chief = worker == 0
@@ -92,7 +93,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         checkpoints=series,
         best=best,
         inner_loop=steps.build_inner_loop(job.strategy, train_step),
-        eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model)),
+        eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model, xla=xla)),
         all_reduce_max=strategies.build_all_reduce_max(job.strategy),
         chief=chief,
         history=history,

@@ -48,37 +48,21 @@ def reset_sums(sums: TrainSums) -> None:
         variable.assign(0.0)
 
 
-class MicroBatchSums(NamedTuple):
-    """Sums over the examples of a micro-batch; after the all-reduce, over those of the global batch."""
+class GradientSums(NamedTuple):
+    """Sums over the examples of a micro-batch; then of a replica's share; after the all-reduce, of the global batch."""
 
     loss: tf.Tensor  # float32 []: weight * loss
     correct: tf.Tensor  # float32 []: weight of the correct answers
-    gradients: list[tf.Tensor | None]  # of the trainable variables; None if the loss does not depend on one
-
-    def without_missing(self) -> "MicroBatchSums":
-        """The same without missing gradients. A Hub encoder may have variables that its output does not use."""
-        return self._replace(gradients=[gradient for gradient in self.gradients if gradient is not None])
+    # Of the trainable variables, by their number. A Hub encoder may have variables that its output does not use.
+    gradients: dict[int, tf.Tensor]
 
 
-def build_train_step(
-    model: tf_keras.Model,
-    optimizer: tf_keras.optimizers.Optimizer,
-    sums: TrainSums,
-    seed: int,
-    clip_norm: float,
-    accumulation_steps: int = 1,
-    example_losses: losses.ExampleLosses = losses.example_losses,
-    weight_averages: averages.WeightAverages | None = None,
-) -> Callable[[Batch], None]:
-    """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
+def _build_share_sums(
+    model: tf_keras.Model, seed: int, accumulation_steps: int, example_losses: losses.ExampleLosses, xla: bool
+) -> Callable[[Batch, tf.Tensor, tf.Tensor, tf.Tensor], GradientSums]:
+    """What a replica computes by itself in a train step: the sums of its share, in micro-batches."""
 
-    The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
-    micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
-    Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
-    a loss and gradients of 0.
-    """
-
-    def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> MicroBatchSums:
+    def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> GradientSums:
         """The sums of micro-batch number `index` of the share. `weight` is the global batch's."""
         if accumulation_steps > 1:
             batch = {
@@ -95,31 +79,54 @@ def build_train_step(
             loss = tf.math.divide_no_nan(total, weight)
         gradients = tape.gradient(loss, model.trainable_variables)
         # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
-        dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
-        return MicroBatchSums(total, correct_weight(labels, logits, weights), dense)
+        dense = {n: tf.convert_to_tensor(gradient) for n, gradient in enumerate(gradients) if gradient is not None}
+        return GradientSums(total, correct_weight(labels, logits, weights), dense)
+
+    def share_sums(batch: Batch, step: tf.Tensor, first_row: tf.Tensor, weight: tf.Tensor) -> GradientSums:
+        """The sums of a replica's share, whose first row is number `first_row` of the global batch."""
+        key = dropout.DropoutKey(tf.constant(seed, tf.int64), step, first_row)
+        share = micro_batch_sums(batch, tf.constant(0), key, weight)
+        if accumulation_steps > 1:
+
+            def add(index: tf.Tensor, so_far: GradientSums) -> tuple[tf.Tensor, GradientSums]:
+                return index + 1, tf.nest.map_structure(tf.add, so_far, micro_batch_sums(batch, index, key, weight))
+
+            _, share = tf.while_loop(lambda index, _: index < accumulation_steps, add, (tf.constant(1), share))
+        return share
+
+    return tf.function(share_sums, jit_compile=True) if xla else share_sums
+
+
+def build_train_step(
+    model: tf_keras.Model,
+    optimizer: tf_keras.optimizers.Optimizer,
+    sums: TrainSums,
+    seed: int,
+    clip_norm: float,
+    accumulation_steps: int = 1,
+    example_losses: losses.ExampleLosses = losses.example_losses,
+    weight_averages: averages.WeightAverages | None = None,
+    xla: bool = False,
+) -> Callable[[Batch], None]:
+    """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
+
+    The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
+    micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
+    Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
+    a loss and gradients of 0. With `xla`, what a replica computes by itself is one program for each width of a batch:
+    everything but the all-reduces and the optimizer.
+    """
+
+    share_sums = _build_share_sums(model, seed, accumulation_steps, example_losses, xla)
 
     def step(batch: Batch) -> None:
         replica = tf.distribute.get_replica_context()
-        rows = count_encoder_rows(batch)
-        key = dropout.DropoutKey(
-            seed=tf.constant(seed, tf.int64),
-            step=tf.cast(optimizer.iterations, tf.int64),
-            first_row=tf.cast(replica.replica_id_in_sync_group, tf.int64) * rows,
-        )
         weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch["weight"]))
-        first = micro_batch_sums(batch, tf.constant(0), key, weight)
-        variables = [v for v, g in zip(model.trainable_variables, first.gradients, strict=True) if g is not None]
-        share = first.without_missing()
-        if accumulation_steps > 1:
-
-            def add(index: tf.Tensor, so_far: MicroBatchSums) -> tuple[tf.Tensor, MicroBatchSums]:
-                following = micro_batch_sums(batch, index, key, weight).without_missing()
-                return index + 1, tf.nest.map_structure(tf.add, so_far, following)
-
-            _, share = tf.while_loop(lambda index, _: index < accumulation_steps, add, (tf.constant(1), share))
+        first_row = tf.cast(replica.replica_id_in_sync_group, tf.int64) * count_encoder_rows(batch)
+        share = share_sums(batch, tf.cast(optimizer.iterations, tf.int64), first_row, weight)
         total = replica.all_reduce(tf.distribute.ReduceOp.SUM, share)
-        clipped, norm = optimizers.clip_gradients(total.gradients, clip_norm)
-        optimizers.apply_gradients(optimizer, clipped, variables)
+        clipped, norm = optimizers.clip_gradients(list(total.gradients.values()), clip_norm)
+        optimizers.apply_gradients(optimizer, clipped, [model.trainable_variables[n] for n in total.gradients])
         if weight_averages:
             averages.update_averages(weight_averages, model.trainable_variables, optimizer.iterations)
 
@@ -162,16 +169,21 @@ def build_inner_loop(
     return run_on_hosts if device else inner_loop
 
 
-def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
+def build_replica_eval_step(model: tf_keras.Model, *, xla: bool = False) -> Callable[[Batch], tf.Tensor]:
     """A function of a replica's share of a batch, for `strategy.run`.
 
-    It returns float32 [rows, C + 1]: the logits and the loss of every row of the global batch, in order.
+    It returns float32 [rows, C + 1]: the logits and the loss of every row of the global batch, in order. With `xla`,
+    they are computed by one program for each width of a batch.
     """
 
-    def step(batch: Batch) -> tf.Tensor:
+    def score(batch: Batch) -> tf.Tensor:
         logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
-        scored = tf.concat([logits, losses.example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
-        return tf.distribute.get_replica_context().all_gather(scored, axis=0)
+        return tf.concat([logits, losses.example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
+
+    computed = tf.function(score, jit_compile=True) if xla else score
+
+    def step(batch: Batch) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(computed(batch), axis=0)
 
     return step
 
