@@ -230,6 +230,13 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    pooling: Annotated[
+        Literal["pooled", "first", "mean"],
+        _doc(
+            "What of a text the head sees: the first token's output through the encoder's pooler, the first token's "
+            "output, or the mean of all tokens' outputs."
+        ),
+    ] = "pooled"
     window_pooling: Annotated[
         Literal["mean", "max"], _doc("How a text's logits are made of those of its windows (data.truncation=windows).")
     ] = "mean"
@@ -296,6 +303,7 @@ LATER_KEYS = (
     *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
+    "model.pooling",
 )
 
 

@@ -170,9 +170,9 @@ def _model(
     config: Config, manifest: manifests.Manifest, encoder: encoder_loading.LoadedEncoder, precision: str
 ) -> tf_keras.Model:
     """Call it in the strategy's scope."""
-    layer = encoder_loading.build_encoder_layer(encoder, precision)
+    layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
-    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
+    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed, config.model.pooling)
     return window_pooling.build_window_classifier(model, config.model.window_pooling) if plan_windows(config) else model
 
 

@@ -51,7 +51,7 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     try:
         architecture, values = native.rebuild_encoder(saved)
     except native.CannotRebuild as reason:
-        classifier.check_hub_encoder(saved, folders.place)
+        classifier.check_hub_encoder(saved, folders.place, config.model.pooling)
         _LOG.info(
             "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
             "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
@@ -73,12 +73,12 @@ def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
         raise UsageError(Problem("data.seq_length", required, str(seq_length), advice))
 
 
-def build_encoder_layer(encoder: LoadedEncoder, precision: str) -> tf_keras.layers.Layer:
-    """The encoder as a layer that computes in `precision`.
+def build_encoder_layer(encoder: LoadedEncoder, precision: str, pooling: str) -> tf_keras.layers.Layer:
+    """The encoder as a layer that computes in `precision`, for classifier.pool_tokens with `pooling`.
 
     Call it in the strategy's scope: there the Hub's SavedModel is loaded again, since its variables belong there.
     """
     if encoder.architecture:
-        return classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
+        return classifier.build_native_encoder(encoder.architecture, encoder.values, precision, pooling)
     io_device = remote_hosts.coordinator_device(tf.distribute.get_strategy())
     return classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name, io_device))
