@@ -1,6 +1,7 @@
 """What a configuration holds: frozen dataclasses with types, defaults and documentation for each key."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -67,6 +68,12 @@ def _read_sink(value: Any) -> str:
     if target is None:
         raise PydanticCustomError("sink_target", "")
     return target
+
+
+def _read_freeze(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"none|embeddings|layers:\d{1,4}|encoder", value):
+        return value
+    raise PydanticCustomError("freeze", "")
 
 
 Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
@@ -230,6 +237,14 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    freeze: Annotated[
+        str,
+        BeforeValidator(_read_freeze),
+        _doc(
+            "What keeps its values: none, embeddings, layers:N (the embeddings and the first N layers), or encoder "
+            "(all but the head)."
+        ),
+    ] = "none"
     pooling: Annotated[
         Literal["pooled", "first", "mean"],
         _doc(
@@ -303,7 +318,7 @@ LATER_KEYS = (
     *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
-    "model.pooling",
+    *("model.pooling", "model.freeze"),
 )
 
 

@@ -11,7 +11,7 @@ import tf_keras
 from trainer.config.schema import Config
 from trainer.data import manifests, tokenization
 from trainer.distributed import remote_hosts
-from trainer.encoders import classifier, native, registry, saved_models
+from trainer.encoders import classifier, freezing, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     digest = registry.saved_model_sha256(folders.encoder)
     variables = native.variables_by_name(list(saved.trainable_variables))
     _check_length(config.data.seq_length, variables)
+    if problem := freezing.find_freeze_problem(config.model.freeze, list(variables), config.encoder):
+        raise UsageError(problem)
     try:
         architecture, values = native.rebuild_encoder(saved)
     except native.CannotRebuild as reason:

@@ -1,7 +1,7 @@
 """The train step and its inner loop, and the evaluation step. Shapes: B rows of a replica's batch, C classes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ class MicroBatchSums(NamedTuple):
 
     loss: tf.Tensor  # float32 []: weight * loss
     correct: tf.Tensor  # float32 []: weight of the correct answers
-    gradients: list[tf.Tensor | None]  # of the trainable variables; None if the loss does not depend on one
+    gradients: list[tf.Tensor | None]  # of the trained variables; None if the loss does not depend on one
 
     def without_missing(self) -> "MicroBatchSums":
         """The same without missing gradients. A Hub encoder may have variables that its output does not use."""
@@ -69,14 +69,18 @@ def build_train_step(
     accumulation_steps: int = 1,
     example_losses: losses.ExampleLosses = losses.example_losses,
     weight_averages: averages.WeightAverages | None = None,
+    trained_variables: Sequence[tf.Variable] | None = None,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
+
+    It changes `trained_variables`, by default all of the model's trainable ones, and computes no other gradients.
 
     The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
     micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
     Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
     a loss and gradients of 0.
     """
+    watched = model.trainable_variables if trained_variables is None else list(trained_variables)
 
     def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> MicroBatchSums:
         """The sums of micro-batch number `index` of the share. `weight` is the global batch's."""
@@ -88,12 +92,14 @@ def build_train_step(
         labels, weights = batch["label"], batch["weight"]
         rows = count_encoder_rows(batch)
         key = dataclasses.replace(key, first_row=key.first_row + tf.cast(index, tf.int64) * rows)
-        with tf.GradientTape() as tape:
+        # The backward pass ends at the first layer with a watched variable.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(watched)
             with dropout.use_key(key):
                 logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
             total = tf.reduce_sum(weights * example_losses(labels, logits))
             loss = tf.math.divide_no_nan(total, weight)
-        gradients = tape.gradient(loss, model.trainable_variables)
+        gradients = tape.gradient(loss, watched)
         # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
         dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
         return MicroBatchSums(total, correct_weight(labels, logits, weights), dense)
@@ -108,7 +114,7 @@ def build_train_step(
         )
         weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch["weight"]))
         first = micro_batch_sums(batch, tf.constant(0), key, weight)
-        variables = [v for v, g in zip(model.trainable_variables, first.gradients, strict=True) if g is not None]
+        variables = [v for v, g in zip(watched, first.gradients, strict=True) if g is not None]
         share = first.without_missing()
         if accumulation_steps > 1:
 

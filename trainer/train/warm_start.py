@@ -17,14 +17,13 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from trainer.data import manifests, tokenization
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import hub_cache, native
+from trainer.encoders import freezing, hub_cache, native
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
 from trainer.train import averages, builder, checkpoints, run_files
 from trainer.train.run_files import RunFiles
 
 FLAG = "--init_from"
-_HEAD = "classifier/"  # The layer of classifier.build_classifier, as its variables' names begin.
 # The keys in a checkpoint of what saved_model.build_serving_module saves: the variables of the model, the names of its
 # classes, the thresholds of several labels, the scale of its numbers.
 _EXPORTED_VARIABLES, _EXPORTED_NAMES = "model_variables/", "names/.ATTRIBUTES/VARIABLE_VALUE"
@@ -192,7 +191,7 @@ def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, 
     """Make a head that has learned numbers of the scale `before` predict the same numbers in the scale `after`."""
     before, after = before or LabelScale(0.0, 1.0), after or LabelScale(0.0, 1.0)
     factor = before.deviation / after.deviation
-    kernel, bias = variables[f"{_HEAD}kernel"], variables[f"{_HEAD}bias"]
+    kernel, bias = variables[f"{freezing.HEAD}kernel"], variables[f"{freezing.HEAD}bias"]
     kernel.assign(kernel * factor)
     bias.assign(bias * factor + (before.mean - after.mean) / after.deviation)
 
@@ -209,7 +208,7 @@ def _keys_by_name(reader: Any) -> dict[str, str]:
 
 
 def _without_head(by_name: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in by_name.items() if not name.startswith(_HEAD)}
+    return {name: value for name, value in by_name.items() if not name.startswith(freezing.HEAD)}
 
 
 def _check_vocabulary(start: WarmStart, manifest: manifests.Manifest, data_dir: str) -> None:
