@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fakes.encoders import save_callable, save_for_inference
+from fakes.encoders import save_callable, save_for_inference, save_mean_of_embeddings
 from helpers import random_encoder_inputs
 
 from trainer.encoders import classifier, dropout, native, saved_models
@@ -70,7 +72,21 @@ def test_a_mean_is_computed_in_float32():
 
 def test_the_last_layer_computes_all_tokens_for_a_mean_alone(rebuilt):
     outputs = {p: classifier.build_native_encoder(*rebuilt, "float32", p)(INPUTS) for p in ("pooled", "first", "mean")}
-    assert {p: value["sequence_output"].shape[1] for p, value in outputs.items()} == {"pooled": 1, "first": 1, "mean": 5}
+    assert {p: value["sequence_output"].shape[1] for p, value in outputs.items()} == {
+        "pooled": 1,
+        "first": 1,
+        "mean": 5,
+    }
+
+
+def test_an_encoder_with_more_positions_computes_its_own_as_before(rebuilt, model):
+    architecture, values = rebuilt
+    extended = build_native_classifier((dataclasses.replace(architecture, max_positions=1100), values))
+    own, longer = (random_encoder_inputs(rows=2, seq_length=length, vocab_size=1024) for length in (512, 1100))
+    assert (extended(own).numpy() == model(own).numpy()).all()
+    assert np.isfinite(extended(longer).numpy()).all()
+    (table,) = (v.numpy() for v in extended.trainable_variables if native.is_position_table(v.name))
+    assert (table == np.concatenate([table[:512]] * 3)[:1100]).all()
 
 
 def test_bfloat16_gives_close_logits_and_keeps_float32_variables(model, rebuilt):
@@ -130,7 +146,7 @@ def pool(table, inputs):
 
 
 def test_an_encoder_with_gradients_trains_through_the_hubs_layer(tmp_path):
-    save_callable(tmp_path, IDS, pool)
+    save_mean_of_embeddings(tmp_path)
     classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path))
 
 
@@ -141,7 +157,7 @@ def test_an_encoder_without_gradients_is_refused(tmp_path):
 
 
 def test_an_encoder_without_outputs_of_tokens_is_refused_another_pooling(tmp_path):
-    save_callable(tmp_path, IDS, pool)
+    save_mean_of_embeddings(tmp_path)
     with pytest.raises(UsageError, match=rf"model\.pooling must be pooled for {tmp_path}.* Received: mean\."):
         classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path), "mean")
 

@@ -180,7 +180,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
         *(fingerprint("training.class_weights=balanced"), fingerprint("training.loss=focal")),
-        *(fingerprint(o) for o in ("model.pooling=mean", "model.freeze=encoder")),
+        *(fingerprint(o) for o in ("model.pooling=mean", "model.freeze=encoder", "model.max_positions=1024")),
         *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
         *(fingerprint(parent=builder.Parent("run", sha256)) for sha256 in ("x", "y")),
     ]

@@ -237,6 +237,10 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    max_positions: Annotated[
+        PositiveInteger | None,
+        _doc("Positions of the encoder: more than its own are made by repeating its table. If unset: its own."),
+    ] = None
     freeze: Annotated[
         str,
         BeforeValidator(_read_freeze),
@@ -318,7 +322,7 @@ LATER_KEYS = (
     *("training.class_weights", "training.loss", "training.focal_gamma", "training.label_smoothing"),
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
-    *("model.pooling", "model.freeze"),
+    *("model.pooling", "model.freeze", "model.max_positions"),
 )
 
 

@@ -58,12 +58,12 @@ def build_native_encoder(
 ) -> tf_keras.layers.Layer:
     """The encoder that native.rebuild_encoder describes, with its values, for pool_tokens with `pooling`.
 
-    `precision` is a key of POLICIES.
+    `precision` is a key of POLICIES. An architecture with more positions than there are values is extended by tiling.
     """
     # All but the mean depend on the first position alone.
     encoder = native.build_encoder(architecture, POLICIES[precision], output_range=None if pooling == "mean" else 1)
     for variable, value in zip(encoder.trainable_variables, values, strict=True):
-        variable.assign(value)
+        variable.assign(native.fit_positions(variable.name, value, variable.shape[0]))
     return encoder
 
 
