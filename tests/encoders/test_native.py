@@ -185,3 +185,10 @@ def test_a_failed_build_restores_the_policy():
     with pytest.raises(KeyError):
         native.build_encoder(dataclasses.replace(TINY, activation="unknown"), "mixed_bfloat16")
     assert tf_keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_positions_beyond_the_table_repeat_it():
+    table = np.arange(6.0).reshape(3, 2)
+    extended = native.fit_positions("position_embedding/embeddings", table, 7)
+    assert (extended == table[[0, 1, 2, 0, 1, 2, 0]]).all()
+    assert native.fit_positions("type_embeddings/embeddings", table, 7) is table

@@ -18,6 +18,16 @@ def save_callable(
     tf.saved_model.save(root, str(folder))
 
 
+def save_mean_of_embeddings(folder: Path) -> None:
+    """Save an encoder that can be trained, and returns nothing but pooled_output."""
+    names = ("input_word_ids", "input_mask", "input_type_ids")
+
+    def call(table: tf.Variable, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"pooled_output": tf.reduce_mean(tf.gather(table, inputs["input_word_ids"]), 1)}
+
+    save_callable(folder, {name: tf.TensorSpec([None, None], tf.int32) for name in names}, call)
+
+
 def save_for_inference(folder: Path) -> None:
     """Save an encoder that can be called with training=False only."""
     root = tf.train.Checkpoint()

@@ -2,8 +2,9 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from fakes.encoders import save_for_inference
+from fakes.encoders import save_for_inference, save_mean_of_embeddings
 
+from trainer.encoders import native
 from trainer.errors import UsageError, UserError
 from trainer.train import builder, encoder_loading
 
@@ -11,6 +12,40 @@ from trainer.train import builder, encoder_loading
 def test_a_sequence_longer_than_the_positions_is_rejected(load, manifest):
     with pytest.raises(UsageError, match=r"data\.seq_length must .*512 .*Received: 513\."):
         encoder_loading.load_encoder(load("data.seq_length=513"), manifest)
+
+
+def test_positions_are_extended_to_the_setting(load, manifest):
+    chosen = load("data.seq_length=600", "model.max_positions=600")
+    encoder = encoder_loading.load_encoder(chosen, manifest)
+    assert encoder.architecture.max_positions == 600
+    model = builder.build_job(chosen, tf.distribute.OneDeviceStrategy("/cpu:0")).model
+    (table,) = (v for v in model.trainable_variables if native.is_position_table(v.name))
+    assert table.shape == (600, 64)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (("model.max_positions=511",), {"model.max_positions": "511"}),
+        (("model.max_positions=4097",), {"model.max_positions": "4097"}),
+        (("model.max_positions=600", "data.seq_length=601"), {"data.seq_length": "601"}),
+        (("model.freeze=layers:3",), {"model.freeze": "layers:3"}),
+    ],
+)
+def test_what_the_encoder_is_too_small_for_is_refused(load, manifest, settings, refused):
+    with pytest.raises(UsageError) as raised:
+        encoder_loading.load_encoder(load(*settings), manifest)
+    assert {problem.setting: problem.received for problem in raised.value.problems} == refused
+
+
+@pytest.mark.parametrize("setting", ["model.max_positions=600", "model.pooling=mean", "model.freeze=embeddings"])
+def test_what_the_hub_layer_cannot_do_is_refused_by_its_name(load, manifest, tmp_path, setting):
+    save_mean_of_embeddings(tmp_path)
+    key, _, value = setting.partition("=")
+    with pytest.raises(UsageError, match=rf"^{key} must .* Received: {value}\.") as raised:
+        encoder_loading.load_encoder(load(f"encoder={tmp_path}", setting), manifest)
+    assert str(tmp_path) in str(raised.value)
+    assert encoder_loading.load_encoder(load(f"encoder={tmp_path}", "model.freeze=encoder"), manifest).path == "hub"
 
 
 def test_data_with_another_vocabulary_is_rejected(load, manifest, tiny, tmp_path):
@@ -43,9 +78,9 @@ def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, ma
 
 
 def test_what_the_hub_layer_cannot_follow_is_refused_by_name(load):
-    assert encoder_loading.find_hub_problems(load("model.compile=auto")) == []
+    assert encoder_loading.find_hub_problems(load("model.compile=auto"), 512) == []
     settings = ("model.compile=xla", "model.recompute=true")
-    problems = encoder_loading.find_hub_problems(load(*settings))
+    problems = encoder_loading.find_hub_problems(load(*settings), 512)
     assert sorted(f"{problem.setting}={problem.received}" for problem in problems) == sorted(settings)
 
 

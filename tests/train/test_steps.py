@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import python
+from helpers import python, random_encoder_inputs
 
 from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, native, recomputation, saved_models, window_pooling
+from trainer.encoders import classifier, freezing, native, recomputation, saved_models, window_pooling
 from trainer.train import averages, optimizers, steps
 
 RATES = (0.0, 0.1)
@@ -300,6 +300,94 @@ def test_an_examples_weight_counts_it_so_many_times(tiny, prepared, parts):
 def test_several_labels_and_numbers_have_no_accuracy():
     assert float(steps.correct_weight(tf.ones([2, 3]), tf.ones([2, 3]), tf.ones([2]))) == 0
     assert float(steps.correct_weight(tf.ones([2]), tf.ones([2, 1]), tf.ones([2]))) == 0
+
+
+# --- Frozen parameters ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class FrozenStep:
+    before: dict[str, np.ndarray]  # By canonical name, as below.
+    after: dict[str, np.ndarray]
+    with_moments: set[str]
+    operators: list[str]  # Their names in the step's graph.
+
+
+def train_frozen(tiny, freeze, pooling="pooled", path="native", parts=1) -> FrozenStep:
+    """One step of the tiny encoder with dropout, nothing clipped, at the full learning rate."""
+    if path == "hub":
+        encoder = classifier.build_hub_encoder(saved_models.load_saved_model(f"{tiny}/encoder"))
+    else:
+        encoder = classifier.build_native_encoder(*rebuilt(f"{tiny}/encoder"), "float32", pooling)
+    model = classifier.build_classifier(encoder, 2, 0.1, 3, pooling)
+    trained_variables = freezing.choose_trained_variables(model.trainable_variables, freeze, pooling)
+    optimizer = optimizers.build_adamw(1e-3, 10, 0.0, 0.01)
+    optimizers.create_slots(optimizer, trained_variables)
+    step = steps.build_train_step(
+        model, optimizer, steps.create_train_sums(), 3, 1e9, parts, trained_variables=trained_variables
+    )
+    run = tf.function(lambda batch: one_replica().run(step, args=(batch,)))
+    inputs = random_encoder_inputs(rows=4, seq_length=6, vocab_size=1024)
+    batch = {name: tf.constant(value) for name, value in inputs.items()}
+    batch |= {"label": tf.constant([0, 1, 1, 0]), "weight": tf.ones([4])}
+
+    def by_name() -> dict[str, np.ndarray]:
+        return {native.canonical_name(v.name): v.numpy() for v in model.variables}
+
+    before = by_name()
+    run(batch)
+    slots = {v.name for v in optimizer.variables()}
+    with_moments = {name for name in before if any(f"/{name}/m" in slot for slot in slots)}
+    graph = run.get_concrete_function(batch).graph
+    return FrozenStep(before, by_name(), with_moments, [operator.name for operator in graph.get_operations()])
+
+
+@pytest.fixture(scope="module")
+def nothing_frozen(tiny):
+    return train_frozen(tiny, "none")
+
+
+FROZEN = {
+    "embeddings": ("word_embeddings", "position_embedding", "type_embeddings", "embeddings"),
+    "layers:1": ("word_embeddings", "position_embedding", "type_embeddings", "embeddings", "transformer/layer_0"),
+    "encoder": ("word_embeddings", "position_embedding", "type_embeddings", "embeddings", "transformer", "pooler"),
+}
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+@pytest.mark.parametrize(("path", "parts"), [("native", 1), ("native", 2), ("hub", 1)])
+def test_frozen_parameters_keep_their_values_and_have_no_moments(tiny, freeze, path, parts):
+    done = train_frozen(tiny, freeze, path=path, parts=parts)
+    frozen = {name for name in done.before if name.startswith(FROZEN[freeze])}
+    assert {name for name in done.before if (done.before[name] == done.after[name]).all()} == frozen
+    assert done.with_moments == set(done.before) - frozen
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+def test_the_others_are_trained_as_if_nothing_were_frozen(tiny, nothing_frozen, freeze):
+    """With the same masks, in the frozen layers too."""
+    done = train_frozen(tiny, freeze)
+    for name in done.with_moments:
+        assert (done.after[name] == nothing_frozen.after[name]).all(), name
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+def test_no_gradient_is_computed_below_the_first_trained_layer(tiny, nothing_frozen, freeze):
+    def backward(operators: list[str]) -> set[str]:
+        parts = ("word_embeddings", "layer_0", "layer_1", "classifier")
+        return {part for part in parts for name in operators if "gradient_tape" in name and f"/{part}/" in name}
+
+    assert backward(nothing_frozen.operators) == {"word_embeddings", "layer_0", "layer_1", "classifier"}
+    left = {"embeddings": {"layer_0", "layer_1"}, "layers:1": {"layer_1"}, "encoder": set()}[freeze]
+    assert backward(train_frozen(tiny, freeze).operators) == {"classifier", *left}
+
+
+@pytest.mark.parametrize("path", ["native", "hub"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_without_the_pooler_all_but_it_is_trained(tiny, pooling, path):
+    done = train_frozen(tiny, "none", pooling, path)
+    unchanged = {name for name in done.before if (done.before[name] == done.after[name]).all()}
+    assert unchanged == {"pooler_transform/kernel", "pooler_transform/bias"}
 
 
 def main(tiny, prepared, replicas, output) -> None:

@@ -25,6 +25,7 @@ _REQUIRED = {
     "finite_number": "be a finite number",
     "float_parsing": "be a number",
     "float_type": "be a number",
+    "freeze": "be none, embeddings, layers:N (such as layers:3) or encoder",
     "greater_than": "be greater than {gt}",
     "greater_than_equal": "be at least {ge}",
     "int_from_float": "be an integer",

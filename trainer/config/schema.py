@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -68,6 +69,12 @@ def _read_sink(value: Any) -> str:
     if target is None:
         raise PydanticCustomError("sink_target", "")
     return target
+
+
+def _read_freeze(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"none|embeddings|layers:\d{1,4}|encoder", value):
+        return value
+    raise PydanticCustomError("freeze", "")
 
 
 Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
@@ -235,6 +242,25 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    max_positions: Annotated[
+        PositiveInteger | None,
+        _doc("Positions of the encoder: more than its own are made by repeating its table. If unset: its own."),
+    ] = None
+    freeze: Annotated[
+        str,
+        BeforeValidator(_read_freeze),
+        _doc(
+            "What keeps its values: none, embeddings, layers:N (the embeddings and the first N layers), or encoder "
+            "(all but the head)."
+        ),
+    ] = "none"
+    pooling: Annotated[
+        Literal["pooled", "first", "mean"],
+        _doc(
+            "What of a text the head sees: the first token's output through the encoder's pooler, the first token's "
+            "output, or the mean of all tokens' outputs."
+        ),
+    ] = "pooled"
     window_pooling: Annotated[
         Literal["mean", "max"], _doc("How a text's logits are made of those of its windows (data.truncation=windows).")
     ] = "mean"
@@ -330,6 +356,7 @@ LATER_KEYS = (
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
     *("model.recompute", "model.compile", "optimizer.name"),
+    *("model.pooling", "model.freeze", "model.max_positions"),
 )
 
 

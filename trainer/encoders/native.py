@@ -193,6 +193,19 @@ def build_encoder(
     return encoder
 
 
+def fit_positions(name: str, value: np.ndarray, rows: int) -> np.ndarray:
+    """The value of the encoder's variable `name`; that of the position table is extended to `rows` rows by tiling.
+
+    Row p becomes row p mod the table's own number: what is within its own positions computes as before.
+    """
+    return np.take(value, np.arange(rows) % len(value), axis=0) if is_position_table(name) else value
+
+
+def is_position_table(name: str) -> bool:
+    """Whether a variable of an encoder is its table of positions, [positions, H]."""
+    return "position_embedding" in name
+
+
 def copy_variables_by_name(source: list[tf.Variable], target: list[tf.Variable]) -> None:
     """Assign to each target variable the value of the source variable with the same canonical name.
 

@@ -14,7 +14,7 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, recomputation, registry, window_pooling
+from trainer.encoders import classifier, freezing, recomputation, registry, window_pooling
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
 from trainer.train import averages, compilation, encoder_loading, example_weights, label_use, losses, optimizers
@@ -59,6 +59,11 @@ class Job:
     label_use: LabelUse
     class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
     parent: Parent | None = None  # warm_start.start_from_parent sets it.
+
+    @property
+    def trained_variables(self) -> list[tf.Variable]:
+        """Those of `model` that the optimizer changes."""
+        return _trained_variables(self.config, self.model)
 
     @property
     def metric(self) -> str:
@@ -181,12 +186,16 @@ def _model(
     config: Config, manifest: manifests.Manifest, encoder: encoder_loading.LoadedEncoder, precision: str
 ) -> tf_keras.Model:
     """Call it in the strategy's scope."""
-    layer = encoder_loading.build_encoder_layer(encoder, precision)
+    layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
     if config.model.recompute:
         recomputation.install_recomputation(layer)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
-    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
+    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed, config.model.pooling)
     return window_pooling.build_window_classifier(model, config.model.window_pooling) if plan_windows(config) else model
+
+
+def _trained_variables(config: Config, model: tf_keras.Model) -> list[tf.Variable]:
+    return freezing.choose_trained_variables(model.trainable_variables, config.model.freeze, config.model.pooling)
 
 
 def read_job_manifest(config: Config) -> manifests.Manifest:
@@ -243,7 +252,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         optimizer = build_optimizer(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
         if o.layer_decay < 1:
             optimizers.decay_layer_rates(optimizer, trained.trainable_variables, o.layer_decay)
-        optimizers.create_slots(optimizer, trained.trainable_variables)
+        optimizers.create_slots(optimizer, _trained_variables(config, trained))
         weight_averages = averages.create_averages(trained, o.ema) if o.ema else None
     return Job(
         config=config,

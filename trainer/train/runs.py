@@ -72,6 +72,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         training.accumulation_steps,
         losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
         job.averages,
+        job.trained_variables,
         xla=xla,
     )
     worker, _ = strategies.worker_index_and_count(job.strategy)

@@ -17,14 +17,13 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from trainer.data import manifests, tokenization
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import native, saved_model_files
+from trainer.encoders import freezing, native, saved_model_files
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
 from trainer.train import averages, builder, checkpoints, run_files
 from trainer.train.run_files import RunFiles
 
 FLAG = "--init_from"
-_HEAD = "classifier/"  # The layer of classifier.build_classifier, as its variables' names begin.
 # The keys in a checkpoint of what saved_model.build_serving_module saves: the variables of the model, the names of its
 # classes, the thresholds of several labels, the scale of its numbers.
 _EXPORTED_VARIABLES, _EXPORTED_NAMES = "model_variables/", "names/.ATTRIBUTES/VARIABLE_VALUE"
@@ -170,7 +169,8 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
     if new_head:
         keys, variables = _without_head(keys), _without_head(variables)
     all_shapes = reader.get_variable_to_shape_map()
-    _check_variables(start, job, variables, {name: tuple(all_shapes[key]) for name, key in keys.items()})
+    shapes = {name: tuple(all_shapes[key]) for name, key in keys.items()}
+    _check_variables(start, job, variables, _extend_positions(start, job, variables, shapes))
     if start.encoder_sha256 not in (None, job.encoder.sha256):  # Its activation may be another one: no shape tells.
         _LOG.warning(
             "--encoder=%s is another one than that of %s, with variables of the same names and shapes.",
@@ -178,7 +178,7 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
         )
     with job.strategy.scope():
         for name, variable in variables.items():
-            variable.assign(reader.get_tensor(keys[name]))
+            variable.assign(native.fit_positions(name, reader.get_tensor(keys[name]), variable.shape[0]))
         if not new_head and job.manifest.kind == "regression":
             _rescale_head(variables, start.scale, job.label_use.scale)
         if job.averages:
@@ -192,7 +192,7 @@ def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, 
     """Make a head that has learned numbers of the scale `before` predict the same numbers in the scale `after`."""
     before, after = before or LabelScale(0.0, 1.0), after or LabelScale(0.0, 1.0)
     factor = before.deviation / after.deviation
-    kernel, bias = variables[f"{_HEAD}kernel"], variables[f"{_HEAD}bias"]
+    kernel, bias = variables[f"{freezing.HEAD}kernel"], variables[f"{freezing.HEAD}bias"]
     kernel.assign(kernel * factor)
     bias.assign(bias * factor + (before.mean - after.mean) / after.deviation)
 
@@ -209,7 +209,7 @@ def _keys_by_name(reader: Any) -> dict[str, str]:
 
 
 def _without_head(by_name: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in by_name.items() if not name.startswith(_HEAD)}
+    return {name: value for name, value in by_name.items() if not name.startswith(freezing.HEAD)}
 
 
 def _check_vocabulary(start: WarmStart, manifest: manifests.Manifest, data_dir: str) -> None:
@@ -221,6 +221,26 @@ def _check_vocabulary(start: WarmStart, manifest: manifests.Manifest, data_dir: 
         required = f"be prepared with the vocabulary of --init_from={start.parent.path} ({start.vocabulary[:12]})"
         received = f"{data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
         raise UserError(Problem("--data_dir", required, received, "Prepare it with that run's encoder."))
+
+
+def _extend_positions(
+    start: WarmStart, job: builder.Job, variables: dict[str, tf.Variable], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The parent's shapes after its table of positions has been extended to model.max_positions.
+
+    Raises UserError if the parent has more positions than the job.
+    """
+    asked, extended = job.config.model.max_positions, dict(shapes)
+    for name in filter(native.is_position_table, shapes.keys() & variables.keys()):
+        positions, own = shapes[name][0], variables[name].shape[0]
+        if positions > own:
+            required = f"be the {positions} positions of {FLAG}={start.parent.path}"
+            received = str(asked) if asked else f"none, with the {own} of --encoder={job.config.encoder}"
+            advice = f"Set it with --model.max_positions={positions}."
+            raise UserError(Problem("model.max_positions", required, received, advice))
+        if asked:
+            extended[name] = (own, *shapes[name][1:])
+    return extended
 
 
 def _check_variables(
