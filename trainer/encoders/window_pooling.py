@@ -12,7 +12,7 @@ def pool_logits(logits: tf.Tensor, present: tf.Tensor, pooling: str) -> tf.Tenso
     `logits`: float32 [B, W, C]; `present`: bool [B, W], which windows the text has, at least one. The logits of others
     have no effect, and no gradient.
     """
-    present = present[:, :, tf.newaxis]
+    present = tf.expand_dims(present, 2)  # Not tf.newaxis, which LiteRT's converter does not take of booleans.
     if pooling == "max":
         return tf.reduce_max(tf.where(present, logits, logits.dtype.min), axis=1)
     total = tf.reduce_sum(tf.where(present, logits, tf.zeros_like(logits)), axis=1)
