@@ -88,6 +88,19 @@ def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
     assert contents(tmp_path) == {"old/new": b"new"}
 
 
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    target = f"{tmp_path}/deep/new"
+    with fs.complete_folder(target) as partial:
+        fs.write_text(f"{partial}/a", "text")
+        assert not fs.exists(target)
+    assert fs.read_text(f"{target}/a") == "text"
+    with pytest.raises(KeyError), fs.complete_folder(target) as partial:
+        fs.write_text(f"{partial}/c", "text")
+        raise KeyError
+    assert fs.list_names(target) == ["a"]
+    assert fs.list_names(f"{tmp_path}/deep") == ["new"]
+
+
 @pytest.mark.parametrize("name", ["exp [1]", "back\\slash", "star*", "why?"])
 def test_tensorflow_gets_a_path_without_the_characters_of_patterns(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
