@@ -70,7 +70,7 @@ def test_an_export_takes_any_number_of_rows_and_tokens(tmp_path, format_name, to
     assert json.loads((tmp_path / "out/classifier.json").read_text()) == described
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "classifier.json",
-        "model.tflite",
+        FORMATS[format_name].file,
         "vocab.txt",
     ]
     classify = token_classifier.load_classifier(str(tmp_path / "out"))

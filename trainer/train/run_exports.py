@@ -58,7 +58,7 @@ def _trained_encoder(run: Run) -> encoder_export.TrainedEncoder:
         raise UserError(Problem("--model_dir", required, f"one of {name}, which trained through hub.KerasLayer"))
     return encoder_export.TrainedEncoder(
         name=name,
-        encoder=encoder_export.build_trained_encoder(architecture, job.model.variables),
+        encoder=encoder_export.build_trained_encoder(architecture, runs.update_eval_model(run).variables),
         architecture=architecture,
         preprocess=_preprocess_folder(run),
         vocabulary=_vocabulary(run),
@@ -87,7 +87,6 @@ def export_classifier(session: modes.Session, output: str, format_name: str) -> 
         run, decision = restored.run, modes.find_decision(restored, request)
         job, scale = run.job, run.job.label_use.scale
         sample = _first_rows(runs.read_split(run, "validation"))
-        # With this, the float32 model that is exported has the best weights.
         expected = runs.predict_split(run, sample, "export", decision, request)
         parity = classifier_export.ParityTexts(
             inputs=_model_inputs(run, sample),
@@ -101,7 +100,9 @@ def export_classifier(session: modes.Session, output: str, format_name: str) -> 
             return {split: _measure_split(run, split, decision, classify, request) for split in MEASURED_SPLITS}
 
         return classifier_export.write_classifier(
-            classifier_export.build_token_module(job.eval_model, scale, rank=3 if job.layout.windows else 2),
+            classifier_export.build_token_module(
+                runs.update_eval_model(run), scale, rank=3 if job.layout.windows else 2
+            ),
             output,
             format_name,
             _describe_classifier(run, expected),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from trainer.data import batching, label_scale, records
 from trainer.distributed import remote_hosts, strategies
@@ -194,6 +195,15 @@ def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Colu
     return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
 
 
+def update_eval_model(run: Run) -> tf_keras.Model:
+    """Give the model that evaluates and is exported the run's weights, or their averages. Returns it."""
+    job = run.job
+    classifier.copy_variables(job.model, job.eval_model)
+    if job.averages:
+        averages.copy_to_model(job.averages, job.eval_model)
+    return job.eval_model
+
+
 def predict_split(
     run: Run, columns: records.Columns, name: str, decision: Decision | None, request: signals.StopRequest
 ) -> metrics.Predictions:
@@ -202,9 +212,7 @@ def predict_split(
     The losses are those of the standardized labels. Raises signals.Stopped between two batches.
     """
     job, scale = run.job, run.job.label_use.scale
-    classifier.copy_variables(job.model, job.eval_model)
-    if job.averages:
-        averages.copy_to_model(job.averages, job.eval_model)
+    update_eval_model(run)
     predictions = evaluation.predict_rows(
         job.strategy,
         run.eval_step,
