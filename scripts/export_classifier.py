@@ -16,7 +16,7 @@ from absl import flags
 
 from trainer.config import flags as config_flags
 from trainer.config.schema import URL_KEYS
-from trainer.runtime import app, versions
+from trainer.runtime import app, signals, versions
 
 STARTED = time.monotonic()
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "The folder of a run that has evaluated.", required=True)
@@ -40,8 +40,10 @@ def main(argv: list[str]) -> None:
     from trainer.train import modes, run_exports
 
     classifier_export.check_packages(FORMAT.value)
-    session = modes.open_session(config, MODEL_DIR.value, STARTED)
-    described = run_exports.export_classifier(session, OUTPUT.value, FORMAT.value)
+    with signals.watch_signals() as request:
+        restored = modes.restore_best(modes.open_session(config, MODEL_DIR.value, STARTED))
+        decision = modes.find_decision(restored, request)
+        described = run_exports.export_classifier(restored.run, decision, OUTPUT.value, FORMAT.value, request)
     check = described["check"]
     same = f", {check['same_labels']} labels are the same" if "same_labels" in check else ""
     print(

@@ -33,8 +33,8 @@ def main(argv: list[str]) -> None:
 
     from trainer.train import modes, run_exports
 
-    session = modes.open_session(config, MODEL_DIR.value, STARTED)
-    difference = run_exports.export_encoder(session, OUTPUT.value, FORMAT.value)
+    restored = modes.restore_best(modes.open_session(config, MODEL_DIR.value, STARTED))
+    difference = run_exports.export_encoder(restored.run, OUTPUT.value, FORMAT.value)
     print(f"{OUTPUT.value} written; its outputs are within {difference:.1e} of the run's")
 
 

@@ -15,21 +15,38 @@ from trainer.encoders import native, saved_models
 from trainer.errors import UserError
 from trainer.evals import metrics
 from trainer.export import token_classifier
+from trainer.runtime import signals
 from trainer.train import decisions, modes, run_exports
 
 ENCODER, CLASSIFIER = "scripts/export_encoder.py", "scripts/export_classifier.py"
 
 
-def open_session(model_dir, **changes):
+def restore_best(model_dir, **changes):
     config = loading.load_config(str(model_dir / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
-    return modes.open_session(dataclasses.replace(config, **changes), str(model_dir), 0.0)
+    return modes.restore_best(modes.open_session(dataclasses.replace(config, **changes), str(model_dir), 0.0))
+
+
+def export_encoder(model_dir, output, **changes):
+    return run_exports.export_encoder(restore_best(model_dir, **changes).run, str(output), "hub")
+
+
+def export_classifier(model_dir, output):
+    request, restored = signals.StopRequest(), restore_best(model_dir)
+    decision = modes.find_decision(restored, request)
+    return run_exports.export_classifier(restored.run, decision, str(output), "litert", request)
+
+
+def test_another_worker_than_the_chief_exports_nothing(model_dir):
+    worker = dataclasses.replace(restore_best(model_dir).run, chief=False)
+    assert run_exports.export_run(worker, None, signals.StopRequest()) == 0
+    assert not (model_dir / "export").exists()
 
 
 # --- The encoder ----------------------------------------------------------------------------------
 
 
 def test_an_encoder_is_exported_with_the_best_weights(model_dir, tmp_path, tiny):
-    assert run_exports.export_encoder(open_session(model_dir), str(tmp_path / "mine"), "hub") <= 1e-5
+    assert export_encoder(model_dir, tmp_path / "mine") <= 1e-5
     architecture, values = native.rebuild_encoder(saved_models.load_saved_model(str(tmp_path / "mine/encoder")))
     reader = tf.train.load_checkpoint(str(model_dir / "best"))
     trained = [reader.get_tensor(key) for key in reader.get_variable_to_shape_map()]
@@ -45,14 +62,14 @@ def test_an_encoder_is_exported_with_the_best_weights(model_dir, tmp_path, tiny)
 def test_an_unfinished_run_has_no_encoder_to_export(model_dir, tmp_path):
     (model_dir / "result.json").unlink()
     with pytest.raises(UserError, match="--model_dir must hold a run that is finished"):
-        run_exports.export_encoder(open_session(model_dir), str(tmp_path / "mine"), "hub")
+        export_encoder(model_dir, tmp_path / "mine")
 
 
 def test_an_encoder_s_card_needs_the_run_s_own_data(model_dir, tmp_path, prepared):
     folder = str(shutil.copytree(prepared, tmp_path / "other"))
     manifests.write_manifest(folder, dataclasses.replace(manifests.read_manifest(folder), seed=7))
     with pytest.raises(UserError, match="--data_dir must be the run's own data"):
-        run_exports.export_encoder(open_session(model_dir, data_dir=folder), str(tmp_path / "mine"), "hub")
+        export_encoder(model_dir, tmp_path / "mine", data_dir=folder)
 
 
 # --- The classifier -------------------------------------------------------------------------------
@@ -61,7 +78,7 @@ def test_an_encoder_s_card_needs_the_run_s_own_data(model_dir, tmp_path, prepare
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "classifier"
-    described = run_exports.export_classifier(open_session(finished_run), str(folder), "litert")
+    described = export_classifier(finished_run, folder)
     return folder, described
 
 
@@ -104,13 +121,13 @@ def test_an_export_has_the_decision_of_the_run(model_dir, tmp_path):
     kept = json.loads((model_dir / "decision.json").read_text())
     changed = {**kept, "temperature": 2.5, "calibrate": True, "positive": 1, "threshold": 0.25}
     decisions.write_decision(str(model_dir / "decision.json"), decisions.Decision(**changed))
-    described = run_exports.export_classifier(open_session(model_dir), str(tmp_path / "out"), "litert")
+    described = export_classifier(model_dir, tmp_path / "out")
     assert described["temperature"] == 2.5
     assert described["threshold"] == {"label": "positive", "score": 0.25}
 
 
 def test_an_export_of_numbers_has_their_units(points_run, tmp_path):
-    described = run_exports.export_classifier(open_session(points_run), str(tmp_path / "out"), "litert")
+    described = export_classifier(points_run, tmp_path / "out")
     assert (described["kind"], described["labels"], described["scores"]) == ("regression", [], "identity")
     assert described["metrics"]["test"]["metric"] == "pearson"
     assert described["metrics"]["test"]["export"] == pytest.approx(described["metrics"]["test"]["run"], abs=1e-4)

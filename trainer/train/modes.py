@@ -24,6 +24,7 @@ from trainer.train import (
     loop,
     metric_sinks,
     run_data,
+    run_exports,
     run_files,
     run_report,
     runs,
@@ -272,7 +273,7 @@ def export(session: Session) -> float:
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
         restored = restore_best(session)
         with _lost_hosts_stop(restored.run.job.strategy):
-            return runs.export_run(restored.run, find_decision(restored, request), request)
+            return run_exports.export_run(restored.run, find_decision(restored, request), request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,5 @@
-"""Exports of a run for other programs: its encoder, and the classifier that takes token ids.
-
-The SavedModel that takes text is runs.export_run's.
+"""Exports of a run, with the weights that it has: the SavedModel that takes text, its encoder, and the classifier that
+takes token ids.
 """
 
 import dataclasses
@@ -16,36 +15,75 @@ from trainer.encoders import native
 from trainer.errors import Problem, UserError
 from trainer.evals import evaluation
 from trainer.evals.metrics import Predictions
-from trainer.export import classifier_export, encoder_export, token_classifier
+from trainer.export import classifier_export, encoder_export, saved_model, token_classifier
 from trainer.report import encoder_card
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import modes, runs
+from trainer.train import builder, run_files, runs
 from trainer.train.decisions import Decision
 from trainer.train.runs import Run
 
+# The number of validation texts whose scores an export must reproduce.
+PARITY_TEXTS = 100
 MEASURED_SPLITS = ("validation", "test")
 
 
-def export_encoder(session: modes.Session, output: str, format_name: str) -> float:
-    """Write the best weights' encoder to the new folder `output`. `format_name` is a key of encoder_export.FORMATS.
+def export_run(run: Run, decision: Decision | None, request: signals.StopRequest) -> float:
+    """Export the model, if the export scores validation texts as the job does. Returns the largest difference.
+
+    All workers score. The chief alone writes.
+    """
+    job, config, scale = run.job, run.job.config, run.job.label_use.scale
+    columns = runs.read_split(run, "validation", with_text=True)
+    sample = _first_rows(columns)
+    texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
+    rows = list(zip(*(column[: len(sample)] for column in texts if column), strict=True))
+    predictions = runs.predict_split(run, sample, "export", decision, request)
+    if not run.chief:
+        return 0.0
+    threshold = predictions.threshold
+    module, signature = saved_model.build_serving_module(
+        job.eval_model,
+        builder.load_data_tokenizer(config),
+        texts=job.manifest.texts,
+        labels=job.manifest.labels,
+        seq_length=config.data.seq_length,
+        truncation=config.data.truncation,
+        windows=job.layout.windows,
+        window_pooling=config.model.window_pooling,
+        scale=scale,
+        temperature=predictions.temperature,
+        threshold=(threshold.positive, threshold.score) if threshold else None,
+        thresholds=predictions.label_thresholds,
+    )
+    unit = scale.deviation if scale else 1.0
+    return saved_model.write_saved_model(
+        module, signature, run.files.export, rows, predictions.scores, unit, io_device=run.checkpoints.io_device
+    )
+
+
+def _first_rows(columns: records.Columns) -> records.Columns:
+    return batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
+
+
+def export_encoder(run: Run, output: str, format_name: str) -> float:
+    """Write the encoder to the new folder `output`. `format_name` is a key of encoder_export.FORMATS.
 
     Returns the largest difference between its outputs and the run's. Raises UserError for a run that is not finished,
-    and for an encoder that was not rebuilt natively, or that the format does not have.
+    or with other data than its own; and for an encoder that was not rebuilt natively, or that the format does not have.
     """
-    if not fs.exists(session.files.result):
-        received = f"{session.files.root}, which has no result.json yet"
+    job, files = run.job, run.files
+    if not fs.exists(files.result):
+        received = f"{files.root}, which has no result.json yet"
         raise UserError(Problem("--model_dir", "hold a run that is finished", received))
-    restored = modes.restore_best(session)
-    run = restored.run
-    if restored.own is not None:
-        received = run.job.config.data_dir
-        raise UserError(Problem("--data_dir", "be the run's own data, which the model card is about", received))
+    if run_files.read_identity(files).get("data_fingerprint") != job.manifest.fingerprint:
+        required = "be the run's own data, which the model card is about"
+        raise UserError(Problem("--data_dir", required, job.config.data_dir))
     card = encoder_card.write(
-        run.job.manifest,
-        json.loads(fs.read_text(run.files.result)),
+        job.manifest,
+        json.loads(fs.read_text(files.result)),
         format_name=format_name,
-        readable_tokens=run.job.readable_tokens,
+        readable_tokens=job.readable_tokens,
     )
     return encoder_export.write_encoder(_trained_encoder(run), output, format_name, card)
 
@@ -76,44 +114,37 @@ def _vocabulary(run: Run) -> bytes:
     return vocabulary
 
 
-def export_classifier(session: modes.Session, output: str, format_name: str) -> dict[str, Any]:
-    """Write the best weights' classifier to the new folder `output`, in a format of classifier_export.FORMATS.
+def export_classifier(
+    run: Run, decision: Decision | None, output: str, format_name: str, request: signals.StopRequest
+) -> dict[str, Any]:
+    """Write the classifier to the new folder `output`, in a format of classifier_export.FORMATS.
 
     Returns the contents of classifier.json. Raises UserError if it does not compute what the run does, and
     signals.Stopped after a signal.
     """
-    with signals.watch_signals() as request:
-        restored = modes.restore_best(session)
-        run, decision = restored.run, modes.find_decision(restored, request)
-        job, scale = run.job, run.job.label_use.scale
-        sample = _first_rows(runs.read_split(run, "validation"))
-        expected = runs.predict_split(run, sample, "export", decision, request)
-        parity = classifier_export.ParityTexts(
-            inputs=_model_inputs(run, sample),
-            logits=expected.logits,
-            decide=lambda logits: dataclasses.replace(expected, logits=logits).predicted,
-            unit=scale.deviation if scale else 1.0,
-            has_labels=job.manifest.kind != "regression",
-        )
+    job, scale = run.job, run.job.label_use.scale
+    sample = _first_rows(runs.read_split(run, "validation"))
+    expected = runs.predict_split(run, sample, "export", decision, request)
+    parity = classifier_export.ParityTexts(
+        inputs=_model_inputs(run, sample),
+        logits=expected.logits,
+        decide=lambda logits: dataclasses.replace(expected, logits=logits).predicted,
+        unit=scale.deviation if scale else 1.0,
+        has_labels=job.manifest.kind != "regression",
+    )
 
-        def measure(classify: token_classifier.Classify) -> dict[str, Any]:
-            return {split: _measure_split(run, split, decision, classify, request) for split in MEASURED_SPLITS}
+    def measure(classify: token_classifier.Classify) -> dict[str, Any]:
+        return {split: _measure_split(run, split, decision, classify, request) for split in MEASURED_SPLITS}
 
-        return classifier_export.write_classifier(
-            classifier_export.build_token_module(
-                runs.update_eval_model(run), scale, rank=3 if job.layout.windows else 2
-            ),
-            output,
-            format_name,
-            _describe_classifier(run, expected),
-            _vocabulary(run),
-            parity,
-            measure,
-        )
-
-
-def _first_rows(columns: records.Columns) -> records.Columns:
-    return batching.select_rows(columns, np.arange(min(runs.PARITY_TEXTS, len(columns))))
+    return classifier_export.write_classifier(
+        classifier_export.build_token_module(runs.update_eval_model(run), scale, rank=3 if job.layout.windows else 2),
+        output,
+        format_name,
+        _describe_classifier(run, expected),
+        _vocabulary(run),
+        parity,
+        measure,
+    )
 
 
 def _model_inputs(run: Run, columns: records.Columns) -> dict[str, np.ndarray]:
