@@ -101,6 +101,17 @@ def read_architecture(path: Path) -> native.Architecture:
     )
 
 
+def describe_architecture(architecture: native.Architecture) -> dict[str, Any]:
+    """What a config.json of Hugging Face says of a BERT: read_architecture reads the same architecture from it."""
+    fields = {**_SIZES, **_RATES}
+    return {
+        "model_type": "bert",
+        "hidden_act": next(name for name, own in _ACTIVATIONS.items() if own == architecture.activation),
+        "layer_norm_eps": architecture.layer_norm_epsilon,
+        **{key: getattr(architecture, field) for key, field in fields.items()},
+    }
+
+
 def _find_missing_keys(path: Path, config: dict[str, Any]) -> list[Problem]:
     missing = [key for key in (*_SIZES, *_RATES, "hidden_act") if key not in config]
     return [Problem(str(path), "give every size of a BERT encoder", f"no {', '.join(missing)}")] if missing else []

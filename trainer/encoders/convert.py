@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -165,6 +166,32 @@ def _check_output(output: str) -> None:
         raise UserError(Problem("--output", required, f"{output}, which holds {other_names[0]}"))
 
 
+def _tokenizer_options(imported: ImportedEncoder) -> dict[str, Any]:
+    key = "sp_model_file" if imported.vocabulary_file.suffix == ".model" else "vocab_file"
+    return {key: str(imported.vocabulary_file), "do_lower_case": imported.lower_case}
+
+
+def save_encoder(imported: ImportedEncoder, folder: str) -> None:
+    """Export an encoder, without its preprocessor, as a SavedModel in the Hub's format to a new local folder."""
+    config = encoder_configs.EncoderConfig(type="any")
+
+    class GivenEncoder(hyperparams.Config):  # how the exporter accepts an encoder that has no configuration
+        BUILDER = staticmethod(lambda _: imported.encoder)
+
+    config.any = GivenEncoder()
+    # In the folder above, where there is space for an encoder.
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as temporary:
+        # The exporter restores a checkpoint into the encoder, and requires the counter that only save() adds to it.
+        checkpoint = tf.train.Checkpoint(encoder=imported.encoder, model=imported.encoder)
+        export_tfhub_lib.export_model(
+            folder,
+            encoder_config=config,
+            model_checkpoint_path=checkpoint.save(os.path.join(fs.tensorflow_path(temporary), "values")),
+            with_mlm=False,
+            **_tokenizer_options(imported),
+        )
+
+
 def write_encoder(imported: ImportedEncoder, output: str) -> None:
     """Export an encoder to output/encoder and output/preprocess. It replaces an encoder at `output`.
 
@@ -173,30 +200,11 @@ def write_encoder(imported: ImportedEncoder, output: str) -> None:
     Raises UserError if `output` is a file or a link, or holds anything that does not belong to an encoder.
     """
     _check_output(output)
-    config = encoder_configs.EncoderConfig(type="any")
-
-    class GivenEncoder(hyperparams.Config):  # how the exporter accepts an encoder that has no configuration
-        BUILDER = staticmethod(lambda _: imported.encoder)
-
-    config.any = GivenEncoder()
-    key = "sp_model_file" if imported.vocabulary_file.suffix == ".model" else "vocab_file"
-    tokenizer_options = {key: str(imported.vocabulary_file), "do_lower_case": imported.lower_case}
-    # In the same file system as a local output, so that a rename puts it in place.
-    parent = None if fs.in_bucket(output) else os.path.dirname(os.path.abspath(output))
-    if parent:
-        fs.make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".encoder-") as temporary:
-        complete = os.path.join(temporary, "complete")
-        # The exporter restores a checkpoint into the encoder, and requires the counter that only save() adds to it.
-        checkpoint = tf.train.Checkpoint(encoder=imported.encoder, model=imported.encoder)
-        export_tfhub_lib.export_model(
-            f"{complete}/encoder",
-            encoder_config=config,
-            model_checkpoint_path=checkpoint.save(os.path.join(fs.tensorflow_path(temporary), "values")),
-            with_mlm=False,
-            **tokenizer_options,
-        )
+    with fs.complete_folder(output) as partial:
+        save_encoder(imported, fs.join(partial, "encoder"))
         export_tfhub_lib.export_preprocessing(
-            f"{complete}/preprocess", tokenize_with_offsets=False, default_seq_length=128, **tokenizer_options
+            fs.join(partial, "preprocess"),
+            tokenize_with_offsets=False,
+            default_seq_length=128,
+            **_tokenizer_options(imported),
         )
-        fs.replace_folder(complete, output)

@@ -173,13 +173,18 @@ def _build_bert(architecture: Architecture, output_range: int | None) -> tf_kera
 
 
 def build_encoder(
-    architecture: Architecture, policy: str = "float32", *, output_range: int | None = None
+    architecture: Architecture,
+    policy: str = "float32",
+    *,
+    output_range: int | None = None,
+    seeded_dropout: bool = True,
 ) -> tf_keras.layers.Layer:
     """An encoder with new float32 variables that computes in `policy`, the name of a Keras dtype policy.
 
     Its inputs are {input_word_ids, input_mask, input_type_ids}: int32 [B, S]. Its outputs include pooled_output [B, H]
     and encoder_outputs, L tensors [B, S, H], in the compute dtype of `policy`. With `output_range`, the last layer
-    computes that many positions only: a classifier needs one, which saves most of that layer's time.
+    computes that many positions only: a classifier needs one, which saves most of that layer's time. An encoder that is
+    exported has Keras's own dropout, not the seeded one, which needs a key in training.
     """
     previous = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy(policy)  # official.nlp's inner layers have no argument for it
@@ -189,7 +194,8 @@ def build_encoder(
         set_layer_norm_epsilon(encoder, architecture.layer_norm_epsilon)
     finally:
         tf_keras.mixed_precision.set_global_policy(previous)
-    dropout.install_seeded_dropout(encoder)
+    if seeded_dropout:
+        dropout.install_seeded_dropout(encoder)
     return encoder
 
 

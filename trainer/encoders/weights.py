@@ -6,7 +6,7 @@ Every tensor of a file is used, or is known to belong to a head or an optimizer,
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,25 @@ def assign_values(encoder: tf_keras.Model, file: WeightsFile) -> list[Problem]:
         for problem in _assign_value(variable, plain, names[plain][0], file)
     ]
     return [*_find_name_problems(file, expected, names), *value_problems[:MAX_VALUE_PROBLEMS]]
+
+
+def find_unnamed(variables: Iterable[tf.Variable]) -> list[str]:
+    """The canonical names of the variables that Hugging Face's BERT does not have."""
+    names = [native.canonical_name(variable.name) for variable in variables]
+    return [
+        name for name in names if re.sub(r"^transformer/layer_\d+/", "", name).rpartition("/")[0] not in _GOOGLE_NAMES
+    ]
+
+
+def to_hugging_face(variables: Iterable[tf.Variable]) -> dict[str, np.ndarray]:
+    """The values of a BERT's variables by Hugging Face's names: what assign_values assigns again, bit for bit."""
+    values = {}
+    for variable in variables:
+        value = variable.numpy().reshape(_stored_shape(variable))
+        if variable.name.endswith("kernel:0"):
+            value = np.ascontiguousarray(value.T)
+        values[hugging_face_name(native.canonical_name(variable.name))] = value
+    return values
 
 
 def _find_name_problems(

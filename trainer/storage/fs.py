@@ -202,6 +202,20 @@ def new_file(path: str) -> Iterator[str]:
         remove(partial)
 
 
+@contextlib.contextmanager
+def complete_folder(target: str) -> Iterator[str]:
+    """A new local folder to fill. At the end it replaces `target`, as replace_folder does, or goes after an error."""
+    parent = None
+    if not in_bucket(target):  # In the same file system, so that a rename puts it in place.
+        parent = os.path.dirname(os.path.abspath(target))
+        make_folder(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".partial-") as temporary:
+        folder = join(temporary, "complete")
+        make_folder(folder)
+        yield folder
+        replace_folder(folder, target)
+
+
 def crc32c(data: bytes) -> int:
     return int(google_crc32c.value(data))
 

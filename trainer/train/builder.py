@@ -76,6 +76,13 @@ class Job:
         name = self.label_use.positive_class
         return None if name is None else self.manifest.labels.index(name)
 
+    @property
+    def readable_tokens(self) -> int:
+        """The most tokens of an example that the model reads, without special ones."""
+        windows = self.layout.windows
+        content = self.config.data.seq_length - tokenization.special_token_count(self.manifest.texts)
+        return windows.covered if windows else content
+
 
 def best_metric(config: Config, manifest: manifests.Manifest) -> str:
     """The validation metric that selects the best step."""
