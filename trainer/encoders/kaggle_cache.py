@@ -25,7 +25,7 @@ _SPELLINGS = (FRAMEWORK, "TensorFlow2", "tensorflow2")
 
 def _cache_root() -> str:
     """Source: get_cache_folder in kagglehub/config.py."""
-    return os.environ.get("KAGGLEHUB_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "kagglehub")
+    return os.path.abspath(os.environ.get("KAGGLEHUB_CACHE") or os.path.expanduser("~/.cache/kagglehub"))
 
 
 def cache_folder(handle: Handle) -> str:
