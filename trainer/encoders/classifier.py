@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer.encoders import dropout, native, saved_models
+from trainer.encoders import architectures, dropout, native, saved_models
 from trainer.errors import Problem, UserError, describe_error
 
 HEAD_DROPOUT = 0.1  # As in TensorFlow's tutorial "Classify text with BERT".
@@ -35,7 +35,7 @@ def build_classifier(encoder: tf_keras.layers.Layer, classes: int, head_dropout:
 
 
 def build_native_encoder(
-    architecture: native.Architecture, values: list[np.ndarray], precision: str
+    architecture: architectures.Architecture, values: list[np.ndarray], precision: str
 ) -> tf_keras.layers.Layer:
     """The encoder that native.rebuild_encoder describes, with its values. `precision` is a key of POLICIES."""
     # The pooled output depends on the first position alone.
