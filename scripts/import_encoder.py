@@ -4,7 +4,8 @@
 --source=hf:DIR          a Hugging Face BERT folder (config.json, model.safetensors, vocab.txt)
 --source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
 --source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
-                         tiny_albert, tiny_talking_heads, bert_base, bert_large
+                         tiny_albert, tiny_talking_heads, medium_bert, medium_electra, medium_albert,
+                         medium_talking_heads, bert_base, bert_large
 
 DIR, and --output, may be in a bucket: gs://BUCKET/FOLDER.
 """
