@@ -6,7 +6,8 @@
 --source=hub:NAME        an encoder of the Hub or Kaggle, by its name or handle, with its preprocessor: --output is a
                          mirror then, a folder in which --encoders.mirror finds it
 --source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
-                         tiny_albert, tiny_talking_heads, bert_base, bert_large
+                         tiny_albert, tiny_talking_heads, medium_bert, medium_electra, medium_albert,
+                         medium_talking_heads, bert_base, bert_large
 
 DIR, and --output, may be in a bucket: gs://BUCKET/FOLDER.
 """

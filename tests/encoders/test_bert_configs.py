@@ -4,7 +4,7 @@ import json
 import pytest
 from fakes.bert import CONFIG
 
-from trainer.encoders import bert_configs, native
+from trainer.encoders import architectures, bert_configs
 from trainer.errors import UserError
 
 SIZES = {**CONFIG, "type_vocab_size": 3, "hidden_dropout_prob": 0.2}
@@ -20,7 +20,7 @@ OTHER = dict(
     transformers_version="4.30.2",
     use_cache=True,
 )
-ARCHITECTURE = native.Architecture(
+ARCHITECTURE = architectures.Architecture(
     vocab_size=30,
     embedding_width=16,
     hidden_size=16,

@@ -10,9 +10,9 @@ from fakes.bert import CONFIG, compute_outputs
 from helpers import random_encoder_inputs
 
 from trainer.data import tokenization
-from trainer.encoders import bert_configs, hugging_face, native
+from trainer.encoders import architectures, bert_configs, hugging_face, native
 
-ARCHITECTURE = native.Architecture(1024, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.1, 0.2, 1e-6)
+ARCHITECTURE = architectures.Architecture(1024, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.1, 0.2, 1e-6)
 TEXTS = ["The Movie was GREAT, naïve and un-wonderfully long!", "影 a [MASK] 12.5 % x", "", "superbly acted"]
 
 

@@ -10,12 +10,12 @@ import tensorflow as tf
 from helpers import random_encoder_inputs
 
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import classifier, native, window_pooling
+from trainer.encoders import architectures, classifier, native, window_pooling
 from trainer.errors import UsageError, UserError
 from trainer.export import classifier_export, token_classifier
 from trainer.export.classifier_export import FORMATS, ParityTexts
 
-ARCHITECTURE = native.Architecture(1024, 32, 32, 2, 2, 64, 64, 2, "gelu", 0.1, 0.1)
+ARCHITECTURE = architectures.Architecture(1024, 32, 32, 2, 2, 64, 64, 2, "gelu", 0.1, 0.1)
 
 
 def build_model(activation="gelu", windows=False):

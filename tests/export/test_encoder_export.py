@@ -14,11 +14,11 @@ import tf_keras
 from helpers import excerpt, random_encoder_inputs
 
 from trainer.data import tokenization
-from trainer.encoders import classifier, convert, dropout, native, registry, saved_models
+from trainer.encoders import architectures, classifier, convert, dropout, native, registry, saved_models
 from trainer.errors import UserError
 from trainer.export import encoder_export
 
-ARCHITECTURE = native.Architecture(1024, 32, 32, 2, 2, 64, 40, 2, "gelu", 0.1, 0.2, 1e-6)
+ARCHITECTURE = architectures.Architecture(1024, 32, 32, 2, 2, 64, 40, 2, "gelu", 0.1, 0.2, 1e-6)
 INPUTS = random_encoder_inputs(rows=3, seq_length=12, vocab_size=1024)
 
 

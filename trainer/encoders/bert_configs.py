@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.encoders import native
+from trainer.encoders import architectures
 from trainer.errors import Problem, UserError
 
-# A key -> the field of native.Architecture that holds it.
+# A key -> the field of architectures.Architecture that holds it.
 _SIZES = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
@@ -22,7 +22,7 @@ _SIZES = {
 }
 _RATES = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout"}
 
-# hidden_act -> a key of native.ACTIVATIONS. Source: ACT2FN in transformers/activations.py.
+# hidden_act -> a key of architectures.ACTIVATIONS. Source: ACT2FN in transformers/activations.py.
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -76,13 +76,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def read_architecture(path: Path) -> native.Architecture:
+def read_architecture(path: Path) -> architectures.Architecture:
     """The architecture of a BERT, as config.json of Hugging Face or bert_config.json describes it.
 
     Raises UserError with everything that is missing, invalid, or of another architecture.
     """
     config = read_json(path)
-    epsilon = config.get("layer_norm_eps", native.LAYER_NORM_EPSILON)
+    epsilon = config.get("layer_norm_eps", architectures.LAYER_NORM_EPSILON)
     problems = [*_find_missing_keys(path, config), *_find_invalid_numbers(path, config, epsilon)]
     if "hidden_act" in config and config["hidden_act"] not in list(_ACTIVATIONS):
         problems.append(
@@ -96,12 +96,12 @@ def read_architecture(path: Path) -> native.Architecture:
         # In Hugging Face's files "gelu" has the error function. Google's checkpoints were trained with the tanh form.
         activation = "gelu_tanh"
     fields = {field: config[key] for key, field in {**_SIZES, **_RATES}.items()}
-    return native.Architecture(
+    return architectures.Architecture(
         **fields, embedding_width=config["hidden_size"], activation=activation, layer_norm_epsilon=epsilon
     )
 
 
-def describe_architecture(architecture: native.Architecture) -> dict[str, Any]:
+def describe_architecture(architecture: architectures.Architecture) -> dict[str, Any]:
     """What a config.json of Hugging Face says of a BERT: read_architecture reads the same architecture from it."""
     fields = {**_SIZES, **_RATES}
     return {

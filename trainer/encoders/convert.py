@@ -20,7 +20,7 @@ from official.nlp.configs import encoders as encoder_configs
 from official.nlp.modeling import networks
 from official.nlp.tools import export_tfhub_lib
 
-from trainer.encoders import bert_configs, native, vocabularies, weights
+from trainer.encoders import architectures, bert_configs, native, vocabularies, weights
 from trainer.errors import Problem, UserError, describe_error
 from trainer.storage import fs
 
@@ -45,14 +45,14 @@ def _require_files(folder: Path, source: str, *names: str) -> None:
         raise UserError(*(Problem(source, f"name a folder with {name}", f"{folder}, without it") for name in missing))
 
 
-def build_bert(architecture: native.Architecture) -> tf_keras.Model:
+def build_bert(architecture: architectures.Architecture) -> tf_keras.Model:
     encoder = networks.BertEncoder(
         vocab_size=architecture.vocab_size,
         hidden_size=architecture.hidden_size,
         num_layers=architecture.layers,
         num_attention_heads=architecture.heads,
         inner_dim=architecture.inner_size,
-        inner_activation=native.ACTIVATIONS[architecture.activation],
+        inner_activation=architectures.ACTIVATIONS[architecture.activation],
         max_sequence_length=architecture.max_positions,
         type_vocab_size=architecture.token_types,
         output_dropout=architecture.dropout,

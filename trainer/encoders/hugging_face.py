@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.numpy
 import tf_keras
 
-from trainer.encoders import bert_configs, native, vocabularies, weights
+from trainer.encoders import architectures, bert_configs, vocabularies, weights
 from trainer.errors import Problem
 
 # The Hub's tokenizers make a word of more characters than this one unknown piece, as Hugging Face's do by default.
@@ -30,7 +30,7 @@ def find_family_problem(name: str, encoder: tf_keras.layers.Layer) -> Problem | 
 def write_folder(
     folder: Path,
     encoder: tf_keras.layers.Layer,
-    architecture: native.Architecture,
+    architecture: architectures.Architecture,
     vocabulary: bytes,
     *,
     lower_case: bool,

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from trainer.data import tokenization
-from trainer.encoders import convert, hugging_face, native, saved_models
+from trainer.encoders import architectures, convert, hugging_face, native, saved_models
 from trainer.encoders.registry import EncoderFolders
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
@@ -33,7 +33,7 @@ class TrainedEncoder:
 
     name: str  # That of the encoder that the run started from.
     encoder: tf_keras.layers.Layer  # Of native.build_encoder, without seeded dropout.
-    architecture: native.Architecture
+    architecture: architectures.Architecture
     preprocess: str  # The folder of its preprocessor.
     vocabulary: bytes  # tokenization.read_vocabulary of the preprocessor.
     lower_case: bool
@@ -45,7 +45,9 @@ class EncoderFormat:
     load: Callable[[str], LoadedEncoder]  # Loads what `save` has written.
 
 
-def build_trained_encoder(architecture: native.Architecture, variables: Iterable[tf.Variable]) -> tf_keras.layers.Layer:
+def build_trained_encoder(
+    architecture: architectures.Architecture, variables: Iterable[tf.Variable]
+) -> tf_keras.layers.Layer:
     """An encoder with the values of a classifier's `variables`; the head's are left out.
 
     It has Keras's own dropout: the exporter traces it in training too, where the seeded one needs a key.

@@ -12,13 +12,18 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import manifests, tokenization
 from trainer.distributed import remote_hosts
-from trainer.encoders import classifier, freezing, native, registry, saved_models
+from trainer.encoders import architectures, classifier, freezing, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 
-# What hub.KerasLayer can follow of the settings that say how an encoder computes.
-VALUES_FOR_HUB: dict[str, tuple[Any, ...]] = {"model.recompute": (False,), "model.compile": ("off", "auto")}
-
 _LOG = logging.getLogger(__name__)
+
+# Settings that not every encoder can follow -> what they may be for one that trains through hub.KerasLayer, whose graph
+# is as it was saved. Others are refused rather than ignored.
+HUB_LAYER_VALUES: dict[str, tuple[Any, ...]] = {
+    "precision": ("auto", "float32"),
+    "model.recompute": (False,),
+    "model.compile": ("off", "auto"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +32,7 @@ class LoadedEncoder:
 
     name: str
     sha256: str
-    architecture: native.Architecture | None
+    architecture: architectures.Architecture | None
     values: list[Any]  # The values of the native encoder's variables.
     folder: str
 
@@ -39,7 +44,7 @@ class LoadedEncoder:
 def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     """Find, load and rebuild the encoder.
 
-    Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
+    Raises UserError if it is no encoder, or does not fit the data set, the sequence length or other settings.
     """
     folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     saved = saved_models.load_encoder(folders)
@@ -58,15 +63,15 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
         raise UsageError(problem)
     try:
         architecture, values = native.rebuild_encoder(saved)
-    except native.CannotRebuild as reason:
-        if problems := find_hub_problems(config, own_positions):
+    except architectures.CannotRebuild as reason:
+        if problems := find_hub_layer_problems(config, own_positions, str(reason)):
             raise UsageError(*problems) from None
         classifier.check_hub_encoder(saved, folders.place, config.model.pooling)
         _LOG.info(
-            "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
-            "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
+            "note: %s trains through hub.KerasLayer, since %s. That costs: %s.",
             config.encoder,
             reason,
+            "; ".join(_costs_of_hub_layer(saved)),
         )
         return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
     rate = config.model.dropout
@@ -77,20 +82,30 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
 
 
-def find_hub_problems(config: Config, own_positions: int) -> list[Problem]:
-    """The settings that only a native encoder can follow: the graph of the Hub's own layer cannot be changed."""
+def find_hub_layer_problems(config: Config, own_positions: int, reason: str) -> list[Problem]:
+    """What of the settings an encoder cannot do that trains through hub.KerasLayer. `reason` is CannotRebuild's."""
     values = dict(schema.flatten(dataclasses.asdict(config)))
-    suited = {**VALUES_FOR_HUB, "model.max_positions": (own_positions, None)}
-    advice = f"{config.encoder} cannot be rebuilt natively."
     return [
         Problem(
             key,
-            f"be {loading.format_value(accepted[0])} for an encoder that trains through hub.KerasLayer",
+            f"be {' or '.join(map(loading.format_value, possible))} for an encoder that trains through hub.KerasLayer",
             loading.format_value(values[key]),
-            advice,
+            f"{config.encoder} does, since {reason}.",
         )
-        for key, accepted in suited.items()
-        if values[key] not in accepted
+        for key, possible in {**HUB_LAYER_VALUES, "model.max_positions": ("none", own_positions)}.items()
+        if values[key] not in (*possible, None)
+    ]
+
+
+def _costs_of_hub_layer(saved: Any) -> list[str]:
+    operators = {node.op for body in architectures.function_bodies(saved) for node in body.node_def}
+    return [
+        "it computes in float32",
+        *(
+            ["a resumed run is not exact, and model.dropout changes the head alone, as its own dropout has no seed"]
+            if "RandomUniform" in operators
+            else []
+        ),
     ]
 
 

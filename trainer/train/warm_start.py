@@ -200,12 +200,14 @@ def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, 
 def _keys_by_name(reader: Any) -> dict[str, str]:
     """The canonical name of each of a checkpoint's model variables -> its key there."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
-    keys = {
-        native.canonical_name(attribute.full_name): attribute.checkpoint_key
+    attributes = [
+        attribute
         for node in graph.nodes
         for attribute in node.attributes
-    }
-    return {name: key for name, key in keys.items() if key.startswith(("model/", _EXPORTED_VARIABLES))}
+        if attribute.checkpoint_key.startswith(("model/", _EXPORTED_VARIABLES))
+    ]
+    names = native.canonical_names([attribute.full_name for attribute in attributes])
+    return {name: attribute.checkpoint_key for name, attribute in zip(names, attributes, strict=True)}
 
 
 def _without_head(by_name: dict[str, Any]) -> dict[str, Any]:
