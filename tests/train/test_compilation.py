@@ -16,6 +16,12 @@ def test_auto_compiles_on_accelerators_for_native_encoders_only(monkeypatch):
     assert resolve("off", native=True, strategy=strategy) == "off"
 
 
+def test_steps_are_compiled_only_where_that_was_chosen():
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    assert compilation.compiles_steps("xla", strategy)
+    assert not compilation.compiles_steps("off", strategy)
+
+
 @pytest.mark.parametrize("seq_length", [3, 24, 100, 128, 257, 512])
 @pytest.mark.parametrize("pad_multiple", [1, 8, 16, 1000])
 def test_texts_of_any_length_have_four_widths_at_most(seq_length, pad_multiple):

@@ -179,6 +179,7 @@ def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, par
 # --- Recomputed layers, and steps compiled by XLA ---------------------------------------------------
 
 KINDS = {"recomputed": {"recompute": True}, "xla": {"xla": True}, "both": {"recompute": True, "xla": True}}
+KINDS_ON_REPLICAS = ("recomputed", "both")
 KIND_STEPS = 20
 
 
@@ -200,12 +201,13 @@ def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepa
     others = {
         "one replica": values(train_kind(one_replica(), tiny, prepared, kind)),
         "micro-batches": values(train_kind(one_replica(), tiny, prepared, kind, parts=3)),
-        "2 replicas": [on_replicas[2][f"{kind}:{i}"] for i in range(len(values(plain_steps)))],
     }
+    if kind in KINDS_ON_REPLICAS:
+        others["2 replicas"] = [on_replicas[2][f"{kind}:{i}"] for i in range(len(values(plain_steps)))]
     for name, other in others.items():
         largest = max(np.abs(a - b).max() for a, b in zip(values(plain_steps), other, strict=True))
         print(f"{kind}, {name}, {KIND_STEPS} steps: largest difference of a parameter {largest:.1e}")
-        assert largest <= 1e-5
+        assert largest <= 1e-6
 
 
 # --- The other families -----------------------------------------------------------------------------
@@ -458,7 +460,7 @@ def main(tiny, prepared, replicas, output) -> None:
         several = train_windows(strategy, tiny, prepared, pooling)
         results |= {f"{pooling}:{index}": value for index, value in enumerate(values(several))}
     if replicas == "2":
-        for kind in KINDS:
+        for kind in KINDS_ON_REPLICAS:
             several = train_kind(strategy, tiny, prepared, kind)
             results |= {f"{kind}:{index}": value for index, value in enumerate(values(several))}
     for family in FAMILIES:

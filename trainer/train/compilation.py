@@ -23,6 +23,11 @@ def resolve_compile(setting: str, *, native: bool, strategy: tf.distribute.Strat
     return "off" if unsuited["without XLA"] else "xla"
 
 
+def compiles_steps(resolved: str, strategy: tf.distribute.Strategy) -> bool:
+    """Whether a step's functions are compiled each for itself. On a TPU, the whole step is one program in any case."""
+    return resolved == "xla" and not isinstance(strategy, tf.distribute.TPUStrategy)
+
+
 def coarse_pad_multiple(seq_length: int, pad_multiple: int) -> int:
     """The multiple of `pad_multiple` that leaves MAX_WIDTHS widths of at most `seq_length` tokens, or fewer."""
     smallest = -(-seq_length // MAX_WIDTHS)

@@ -15,7 +15,18 @@ from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
 from trainer.runtime import signals
-from trainer.train import averages, builder, checkpoints, decisions, losses, metric_sinks, metrics_log, run_files, steps
+from trainer.train import (
+    averages,
+    builder,
+    checkpoints,
+    compilation,
+    decisions,
+    losses,
+    metric_sinks,
+    metrics_log,
+    run_files,
+    steps,
+)
 from trainer.train.checkpoints import CheckpointSeries
 from trainer.train.decisions import Decision
 
@@ -60,7 +71,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         **({"averages": job.averages.variables} if job.averages else {}),
     )
     weights = tf.train.Checkpoint(model=job.eval_model if job.averages else job.model)
-    training, xla = config.training, config.model.compile == "xla"
+    training, xla = config.training, compilation.compiles_steps(config.model.compile, job.strategy)
     train_step = steps.build_train_step(
         job.model,
         job.optimizer,
