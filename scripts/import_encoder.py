@@ -1,6 +1,7 @@
 """Make an encoder in the Hub's format: DIR/encoder and DIR/preprocess.
 
 --source=minilm          the embedded encoder: a pretrained 6-layer BERT from the package registry
+--source=minilm_l3       another one, with 3 layers: half the time, less accurate
 --source=hf:DIR          a Hugging Face BERT, DistilBERT or ELECTRA folder (config.json; model.safetensors or
                          pytorch_model.bin, in shards too; vocab.txt or tokenizer.json)
 --source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
@@ -11,7 +12,7 @@ DIR, and --output, may be in a bucket: gs://BUCKET/FOLDER.
 """
 
 import dataclasses
-import functools
+from pathlib import Path
 
 from absl import flags
 
@@ -22,7 +23,7 @@ from trainer.storage import paths, preflight
 from trainer.storage.preflight import PathUse
 
 SOURCE = flags.DEFINE_string(
-    "source", None, "What to import: minilm, hf:DIR, checkpoint:DIR or random:PRESET.", required=True
+    "source", None, "What to import: minilm, minilm_l3, hf:DIR, checkpoint:DIR or random:PRESET.", required=True
 )
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write encoder/ and preprocess/ to.", required=True)
 
@@ -40,8 +41,10 @@ def main(argv: list[str]) -> None:
         raise UsageError(*problems)
     from trainer.data import downloads
 
-    download_minilm = functools.partial(downloads.fetch_package, downloads.MINILM)
-    importing.import_encoder(source, OUTPUT.value, download_minilm)
+    def download(name: str, folder: Path) -> Path:
+        return downloads.fetch_package(downloads.ENCODER_PACKAGES[name], folder)
+
+    importing.import_encoder(source, OUTPUT.value, download)
     print(f"{OUTPUT.value}: encoder/ and preprocess/ written from {SOURCE.value}")
 
 

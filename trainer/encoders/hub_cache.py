@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from trainer.encoders.embedded import make_command
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -18,7 +19,6 @@ NETWORK_TIMEOUT_S = 15.0
 # The longest time without a new byte in another process's download. tensorflow-hub waits ten minutes, in silence.
 LOCK_TIMEOUT_S = 30.0
 LOCK_POLL_S = 0.5
-MAKE_MINILM = "python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def download(handle: str, flag: str) -> str:
                 f"{handle}. The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}) has "
                 f"no saved_model.pb, and the download failed with {type(error).__name__}: {error}",
                 f"Download it where the network allows and copy it to that folder, or set {flag} to the folder of a "
-                f"SavedModel, or use the embedded encoder: {MAKE_MINILM}.",
+                f"SavedModel, or use the embedded encoder: {make_command('minilm')}.",
             )
         ) from None
     if not is_saved_model(folder):

@@ -9,6 +9,7 @@ import hashlib
 import os
 
 from trainer.encoders import hub_cache
+from trainer.encoders.embedded import EMBEDDED, make_command
 from trainer.encoders.hub_cache import is_saved_model
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
@@ -108,7 +109,7 @@ def _find_on_hub(encoder: str) -> tuple[str, str]:
     raise UserError(
         Problem(
             "--encoder",
-            f"be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or a SavedModel folder",
+            f"be a name ({', '.join([*EMBEDDED, *ENCODERS][:4])}, ...), a Hub or Kaggle URL, or a SavedModel folder",
             f"{encoder!r}, which is none of the {len(ENCODERS)} names; no SavedModel is in {encoder} or "
             f"encoders/{encoder}",
             _advise(encoder),
@@ -118,8 +119,8 @@ def _find_on_hub(encoder: str) -> tuple[str, str]:
 
 def _advise(encoder: str) -> str:
     """What to do about an encoder that was not found."""
-    if encoder == "minilm":
-        return f"Make it: {hub_cache.MAKE_MINILM}."
+    if encoder in EMBEDDED:
+        return f"Make it: {make_command(encoder)}."
     for kind, file in (("hf", "config.json"), ("checkpoint", "bert_config.json")):
         if "://" not in encoder.removeprefix("gs://") and fs.exists(fs.join(encoder, file)):
             return f"Import it: python scripts/import_encoder.py --source={kind}:{encoder} --output=encoders/NAME."
@@ -150,7 +151,7 @@ def resolve_preprocess(encoder: str, preprocess: str = "") -> str:
 def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool = True) -> EncoderFolders:
     """Find the SavedModels of an encoder and, if needed, of its preprocessor; download them if they are elsewhere.
 
-    `encoder` is a name of ENCODERS, `minilm`, a Hub or Kaggle URL, the folder of a SavedModel, or a folder that holds
+    `encoder` is a name of ENCODERS or EMBEDDED, a Hub or Kaggle URL, the folder of a SavedModel, or a folder that holds
     encoder/ and preprocess/. Folders may be in a bucket. `preprocess`, a URL or a folder, replaces the preprocessor
     that belongs to the encoder.
 

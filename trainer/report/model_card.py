@@ -4,11 +4,12 @@ The headings are those of "Model Cards for Model Reporting" (Mitchell et al., 20
 """
 
 from trainer.data.labels import format_figure
+from trainer.encoders.embedded import EMBEDDED
 from trainer.report import calibration, comparison, data_card, usage
 from trainer.report.facts import ReportFacts
 
 # What is known of the terms of encoders that can be named.
-_LICENSES = {"minilm": "Apache 2.0 (sentence-transformers' all-MiniLM-L6-v2)"}
+_LICENSES = {name: f"{embedded.terms} ({embedded.model})" for name, embedded in EMBEDDED.items()}
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|$~"})
 
 
