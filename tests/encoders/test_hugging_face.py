@@ -79,10 +79,12 @@ def test_the_files_say_whether_texts_are_lower_cased(tmp_path, vocabulary, lower
     assert (tokenizer.encode("MOVIE").ids == tokenizer.encode("movie").ids) is lower_case
 
 
-def test_a_bert_has_no_family_problem(tmp_path):
-    encoder = native.build_encoder(ARCHITECTURE)
-    assert hugging_face.find_family_problem("mine", encoder) is None
-    narrow = native.build_encoder(dataclasses.replace(ARCHITECTURE, embedding_width=8))
-    problem = hugging_face.find_family_problem("electra_small", narrow)
+def test_a_bert_has_no_family_problem():
+    assert hugging_face.find_family_problem("mine", ARCHITECTURE) is None
+
+
+@pytest.mark.parametrize("change", [{"embedding_width": 8}, {"family": "albert"}, {"norm_first": True}])
+def test_any_other_encoder_is_refused_by_name(change):
+    problem = hugging_face.find_family_problem("mine", dataclasses.replace(ARCHITECTURE, **change))
     assert problem.setting == "--format"
-    assert "electra_small" in problem.received
+    assert "hugging_face for mine, " in problem.received

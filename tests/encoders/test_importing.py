@@ -5,14 +5,15 @@ from trainer.encoders import importing
 from trainer.errors import UsageError, UserError
 
 
-def download_nothing(folder):
-    raise AssertionError("only minilm is downloaded")
+def download_nothing(name, folder):
+    raise AssertionError("only embedded encoders are downloaded")
 
 
 @pytest.mark.parametrize(
     ("source", "kind", "location", "folder"),
     [
         ("minilm", "minilm", "", ""),
+        ("minilm_l3", "minilm_l3", "", ""),
         ("hf:gs://bucket/bert", "hf", "gs://bucket/bert", "gs://bucket/bert"),
         ("checkpoint:bert", "checkpoint", "bert", "bert"),
         ("hub:https://tfhub.dev/google/bert/1", "hub", "https://tfhub.dev/google/bert/1", ""),
@@ -24,7 +25,7 @@ def test_a_source_is_parsed(source, kind, location, folder):
     assert (parsed.kind, parsed.location, parsed.folder) == (kind, location, folder)
 
 
-@pytest.mark.parametrize("source", ["", "minilm:", "hf", "hf:", "hub:", "random:", "zip:bert.zip"])
+@pytest.mark.parametrize("source", ["", "minilm:", "minilm_l4", "hf", "hf:", "hub:", "random:", "zip:bert.zip"])
 def test_any_other_source_is_rejected(source):
     with pytest.raises(UsageError) as caught:
         importing.parse_source(source)

@@ -108,7 +108,7 @@ def test_the_folder_of_an_export_is_an_encoder_again(trained, exported):
 
 
 def test_a_hugging_face_folder_that_is_imported_has_equal_bits(trained, exported):
-    imported = convert.read_hugging_face(exported["hugging_face"])
+    imported = convert.read_hugging_face(exported["hugging_face"], exported["hugging_face"])
     values = native.variables_by_name(imported.encoder.trainable_variables)
     expected = native.variables_by_name(trained.encoder.trainable_variables)
     assert values.keys() == expected.keys()

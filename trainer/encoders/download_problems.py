@@ -5,9 +5,8 @@ import urllib.error
 
 import requests
 
+from trainer.encoders.embedded import make_command
 from trainer.errors import Problem, describe_error
-
-MAKE_MINILM = "python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
 
 # By the status of the answer: https://www.rfc-editor.org/rfc/rfc9110#name-status-codes
 _ADVICE = {
@@ -42,7 +41,7 @@ def advise(flag: str, url: str, error: Exception, status: int | None) -> str:
     return (
         f"If this machine has no network, run python scripts/import_encoder.py --source=hub:{shlex.quote(url)} "
         f"--output=MIRROR on one that has, and give --encoders.mirror=MIRROR here; or set {flag} to the folder of a "
-        f"SavedModel; or use the embedded encoder: {MAKE_MINILM}."
+        f"SavedModel; or use the embedded encoder: {make_command('minilm')}."
     )
 
 

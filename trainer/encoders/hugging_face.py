@@ -18,13 +18,18 @@ from trainer.errors import Problem
 MAX_WORD_CHARACTERS = 100
 
 
-def find_family_problem(name: str, encoder: tf_keras.layers.Layer) -> Problem | None:
-    """Why the encoder `name`, of native.build_encoder, cannot be Hugging Face's BERT; None if it can."""
-    other = weights.find_unnamed(encoder.trainable_variables)
-    if not other:
+def find_family_problem(name: str, architecture: architectures.Architecture) -> Problem | None:
+    """Why the encoder `name` cannot be Hugging Face's BERT; None if it can."""
+    if architecture.family != "bert":
+        other = f"of the family {architecture.family}"
+    elif architecture.embedding_width != architecture.hidden_size:
+        other = f"whose embeddings are of another size ({architecture.embedding_width}) than its layers"
+    elif architecture.norm_first:
+        other = "whose layers normalize what they are given"
+    else:
         return None
     required = "be hub for an encoder that is not a BERT, small BERT, BERT expert or ELECTRA base"
-    return Problem("--format", required, f"hugging_face for {name}, which has {other[0]}")
+    return Problem("--format", required, f"hugging_face for {name}, {other}")
 
 
 def write_folder(
@@ -41,7 +46,7 @@ def write_folder(
     """
     (folder / "vocab.txt").write_bytes(vocabulary)
     pieces = vocabularies.read_vocabulary(folder / "vocab.txt")
-    tensors = weights.to_hugging_face(encoder.trainable_variables)
+    tensors = weights.to_hugging_face(encoder)
     safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = {"architectures": ["BertModel"], **bert_configs.describe_architecture(architecture)}
     config["pad_token_id"] = pieces.index(vocabularies.SPECIAL_PIECES["pad_token"])

@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import os
 
-from trainer.encoders import download_problems, fetching, handles, mirrors
+from trainer.encoders import fetching, handles, mirrors
+from trainer.encoders.embedded import EMBEDDED, make_command
 from trainer.encoders.handles import Handle
 from trainer.encoders.saved_model_files import is_saved_model
 from trainer.errors import Problem, UserError
@@ -113,7 +114,7 @@ def _parse_encoder(encoder: str, flag: str) -> Handle:
     raise UserError(
         Problem(
             flag,
-            f"be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle handle, or a folder",
+            f"be a name ({', '.join([*EMBEDDED, *ENCODERS][:4])}, ...), a Hub or Kaggle handle, or a folder",
             f"{encoder!r}, which is none of the {len(ENCODERS)} names; no SavedModel is in {encoder} or "
             f"encoders/{encoder}",
             _advise(encoder),
@@ -146,8 +147,8 @@ def _find_encoder(encoder: str, mirror: str) -> tuple[str, str]:
 
 def _advise(encoder: str) -> str:
     """What to do about an encoder that was not found."""
-    if encoder == "minilm":
-        return f"Make it: {download_problems.MAKE_MINILM}."
+    if encoder in EMBEDDED:
+        return f"Make it: {make_command(encoder)}."
     for kind, file in (("hf", "config.json"), ("checkpoint", "bert_config.json")):
         if "://" not in encoder.removeprefix("gs://") and fs.exists(fs.join(encoder, file)):
             return f"Import it: python scripts/import_encoder.py --source={kind}:{encoder} --output=encoders/NAME."
@@ -184,7 +185,7 @@ def resolve_encoder(
 ) -> EncoderFolders:
     """Find the SavedModels of an encoder and, if needed, of its preprocessor; download them if they are elsewhere.
 
-    `encoder` is a name of ENCODERS, `minilm`, a Hub or Kaggle handle, the folder of a SavedModel, or a folder that
+    `encoder` is a name of ENCODERS or EMBEDDED, a Hub or Kaggle handle, the folder of a SavedModel, or a folder that
     holds encoder/ and preprocess/. Folders may be in a bucket. `preprocess`, a handle or a folder, replaces the
     preprocessor that belongs to the encoder. `mirror` is the folder in which handles are looked up first, or "".
 

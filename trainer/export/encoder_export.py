@@ -81,7 +81,7 @@ def _save_for_hugging_face(trained: TrainedEncoder, folder: str) -> None:
 
 
 def _load_from_hugging_face(folder: str) -> LoadedEncoder:
-    encoder = convert.read_hugging_face(Path(folder)).encoder
+    encoder = convert.read_hugging_face(Path(folder), Path(folder)).encoder
     return encoder, list(encoder.trainable_variables)
 
 
@@ -93,7 +93,9 @@ FORMATS = {
 
 def find_format_problem(trained: TrainedEncoder, format_name: str) -> Problem | None:
     """Why an encoder cannot be written in a format, a key of FORMATS; None if it can."""
-    return hugging_face.find_family_problem(trained.name, trained.encoder) if format_name == "hugging_face" else None
+    return (
+        hugging_face.find_family_problem(trained.name, trained.architecture) if format_name == "hugging_face" else None
+    )
 
 
 def write_encoder(trained: TrainedEncoder, output: str, format_name: str, card: str) -> float:

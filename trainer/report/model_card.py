@@ -8,11 +8,12 @@ from typing import Any
 
 from trainer.data.labels import format_figure
 from trainer.data.manifests import Manifest
+from trainer.encoders.embedded import EMBEDDED
 from trainer.report import calibration, comparison, data_card, usage
 from trainer.report.facts import ReportFacts
 
 # What is known of the terms of encoders that can be named.
-LICENSES = {"minilm": "Apache 2.0 (sentence-transformers' all-MiniLM-L6-v2)"}
+LICENSES = {name: f"{embedded.terms} ({embedded.model})" for name, embedded in EMBEDDED.items()}
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|$~"})
 
 
