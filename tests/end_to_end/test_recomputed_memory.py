@@ -20,17 +20,19 @@ def megabytes(field):
 sizes = dict(vocab_size=30522, embedding_width=384, hidden_size=384, layers=6, heads=12, inner_size=1536)  # minilm's
 rates = dict(dropout=0.1, attention_dropout=0.1)
 architecture = architectures.Architecture(**sizes, **rates, max_positions=512, token_types=2, activation="gelu")
-encoder = native.build_encoder(architecture, classifier.POLICIES[precision], output_range=1)
-if recompute:
-    recomputation.install_recomputation(encoder)
-model = classifier.build_classifier(encoder, 2, 0.1, seed=1)
-optimizer = optimizers.build_adamw(1e-4, 100, 0.1, 0.01)
-optimizers.create_slots(optimizer, model.trainable_variables)
-train_step = steps.build_train_step(model, optimizer, steps.create_train_sums(), 0, 1.0)
+strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+with strategy.scope():
+    encoder = native.build_encoder(architecture, classifier.POLICIES[precision], output_range=1)
+    if recompute:
+        recomputation.install_recomputation(encoder)
+    model = classifier.build_classifier(encoder, 2, 0.1, seed=1)
+    optimizer = optimizers.build_adamw(1e-4, 100, 0.1, 0.01)
+    optimizers.create_slots(optimizer, model.trainable_variables)
+    sums = steps.create_train_sums()
+train_step = steps.build_train_step(model, optimizer, sums, 0, 1.0)
 ids = tf.random.uniform([rows, width], 0, 30522, tf.int32)
 batch = {"input_word_ids": ids, "input_mask": tf.ones_like(ids), "input_type_ids": tf.zeros_like(ids)}
 batch |= {"label": tf.zeros([rows], tf.int32), "weight": tf.ones([rows])}
-strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
 run = tf.function(lambda: strategy.run(train_step, args=(batch,)))
 before, durations = megabytes("VmRSS"), []
 for _ in range(3):
