@@ -75,6 +75,8 @@ def test_the_files_say_whether_texts_are_lower_cased(tmp_path, vocabulary, lower
     settings = json.loads((tmp_path / "hf/tokenizer_config.json").read_text())
     assert settings["do_lower_case"] is lower_case
     assert settings["model_max_length"] == 20
+    modes = {path.stat().st_mode for path in (tmp_path / "hf").iterdir()}
+    assert len(modes) == 1
     tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "hf/tokenizer.json"))
     assert (tokenizer.encode("MOVIE").ids == tokenizer.encode("movie").ids) is lower_case
 

@@ -47,7 +47,8 @@ def write_folder(
     (folder / "vocab.txt").write_bytes(vocabulary)
     pieces = vocabularies.read_vocabulary(folder / "vocab.txt")
     tensors = weights.to_hugging_face(encoder)
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    # Not save_file, whose files nobody else may read.
+    (folder / "model.safetensors").write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     config = {"architectures": ["BertModel"], **bert_configs.describe_architecture(architecture)}
     config["pad_token_id"] = pieces.index(vocabularies.SPECIAL_PIECES["pad_token"])
     files = {
