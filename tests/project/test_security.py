@@ -28,7 +28,7 @@ UNPACKING = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 # zipfile removes from the names what leads out of the folder; tarfile would need a filter.
 EXTRACTING = {("embedded.py", "extractall"), ("embedded.py", "extract")}
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY", "KAGGLE_KEY", "KAGGLE_USERNAME", "ACCESS_KEY")
-PLACES = ("application_default_credentials", ".netrc", ".kaggle", ".huggingface", ".config/gcloud", ".boto")
+PLACES = ("application_default_credentials", ".netrc", ".kaggle/", ".huggingface", ".config/gcloud", ".boto")
 
 
 def called_name(node: ast.Call) -> str:
