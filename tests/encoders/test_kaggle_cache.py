@@ -1,6 +1,7 @@
 """The cache's paths. tests/encoders/test_fetching.py has the downloads."""
 
 import functools
+from pathlib import Path
 
 import requests
 
@@ -13,6 +14,8 @@ HANDLE = parse_handle("tensorflow/bert/tensorFlow2/en-uncased-l-12-h-768-a-12/3"
 def test_the_cache_folder_is_that_of_kagglehub(monkeypatch, tmp_path):
     from kagglehub import cache, handle
 
+    # kagglehub reads HOME when it is imported, which another test may have changed.
+    monkeypatch.setattr("kagglehub.config.DEFAULT_CACHE_FOLDER", str(Path.home() / ".cache" / "kagglehub"))
     parsed = handle.parse_model_handle(HANDLE.path)
     for folder in (str(tmp_path), None):
         if folder:

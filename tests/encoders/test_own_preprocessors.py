@@ -49,7 +49,7 @@ def test_casing_is_that_of_the_variable_or_else_of_the_vocabulary(tmp_path, piec
     encoder = save_encoder(tmp_path, SPECIAL + pieces, lower_case)
     layer = hub.KerasLayer(hub.load(own_preprocessors.build_preprocessor(encoder, "mine")))
     upper, lower = layer(tf.constant(["The", "the"]))["input_word_ids"].numpy()[:, 1]
-    assert (upper == lower) is same
+    assert bool(upper == lower) is same
     assert lower == 5
 
 

@@ -119,10 +119,12 @@ def download(handle: str, flag: str) -> str:
     import tensorflow_hub as hub
 
     cached = cache_folder(handle)
-    wait_for_lock(handle, flag, cached)
     try:
+        wait_for_lock(handle, flag, cached)
         with _network_timeout():
             cached = str(hub.resolve(handle))
+    except UserError:
+        raise
     except Exception as error:  # urllib, tarfile and the lock of the cache raise errors of many types
         place = f"The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r})"
         status = error.code if isinstance(error, urllib.error.HTTPError) else None
