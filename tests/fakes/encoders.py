@@ -35,7 +35,7 @@ def export_encoder(folder: Path, network: str, architecture: Architecture, *, wi
     Its weights are so large that every part of the encoder changes the outputs.
     """
     tf_keras.utils.set_random_seed(0)
-    encoder = random_encoders.NETWORKS[network](architecture, 0.5)
+    encoder = random_encoders.NETWORKS[network](architecture, 0.2)
 
     class Given(hyperparams.Config):  # how the exporter accepts an encoder that has no configuration
         BUILDER = staticmethod(lambda _: encoder)

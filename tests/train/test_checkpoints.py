@@ -78,13 +78,6 @@ def test_the_newest_checkpoint_is_restored(folder):
     assert fresh.checkpoint.name.numpy() == b"at 30"
 
 
-def test_a_checkpoint_of_another_model_is_refused(folder):
-    other = checkpoints.CheckpointSeries(tf.train.Checkpoint(kernel=tf.Variable(START)), str(folder), 3, False)
-    with pytest.raises(UserError, match=r"step 30 must hold the variables of this run's model.*--model_dir"):
-        checkpoints.restore_newest(other)
-    assert checkpoints.list_steps(str(folder)) == [10, 20, 30]
-
-
 def test_tensorflow_itself_can_read_the_series(folder):
     latest = tf.train.latest_checkpoint(str(folder))
     assert latest == str(folder / "ckpt-30")
@@ -193,7 +186,7 @@ def test_files_that_were_not_committed_are_ignored(folder):
 def test_a_state_with_other_variables_is_rejected(folder):
     other = new_series(folder)
     other.checkpoint.more = tf.Variable(1.0)
-    with pytest.raises(AssertionError):
+    with pytest.raises(UserError, match=r"step 30 must hold the variables of this run's model.*--model_dir"):
         checkpoints.restore_newest(dataclasses.replace(other))
 
 

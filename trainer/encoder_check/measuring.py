@@ -58,22 +58,24 @@ def check_encoder(folders: registry.EncoderFolders, *, batch_size: int, seq_leng
     A step is what a job's is: dropout, gradients of all variables, clipping, AdamW. Raises UserError if it is no
     encoder.
     """
-    saved = saved_models.load_encoder(folders)
-    parameters = sum(int(np.prod(variable.shape)) for variable in saved.trainable_variables)
-    check = EncoderCheck(folders.name, parameters, {})
-    layers = {"Hub": classifier.build_hub_encoder(saved)}
-    try:
-        architecture, values = native.rebuild_encoder(saved)
-    except architectures.CannotRebuild as reason:
-        check = dataclasses.replace(check, reason=str(reason))
-    else:
-        for precision in classifier.POLICIES:
-            layers[precision] = classifier.build_native_encoder(architecture, values, precision)
-        vocab_size, positions = architecture.vocab_size, architecture.max_positions
-        difference = native.largest_output_difference(saved, layers["float32"], vocab_size, positions)
-        check = dataclasses.replace(check, family=architecture.family, difference=difference)
-    batch = random_batch(batch_size, seq_length, int(saved.trainable_variables[0].shape[0]))
-    train_steps = {name: build_step(layer, batch) for name, layer in layers.items()}
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        saved = saved_models.load_encoder(folders)
+        parameters = sum(int(np.prod(variable.shape)) for variable in saved.trainable_variables)
+        check = EncoderCheck(folders.name, parameters, {})
+        layers = {"Hub": classifier.build_hub_encoder(saved)}
+        try:
+            architecture, values = native.rebuild_encoder(saved)
+        except architectures.CannotRebuild as reason:
+            check = dataclasses.replace(check, reason=str(reason))
+        else:
+            for precision in classifier.POLICIES:
+                layers[precision] = classifier.build_native_encoder(architecture, values, precision)
+            sizes = architecture.vocab_size, architecture.max_positions
+            difference = native.largest_output_difference(saved, layers["float32"], *sizes)
+            check = dataclasses.replace(check, family=architecture.family, difference=difference)
+        batch = random_batch(batch_size, seq_length, int(saved.trainable_variables[0].shape[0]))
+        train_steps = {name: build_step(strategy, layer, batch) for name, layer in layers.items()}
     return dataclasses.replace(check, step_ms=measure_in_turn(train_steps, rounds))
 
 
@@ -87,9 +89,13 @@ def random_batch(batch_size: int, seq_length: int, vocab_size: int) -> steps.Bat
     return {**batch, "label": label, "weight": tf.ones([batch_size])}
 
 
-def build_step(layer: tf_keras.layers.Layer, batch: steps.Batch) -> Callable[[], None]:
-    """A function that trains a classifier on the batch, for one step, and returns when it is done."""
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+def build_step(
+    strategy: tf.distribute.Strategy, layer: tf_keras.layers.Layer, batch: steps.Batch
+) -> Callable[[], None]:
+    """A function that trains a classifier on the batch, for one step, and returns when it is done.
+
+    Call it in the scope of the strategy, of one device.
+    """
     model = classifier.build_classifier(layer, 2, classifier.HEAD_DROPOUT, seed=0)
     optimizer = optimizers.build_adamw(1e-5, steps=1000, warmup_fraction=0.1, weight_decay=0.01)
     optimizers.create_slots(optimizer, model.trainable_variables)
