@@ -268,6 +268,22 @@ def test_a_configuration_cannot_be_changed():
         Config().seed = 1
 
 
+def test_off_is_a_word_where_one_is_required(tmp_path):
+    path = tmp_path / "preset.yaml"
+    path.write_text("model: {compile: off, recompute: on}")
+    model = loading.load_config(str(path)).model
+    assert (model.compile, model.recompute) == ("off", True)
+    path.write_text(loading.dump_config(loading.load_config(str(path))))
+    assert loading.load_config(str(path)).model == model
+
+
+def test_what_a_run_made_of_auto_is_no_difference():
+    started = loading.load_config(None, ["precision=bfloat16", "model.compile=xla"])
+    resumed = loading.load_config(None, ["precision=auto", "model.compile=auto"])
+    assert loading.resolve_as(started, resumed) == started
+    assert loading.resolve_as(started, loading.load_config(None, [])) == loading.load_config(None, [])
+
+
 def test_differences_name_what_may_not_change_and_both_values():
     old = loading.load_config(None, ["seed=1", "optimizer.learning_rate=1e-4"])
     new = loading.load_config(None, ["seed=2", "optimizer.learning_rate=2e-5", "model.dropout=0.2"])

@@ -30,8 +30,9 @@ SECTION_TITLES = {
     "": "The job",
     "data": "Batches of data",
     "training": "Length, checkpoints and evaluation",
-    "optimizer": "Optimizer (AdamW)",
+    "optimizer": "Optimizer",
     "model": "Model",
+    "encoders": "Where encoders come from",
     "logging": "Logging",
 }
 TYPE_NAMES = {

@@ -11,7 +11,7 @@ from trainer.config import loading, schema
 from trainer.data import batching, manifests, records
 from trainer.data.windows import Windows
 from trainer.distributed import strategies
-from trainer.encoders import native, registry, saved_models
+from trainer.encoders import native, recomputation, registry, saved_models
 from trainer.errors import UsageError
 from trainer.train import builder
 from trainer.train.label_use import LabelUse
@@ -168,6 +168,24 @@ def test_precision_auto_follows_the_hardware(job, precision):
     assert resolved.precision == (fast if precision == "auto" else precision)
 
 
+def test_compile_auto_is_off_on_a_cpu_and_xla_has_few_widths(job, load):
+    for setting, resolved in (("auto", "off"), ("off", "off"), ("xla", "xla")):
+        config = builder.resolve_compile(load(f"model.compile={setting}"), job.encoder, job.strategy)
+        assert config.model.compile == resolved
+    for setting, multiple in (("off", 8), ("xla", 32)):
+        layout = builder.batch_layout(load(f"model.compile={setting}", "data.pad_multiple=8"), job.strategy)
+        assert layout.pad_multiple == multiple
+
+
+def test_the_settings_of_a_model_reach_it(load):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    job = builder.build_job(load("model.recompute=true", "optimizer.name=lamb"), strategy)
+    layers = [layer for layer in job.model._flatten_layers() if isinstance(layer, recomputation.BLOCKS)]
+    assert len(layers) == 2
+    assert all("call" in vars(layer) for layer in layers)
+    assert type(job.optimizer).__name__ == "LAMB"
+
+
 def test_the_fingerprint_covers_only_what_decides_the_result(load):
     def fingerprint(*overrides, encoder="a", data="b", parent=None):
         return builder.run_fingerprint(load(*overrides), encoder, data, parent)
@@ -180,6 +198,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
         *(fingerprint("training.class_weights=balanced"), fingerprint("training.loss=focal")),
+        *(fingerprint("model.compile=xla"), fingerprint("model.recompute=true"), fingerprint("optimizer.name=lamb")),
         *(fingerprint(o) for o in ("model.pooling=mean", "model.freeze=encoder", "model.max_positions=1024")),
         *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
         *(fingerprint(parent=builder.Parent("run", sha256)) for sha256 in ("x", "y")),

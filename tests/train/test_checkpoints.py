@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 from helpers import python
 
+from trainer.errors import UserError
 from trainer.train import checkpoints, optimizers
 
 START = tf.fill([500], -1.0)
@@ -75,6 +76,13 @@ def test_the_newest_checkpoint_is_restored(folder):
     assert checkpoints.restore_newest(fresh) == 30
     assert value_of(fresh) == 30
     assert fresh.checkpoint.name.numpy() == b"at 30"
+
+
+def test_a_checkpoint_of_another_model_is_refused(folder):
+    other = checkpoints.CheckpointSeries(tf.train.Checkpoint(kernel=tf.Variable(START)), str(folder), 3, False)
+    with pytest.raises(UserError, match=r"step 30 must hold the variables of this run's model.*--model_dir"):
+        checkpoints.restore_newest(other)
+    assert checkpoints.list_steps(str(folder)) == [10, 20, 30]
 
 
 def test_tensorflow_itself_can_read_the_series(folder):

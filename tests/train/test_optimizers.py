@@ -88,3 +88,24 @@ def test_slots_exist_before_the_first_step():
         variables
     )  # the number of steps, and two moments for each variable
     assert int(optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize(("name", "weight_decay"), [("kernel", 0.0), ("kernel", 0.1), ("layer_norm/gamma", 0.1)])
+def test_lamb_steps_are_those_of_its_paper(name, weight_decay):
+    """Algorithm 2 of You et al. 2019 in NumPy. Layer norms are neither decayed nor scaled."""
+    rng = np.random.default_rng(0)
+    variable = tf.Variable(rng.normal(size=(4, 3)), name=name, dtype=tf.float32)
+    weights, m, v = variable.numpy().astype(np.float64), 0.0, 0.0
+    optimizer = optimizers.build_lamb(0.5, 10, 0.0, weight_decay)
+    optimizers.create_slots(optimizer, [variable])
+    for step in range(3):
+        gradient = rng.normal(size=(4, 3))
+        optimizers.apply_gradients(optimizer, [tf.constant(gradient, tf.float32)], [variable])
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        direction = m / (1 - 0.9 ** (step + 1)) / (np.sqrt(v / (1 - 0.999 ** (step + 1))) + 1e-6)
+        scale = 1.0
+        if name == "kernel":
+            direction += weight_decay * weights
+            scale = np.linalg.norm(weights) / np.linalg.norm(direction)
+        weights = weights - 0.5 * (1 - step / 10) * scale * direction
+        assert variable.numpy() == pytest.approx(weights, rel=1e-4, abs=1e-5)

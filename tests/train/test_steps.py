@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from fakes.encoders import SMALL
 from helpers import python, random_encoder_inputs
 
 from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, freezing, native, saved_models, window_pooling
+from trainer.encoders import classifier, freezing, native, recomputation, saved_models, window_pooling
 from trainer.train import averages, optimizers, steps
 
 RATES = (0.0, 0.1)
@@ -36,20 +37,50 @@ def rebuilt(encoder: str):
     return native.rebuild_encoder(saved_models.load_saved_model(encoder))
 
 
+FAMILIES = {
+    "electra": dataclasses.replace(SMALL, embedding_width=16),
+    "albert": dataclasses.replace(SMALL, family="albert", embedding_width=16, layers=3),
+    "talking_heads": dataclasses.replace(SMALL, family="talking_heads"),
+}
+FAMILY_STEPS = 20
+
+
+@functools.cache
+def random_values(family: str) -> list[np.ndarray]:
+    """The same in every process."""
+    rng = np.random.default_rng(0)
+    variables = native.build_encoder(FAMILIES[family]).trainable_variables
+    return [rng.normal("gamma" in v.name, 0.05, v.shape).astype(np.float32) for v in variables]
+
+
 def set_up_training(
-    strategy, tiny, prepared, rate, examples=BATCH * 2 * STEPS, parts=1, layout=(24, "head"), pooling=None, weights=None
+    strategy,
+    tiny,
+    prepared,
+    rate,
+    examples=BATCH * 2 * STEPS,
+    parts=1,
+    layout=(24, "head"),
+    pooling=None,
+    weights=None,
+    recompute=False,
+    xla=False,
+    family=None,
+    precision="float32",
 ) -> Training:
     """The tiny encoder with this dropout rate, ready to be trained on the reviews, in windows if `pooling` is given.
 
-    `weights` is a function of a batch's rows to their weights. None: all are 1.
+    `weights` is a function of a batch's rows to their weights. None: all are 1. `family` is a key of FAMILIES, of which
+    an encoder takes the place of the tiny one.
     """
     replicas = strategy.num_replicas_in_sync
-    architecture, values = rebuilt(f"{tiny}/encoder")
+    architecture, values = (FAMILIES[family], random_values(family)) if family else rebuilt(f"{tiny}/encoder")
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
     with strategy.scope():
-        built = classifier.build_classifier(
-            classifier.build_native_encoder(architecture, values, "float32"), 2, rate, seed=3
-        )
+        encoder = classifier.build_native_encoder(architecture, values, precision)
+        if recompute:
+            recomputation.install_recomputation(encoder)
+        built = classifier.build_classifier(encoder, 2, rate, seed=3)
         if pooling:
             built = window_pooling.build_window_classifier(built, pooling)
         optimizer = optimizers.build_adamw(1e-4, 2 * STEPS, 0.1, 0.01)
@@ -66,7 +97,7 @@ def set_up_training(
     layout = model_inputs.BatchLayout(
         BATCH, seq_length, truncation, 8, replicas, parts, windows=divided[0] if divided else None
     )
-    step = steps.build_train_step(built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged)
+    step = steps.build_train_step(built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged, xla=xla)
     window = steps.build_inner_loop(strategy, step)
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
     return Training(built, sums, window, batches, averaged)
@@ -143,6 +174,75 @@ def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, par
     for value, expected in zip(values(one), after, strict=True):
         assert np.abs(value - expected).max() <= 1e-5
     assert sums(one) == pytest.approx(totals, rel=1e-5)
+
+
+# --- Recomputed layers, and steps compiled by XLA ---------------------------------------------------
+
+KINDS = {"recomputed": {"recompute": True}, "xla": {"xla": True}, "both": {"recompute": True, "xla": True}}
+KINDS_ON_REPLICAS = ("recomputed", "both")
+KIND_STEPS = 20
+
+
+def train_kind(strategy, tiny, prepared, kind: str, parts: int = 1) -> Training:
+    """Train some steps, with dropout, on batches of two widths."""
+    training = set_up_training(strategy, tiny, prepared, 0.1, parts=parts, **KINDS.get(kind, {}))
+    training.window(training.batches, tf.constant(KIND_STEPS))
+    return training
+
+
+@pytest.fixture(scope="module")
+def plain_steps(tiny, prepared) -> Training:
+    return train_kind(one_replica(), tiny, prepared, "plain")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepared, on_replicas, kind):
+    """In one replica, with micro-batches, and on several replicas: also the masks of dropout are the same."""
+    others = {
+        "one replica": values(train_kind(one_replica(), tiny, prepared, kind)),
+        "micro-batches": values(train_kind(one_replica(), tiny, prepared, kind, parts=3)),
+    }
+    if kind in KINDS_ON_REPLICAS:
+        others["2 replicas"] = [on_replicas[2][f"{kind}:{i}"] for i in range(len(values(plain_steps)))]
+    for name, other in others.items():
+        largest = max(np.abs(a - b).max() for a, b in zip(values(plain_steps), other, strict=True))
+        print(f"{kind}, {name}, {KIND_STEPS} steps: largest difference of a parameter {largest:.1e}")
+        assert largest <= 1e-6
+
+
+# --- The other families -----------------------------------------------------------------------------
+
+
+def train_family(strategy, tiny, prepared, family, parts=1, precision="float32") -> Training:
+    training = set_up_training(strategy, tiny, prepared, 0.1, parts=parts, family=family, precision=precision)
+    training.window(training.batches, tf.constant(FAMILY_STEPS))
+    return training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_division_of_a_batch_does_not_change_a_family(tiny, prepared, on_replicas, family):
+    """Neither its masks nor its loss: on several replicas, and in micro-batches."""
+    one = train_family(one_replica(), tiny, prepared, family)
+    assert any((a != b).any() for a, b in zip(values(one), random_values(family), strict=False))
+    others = {
+        f"{replicas} replicas": [on_replicas[replicas][f"{family}:{i}"] for i in range(len(values(one)))]
+        for replicas in REPLICAS
+    }
+    others["micro-batches"] = values(train_family(one_replica(), tiny, prepared, family, parts=3))
+    for name, other in others.items():
+        largest = max(np.abs(a - b).max() for a, b in zip(values(one), other, strict=True))
+        print(f"{family}, {name}: largest difference of a parameter {largest:.1e}")
+        assert largest <= 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_trains_in_bfloat16_and_repeats_itself(tiny, prepared, family):
+    first, again = (train_family(one_replica(), tiny, prepared, family, precision="bfloat16") for _ in range(2))
+    exact = train_family(one_replica(), tiny, prepared, family)
+    assert sums(first) == sums(again)
+    assert all(np.array_equal(a, b) for a, b in zip(values(first), values(again), strict=True))
+    assert sums(first)[1] != sums(exact)[1]  # so it did compute in bfloat16
+    assert sums(first)[1] == pytest.approx(sums(exact)[1], rel=0.02)
 
 
 # --- Windows ----------------------------------------------------------------------------------------
@@ -360,6 +460,13 @@ def main(tiny, prepared, replicas, output) -> None:
     for pooling in ("mean", "max"):
         several = train_windows(strategy, tiny, prepared, pooling)
         results |= {f"{pooling}:{index}": value for index, value in enumerate(values(several))}
+    if replicas == "2":
+        for kind in KINDS_ON_REPLICAS:
+            several = train_kind(strategy, tiny, prepared, kind)
+            results |= {f"{kind}:{index}": value for index, value in enumerate(values(several))}
+    for family in FAMILIES:
+        several = train_family(strategy, tiny, prepared, family)
+        results |= {f"{family}:{index}": value for index, value in enumerate(values(several))}
     np.savez(output, **results)
 
 

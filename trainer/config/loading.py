@@ -119,13 +119,13 @@ def load_config(
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         raise UsageError(*problems_of(invalid), *problems) from None
-    found: dict[str, Any] = {
-        key: paths.normalize_path(f"--{key}", getattr(config, key), problems, url=key in schema.URL_KEYS)
-        for key in schema.PATH_KEYS
+    found = {
+        key: paths.normalize_path(f"--{key}", value, problems, url=key in schema.URL_KEYS)
+        for key, value in schema.get_values(config, schema.PATH_KEYS).items()
     }
     if problems:
         raise UsageError(*problems)
-    return dataclasses.replace(config, **found)
+    return schema.replace_values(config, found)
 
 
 def dump_config(config: schema.Config) -> str:
@@ -145,6 +145,15 @@ def format_value(value: Any) -> str:
         return "none"
     # JSON is YAML, in which a mapping is read back; of a pair of escapes YAML would not make one character.
     return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict) else str(value)
+
+
+def resolve_as(started: schema.Config, config: schema.Config) -> schema.Config:
+    """`config` with what a started run made of `auto`."""
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision=started.precision)
+    if config.model.compile == "auto":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, compile=started.model.compile))
+    return config
 
 
 def find_differences(old: schema.Config, new: schema.Config) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer.encoders import dropout, native, saved_models
+from trainer.encoders import architectures, dropout, native, saved_models
 from trainer.errors import Problem, UsageError, UserError, describe_error
 
 HEAD_DROPOUT = 0.1  # As in TensorFlow's tutorial "Classify text with BERT".
@@ -54,7 +54,7 @@ def build_classifier(
 
 
 def build_native_encoder(
-    architecture: native.Architecture, values: list[np.ndarray], precision: str, pooling: str = "pooled"
+    architecture: architectures.Architecture, values: list[np.ndarray], precision: str, pooling: str = "pooled"
 ) -> tf_keras.layers.Layer:
     """The encoder that native.rebuild_encoder describes, with its values, for pool_tokens with `pooling`.
 

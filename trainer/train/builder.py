@@ -14,10 +14,10 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, freezing, registry, window_pooling
+from trainer.encoders import classifier, freezing, recomputation, registry, window_pooling
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
-from trainer.train import averages, encoder_loading, example_weights, label_use, losses, optimizers
+from trainer.train import averages, compilation, encoder_loading, example_weights, label_use, losses, optimizers
 from trainer.train.label_use import LabelUse
 
 
@@ -45,7 +45,7 @@ class StepPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    config: Config  # Resolved: its precision is not "auto".
+    config: Config  # Resolved: neither its precision nor its model.compile is "auto".
     manifest: manifests.Manifest
     encoder: encoder_loading.LoadedEncoder
     plan: StepPlan
@@ -75,6 +75,13 @@ class Job:
         """The index of the class that precision, recall and F1 are of. None: they are means over the classes."""
         name = self.label_use.positive_class
         return None if name is None else self.manifest.labels.index(name)
+
+    @property
+    def readable_tokens(self) -> int:
+        """The most tokens of an example that the model reads, without special ones."""
+        windows = self.layout.windows
+        content = self.config.data.seq_length - tokenization.special_token_count(self.manifest.texts)
+        return windows.covered if windows else content
 
 
 def best_metric(config: Config, manifest: manifests.Manifest) -> str:
@@ -151,6 +158,13 @@ def resolve_precision(
     return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
 
 
+def resolve_compile(config: Config, encoder: encoder_loading.LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
+    """`auto` is xla or off, as compilation.resolve_compile says."""
+    native = encoder.architecture is not None
+    resolved: Any = compilation.resolve_compile(config.model.compile, native=native, strategy=strategy)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, compile=resolved))
+
+
 def plan_windows(config: Config) -> windows.Windows | None:
     """How long texts are divided, None if they are truncated. Raises UsageError if that is not possible."""
     if config.data.truncation != windows.TRUNCATION:
@@ -159,12 +173,16 @@ def plan_windows(config: Config) -> windows.Windows | None:
 
 
 def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inputs.BatchLayout:
-    tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    pad_multiple = config.data.pad_multiple
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        pad_multiple = config.data.seq_length
+    elif config.model.compile == "xla":
+        pad_multiple = compilation.coarse_pad_multiple(config.data.seq_length, pad_multiple)
     return model_inputs.BatchLayout(
         batch_size=config.data.batch_size,
         seq_length=config.data.seq_length,
         truncation=config.data.truncation,
-        pad_multiple=config.data.seq_length if tpu else config.data.pad_multiple,
+        pad_multiple=pad_multiple,
         replicas=strategy.num_replicas_in_sync,
         micro_batches=config.training.accumulation_steps,
         windows=plan_windows(config),
@@ -176,6 +194,8 @@ def _model(
 ) -> tf_keras.Model:
     """Call it in the strategy's scope."""
     layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
+    if config.model.recompute:
+        recomputation.install_recomputation(layer)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
     model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed, config.model.pooling)
     return window_pooling.build_window_classifier(model, config.model.window_pooling) if plan_windows(config) else model
@@ -202,7 +222,7 @@ def read_job_manifest(config: Config) -> manifests.Manifest:
 
 def job_signature(config: Config, parent: Parent | None = None) -> dict[str, Any]:
     """What must be the same on every worker, by name: the configuration; data, encoder and parent by their content."""
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     return {
         **schema.fingerprinted(config),
         "the data set": read_job_manifest(config).fingerprint,
@@ -228,14 +248,15 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     if not started and (problems := label_use.find_rating_problems(manifest, use, best_metric(config, manifest))):
         raise UsageError(*problems)
     encoder = encoder_loading.load_encoder(config, manifest)
-    config = resolve_precision(config, encoder, strategy)
+    config = resolve_compile(resolve_precision(config, encoder, strategy), encoder, strategy)
     steps = plan_steps(config, manifest.splits["train"].examples)
     with strategy.scope():
         trained = _model(config, manifest, encoder, config.precision)
         o = config.optimizer
         same_weights = config.precision == "float32" and not o.ema
         eval_model = trained if same_weights else _model(config, manifest, encoder, "float32")
-        optimizer = optimizers.build_adamw(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
+        build_optimizer = optimizers.OPTIMIZERS[o.name]
+        optimizer = build_optimizer(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
         if o.layer_decay < 1:
             optimizers.decay_layer_rates(optimizer, trained.trainable_variables, o.layer_decay)
         optimizers.create_slots(optimizer, _trained_variables(config, trained))

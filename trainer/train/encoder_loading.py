@@ -8,13 +8,22 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import manifests, tokenization
 from trainer.distributed import remote_hosts
-from trainer.encoders import classifier, freezing, native, registry, saved_models
+from trainer.encoders import architectures, classifier, freezing, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 
 _LOG = logging.getLogger(__name__)
+
+# Settings that not every encoder can follow -> what they may be for one that trains through hub.KerasLayer, whose graph
+# is as it was saved. Others are refused rather than ignored.
+HUB_LAYER_VALUES: dict[str, tuple[Any, ...]] = {
+    "precision": ("auto", "float32"),
+    "model.recompute": (False,),
+    "model.compile": ("off", "auto"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +32,7 @@ class LoadedEncoder:
 
     name: str
     sha256: str
-    architecture: native.Architecture | None
+    architecture: architectures.Architecture | None
     values: list[Any]  # The values of the native encoder's variables.
     folder: str
 
@@ -35,9 +44,9 @@ class LoadedEncoder:
 def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     """Find, load and rebuild the encoder.
 
-    Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
+    Raises UserError if it is no encoder, or does not fit the data set, the sequence length or other settings.
     """
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     saved = saved_models.load_encoder(folders)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
@@ -54,16 +63,15 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
         raise UsageError(problem)
     try:
         architecture, values = native.rebuild_encoder(saved)
-    except native.CannotRebuild as reason:
-        if (config.model.max_positions or 0) > own_positions:
-            required = f"be left out for {config.encoder}, which trains through hub.KerasLayer, since {reason}"
-            raise UsageError(Problem("model.max_positions", required, str(config.model.max_positions))) from None
+    except architectures.CannotRebuild as reason:
+        if problems := find_hub_layer_problems(config, own_positions, str(reason)):
+            raise UsageError(*problems) from None
         classifier.check_hub_encoder(saved, folders.place, config.model.pooling)
         _LOG.info(
-            "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
-            "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
+            "note: %s trains through hub.KerasLayer, since %s. That costs: %s.",
             config.encoder,
             reason,
+            "; ".join(_costs_of_hub_layer(saved)),
         )
         return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
     rate = config.model.dropout
@@ -72,6 +80,33 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     if config.model.max_positions:
         architecture = dataclasses.replace(architecture, max_positions=config.model.max_positions)
     return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
+
+
+def find_hub_layer_problems(config: Config, own_positions: int, reason: str) -> list[Problem]:
+    """What of the settings an encoder cannot do that trains through hub.KerasLayer. `reason` is CannotRebuild's."""
+    values = dict(schema.flatten(dataclasses.asdict(config)))
+    return [
+        Problem(
+            key,
+            f"be {' or '.join(map(loading.format_value, possible))} for an encoder that trains through hub.KerasLayer",
+            loading.format_value(values[key]),
+            f"{config.encoder} does, since {reason}.",
+        )
+        for key, possible in {**HUB_LAYER_VALUES, "model.max_positions": ("none", own_positions)}.items()
+        if values[key] not in (*possible, None)
+    ]
+
+
+def _costs_of_hub_layer(saved: Any) -> list[str]:
+    operators = {node.op for body in architectures.function_bodies(saved) for node in body.node_def}
+    return [
+        "it computes in float32",
+        *(
+            ["a resumed run is not exact, and model.dropout changes the head alone, as its own dropout has no seed"]
+            if "RandomUniform" in operators
+            else []
+        ),
+    ]
 
 
 def _count_positions(variables: dict[str, tf.Variable]) -> int:

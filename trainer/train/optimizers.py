@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up and decay, clipped once. The only user of official.nlp.optimization."""
+"""AdamW or LAMB with linear warm-up and decay, clipped once. The only user of official.nlp.optimization."""
 
 import re
 from typing import Any
@@ -40,6 +40,27 @@ def build_adamw(
         gradient_clip_norm=0.0,
         exclude_from_weight_decay=NOT_DECAYED,
     )
+
+
+def build_lamb(
+    learning_rate: float, steps: int, warmup_fraction: float, weight_decay: float
+) -> tf_keras.optimizers.Optimizer:
+    """LAMB: AdamW's step of each variable, scaled to the variable's norm. Source: You et al. 2019, algorithm 2.
+
+    Layer norms and biases are neither decayed nor scaled.
+    """
+    return optimization.LAMB(
+        learning_rate=learning_rate_schedule(learning_rate, steps, warmup_fraction),
+        weight_decay_rate=weight_decay,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        exclude_from_weight_decay=NOT_DECAYED,
+    )
+
+
+# optimizer.name -> the function that builds it.
+OPTIMIZERS = {"adamw": build_adamw, "lamb": build_lamb}
 
 
 def decay_layer_rates(

@@ -97,9 +97,7 @@ def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | No
     if not fs.exists(files.config) or not (fs.exists(files.result) or checkpoints.list_checkpoints(files.checkpoints)):
         return None
     started = loading.load_config(files.config)
-    if config.precision == "auto":
-        config = dataclasses.replace(config, precision=started.precision)
-    differences = loading.find_differences(started, config)
+    differences = loading.find_differences(started, loading.resolve_as(started, config))
     if differences:
         required = "be new, or have a run of this configuration"
         received = f"{files.root}, with a run of another ({'; '.join(differences)})"

@@ -48,16 +48,60 @@ def reset_sums(sums: TrainSums) -> None:
         variable.assign(0.0)
 
 
-class MicroBatchSums(NamedTuple):
-    """Sums over the examples of a micro-batch; after the all-reduce, over those of the global batch."""
+class GradientSums(NamedTuple):
+    """Sums over the examples of a micro-batch; then of a replica's share; after the all-reduce, of the global batch."""
 
     loss: tf.Tensor  # float32 []: weight * loss
     correct: tf.Tensor  # float32 []: weight of the correct answers
-    gradients: list[tf.Tensor | None]  # of the trained variables; None if the loss does not depend on one
+    # Of the trained variables, by their number. A Hub encoder may have variables that its output does not use.
+    gradients: dict[int, tf.Tensor]
 
-    def without_missing(self) -> "MicroBatchSums":
-        """The same without missing gradients. A Hub encoder may have variables that its output does not use."""
-        return self._replace(gradients=[gradient for gradient in self.gradients if gradient is not None])
+
+def _build_share_sums(
+    model: tf_keras.Model,
+    trained_variables: Sequence[tf.Variable],
+    seed: int,
+    accumulation_steps: int,
+    example_losses: losses.ExampleLosses,
+    xla: bool,
+) -> Callable[[Batch, tf.Tensor, tf.Tensor, tf.Tensor], GradientSums]:
+    """What a replica computes by itself in a train step: the sums of its share, in micro-batches."""
+
+    def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> GradientSums:
+        """The sums of micro-batch number `index` of the share. `weight` is the global batch's."""
+        if accumulation_steps > 1:
+            batch = {
+                name: tf.gather(tf.reshape(x, [accumulation_steps, -1, *tf.unstack(tf.shape(x)[1:])]), index)
+                for name, x in batch.items()
+            }
+        labels, weights = batch["label"], batch["weight"]
+        rows = count_encoder_rows(batch)
+        key = dataclasses.replace(key, first_row=key.first_row + tf.cast(index, tf.int64) * rows)
+        # The backward pass ends at the first layer with a watched variable.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained_variables)
+            with dropout.use_key(key):
+                logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
+            total = tf.reduce_sum(weights * example_losses(labels, logits))
+            loss = tf.math.divide_no_nan(total, weight)
+        gradients = tape.gradient(loss, trained_variables)
+        # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
+        dense = {n: tf.convert_to_tensor(gradient) for n, gradient in enumerate(gradients) if gradient is not None}
+        return GradientSums(total, correct_weight(labels, logits, weights), dense)
+
+    def share_sums(batch: Batch, step: tf.Tensor, first_row: tf.Tensor, weight: tf.Tensor) -> GradientSums:
+        """The sums of a replica's share, whose first row is number `first_row` of the global batch."""
+        key = dropout.DropoutKey(tf.constant(seed, tf.int64), step, first_row)
+        share = micro_batch_sums(batch, tf.constant(0), key, weight)
+        if accumulation_steps > 1:
+
+            def add(index: tf.Tensor, so_far: GradientSums) -> tuple[tf.Tensor, GradientSums]:
+                return index + 1, tf.nest.map_structure(tf.add, so_far, micro_batch_sums(batch, index, key, weight))
+
+            _, share = tf.while_loop(lambda index, _: index < accumulation_steps, add, (tf.constant(1), share))
+        return share
+
+    return tf.function(share_sums, jit_compile=True) if xla else share_sums
 
 
 def build_train_step(
@@ -70,6 +114,7 @@ def build_train_step(
     example_losses: losses.ExampleLosses = losses.example_losses,
     weight_averages: averages.WeightAverages | None = None,
     trained_variables: Sequence[tf.Variable] | None = None,
+    xla: bool = False,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
@@ -78,54 +123,20 @@ def build_train_step(
     The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
     micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
     Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
-    a loss and gradients of 0.
+    a loss and gradients of 0. With `xla`, what a replica computes by itself is one program for each width of a batch:
+    everything but the all-reduces and the optimizer.
     """
-    watched = model.trainable_variables if trained_variables is None else list(trained_variables)
-
-    def micro_batch_sums(batch: Batch, index: tf.Tensor, key: dropout.DropoutKey, weight: tf.Tensor) -> MicroBatchSums:
-        """The sums of micro-batch number `index` of the share. `weight` is the global batch's."""
-        if accumulation_steps > 1:
-            batch = {
-                name: tf.gather(tf.reshape(x, [accumulation_steps, -1, *tf.unstack(tf.shape(x)[1:])]), index)
-                for name, x in batch.items()
-            }
-        labels, weights = batch["label"], batch["weight"]
-        rows = count_encoder_rows(batch)
-        key = dataclasses.replace(key, first_row=key.first_row + tf.cast(index, tf.int64) * rows)
-        # The backward pass ends at the first layer with a watched variable.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(watched)
-            with dropout.use_key(key):
-                logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
-            total = tf.reduce_sum(weights * example_losses(labels, logits))
-            loss = tf.math.divide_no_nan(total, weight)
-        gradients = tape.gradient(loss, watched)
-        # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
-        dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
-        return MicroBatchSums(total, correct_weight(labels, logits, weights), dense)
+    trained = model.trainable_variables if trained_variables is None else list(trained_variables)
+    share_sums = _build_share_sums(model, trained, seed, accumulation_steps, example_losses, xla)
 
     def step(batch: Batch) -> None:
         replica = tf.distribute.get_replica_context()
-        rows = count_encoder_rows(batch)
-        key = dropout.DropoutKey(
-            seed=tf.constant(seed, tf.int64),
-            step=tf.cast(optimizer.iterations, tf.int64),
-            first_row=tf.cast(replica.replica_id_in_sync_group, tf.int64) * rows,
-        )
         weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch["weight"]))
-        first = micro_batch_sums(batch, tf.constant(0), key, weight)
-        variables = [v for v, g in zip(watched, first.gradients, strict=True) if g is not None]
-        share = first.without_missing()
-        if accumulation_steps > 1:
-
-            def add(index: tf.Tensor, so_far: MicroBatchSums) -> tuple[tf.Tensor, MicroBatchSums]:
-                following = micro_batch_sums(batch, index, key, weight).without_missing()
-                return index + 1, tf.nest.map_structure(tf.add, so_far, following)
-
-            _, share = tf.while_loop(lambda index, _: index < accumulation_steps, add, (tf.constant(1), share))
+        first_row = tf.cast(replica.replica_id_in_sync_group, tf.int64) * count_encoder_rows(batch)
+        share = share_sums(batch, tf.cast(optimizer.iterations, tf.int64), first_row, weight)
         total = replica.all_reduce(tf.distribute.ReduceOp.SUM, share)
-        clipped, norm = optimizers.clip_gradients(total.gradients, clip_norm)
-        optimizers.apply_gradients(optimizer, clipped, variables)
+        clipped, norm = optimizers.clip_gradients(list(total.gradients.values()), clip_norm)
+        optimizers.apply_gradients(optimizer, clipped, [trained[n] for n in total.gradients])
         if weight_averages:
             averages.update_averages(weight_averages, model.trainable_variables, optimizer.iterations)
 
@@ -168,16 +179,21 @@ def build_inner_loop(
     return run_on_hosts if device else inner_loop
 
 
-def build_replica_eval_step(model: tf_keras.Model) -> Callable[[Batch], tf.Tensor]:
+def build_replica_eval_step(model: tf_keras.Model, *, xla: bool = False) -> Callable[[Batch], tf.Tensor]:
     """A function of a replica's share of a batch, for `strategy.run`.
 
-    It returns float32 [rows, C + 1]: the logits and the loss of every row of the global batch, in order.
+    It returns float32 [rows, C + 1]: the logits and the loss of every row of the global batch, in order. With `xla`,
+    they are computed by one program for each width of a batch.
     """
 
-    def step(batch: Batch) -> tf.Tensor:
+    def score(batch: Batch) -> tf.Tensor:
         logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
-        scored = tf.concat([logits, losses.example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
-        return tf.distribute.get_replica_context().all_gather(scored, axis=0)
+        return tf.concat([logits, losses.example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
+
+    computed = tf.function(score, jit_compile=True) if xla else score
+
+    def step(batch: Batch) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(computed(batch), axis=0)
 
     return step
 

@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from trainer.data import manifests, tokenization
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import freezing, hub_cache, native
+from trainer.encoders import freezing, native, saved_model_files
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
 from trainer.train import averages, builder, checkpoints, run_files
@@ -72,7 +72,7 @@ def read_parent(path: str) -> WarmStart:
     Raises UserError if it is none of these, or its checkpoint is corrupt, and UsageError for a bucket out of reach.
     """
     preflight.check_paths([preflight.PathUse(FLAG, path)])
-    if hub_cache.is_saved_model(path):
+    if saved_model_files.is_saved_model(path):
         local = fs.tensorflow_path(path)
         prefix = fs.join(local, "variables", "variables")
         reader = _open_checkpoint(path, prefix)
@@ -103,7 +103,7 @@ def _complete(start: WarmStart, files: RunFiles) -> WarmStart:
     config, manifest = run_files.find_own_data(files)
     labels = identity.get("labels", manifest.labels if manifest else None)
     vocabulary = manifest.vocabulary.sha256 if manifest else None
-    if vocabulary is None and hub_cache.is_saved_model(files.export):
+    if vocabulary is None and saved_model_files.is_saved_model(files.export):
         vocabulary = tokenization.vocabulary_sha256(files.export)
     return dataclasses.replace(
         start,
@@ -200,12 +200,14 @@ def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, 
 def _keys_by_name(reader: Any) -> dict[str, str]:
     """The canonical name of each of a checkpoint's model variables -> its key there."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
-    keys = {
-        native.canonical_name(attribute.full_name): attribute.checkpoint_key
+    attributes = [
+        attribute
         for node in graph.nodes
         for attribute in node.attributes
-    }
-    return {name: key for name, key in keys.items() if key.startswith(("model/", _EXPORTED_VARIABLES))}
+        if attribute.checkpoint_key.startswith(("model/", _EXPORTED_VARIABLES))
+    ]
+    names = native.canonical_names([attribute.full_name for attribute in attributes])
+    return {name: attribute.checkpoint_key for name, attribute in zip(names, attributes, strict=True)}
 
 
 def _without_head(by_name: dict[str, Any]) -> dict[str, Any]:

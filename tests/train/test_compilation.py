@@ -1,0 +1,32 @@
+import pytest
+import tensorflow as tf
+
+from trainer.distributed import strategies
+from trainer.train import compilation
+
+
+def test_auto_compiles_on_accelerators_for_native_encoders_only(monkeypatch):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    resolve = compilation.resolve_compile
+    assert resolve("auto", native=True, strategy=strategy) == "off"
+    assert resolve("xla", native=True, strategy=strategy) == "xla"
+    monkeypatch.setattr(strategies, "has_accelerator", lambda _: True)  # There is no GPU here.
+    assert resolve("auto", native=True, strategy=strategy) == "xla"
+    assert resolve("auto", native=False, strategy=strategy) == "off"
+    assert resolve("off", native=True, strategy=strategy) == "off"
+
+
+def test_steps_are_compiled_only_where_that_was_chosen():
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    assert compilation.compiles_steps("xla", strategy)
+    assert not compilation.compiles_steps("off", strategy)
+
+
+@pytest.mark.parametrize("seq_length", [3, 24, 100, 128, 257, 512])
+@pytest.mark.parametrize("pad_multiple", [1, 8, 16, 1000])
+def test_texts_of_any_length_have_four_widths_at_most(seq_length, pad_multiple):
+    multiple = compilation.coarse_pad_multiple(seq_length, pad_multiple)
+    assert multiple % pad_multiple == 0
+    widths = {min(-(-length // multiple) * multiple, seq_length) for length in range(1, seq_length + 1)}
+    assert len(widths) <= compilation.MAX_WIDTHS
+    assert multiple - pad_multiple < -(-seq_length // compilation.MAX_WIDTHS)  # It is the smallest such multiple.

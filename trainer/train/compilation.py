@@ -1,0 +1,34 @@
+"""What XLA compiles (model.compile), and how few programs that makes.
+
+XLA compiles one program for each shape of a batch, which takes seconds to minutes. So batches have few widths.
+"""
+
+import tensorflow as tf
+
+from trainer.distributed import strategies
+
+MAX_WIDTHS = 4  # Of batches. A width for each multiple of data.pad_multiple would be up to 32 programs.
+
+
+def resolve_compile(setting: str, *, native: bool, strategy: tf.distribute.Strategy) -> str:
+    """What model.compile=`setting` means here, the same on every worker: "xla" or "off".
+
+    `auto` is xla if every worker computes on GPUs: on a CPU it is slower, and a TPU compiles in any case. An encoder
+    that is not `native`, hub.KerasLayer, would be compiled again in every step.
+    """
+    if setting != "auto":
+        return setting
+    suits = native and strategies.has_accelerator(strategy) and not isinstance(strategy, tf.distribute.TPUStrategy)
+    unsuited = strategies.build_all_reduce_max(strategy)({"without XLA": not suits})
+    return "off" if unsuited["without XLA"] else "xla"
+
+
+def compiles_steps(resolved: str, strategy: tf.distribute.Strategy) -> bool:
+    """Whether a step's functions are compiled each for itself. On a TPU, the whole step is one program in any case."""
+    return resolved == "xla" and not isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def coarse_pad_multiple(seq_length: int, pad_multiple: int) -> int:
+    """The multiple of `pad_multiple` that leaves MAX_WIDTHS widths of at most `seq_length` tokens, or fewer."""
+    smallest = -(-seq_length // MAX_WIDTHS)
+    return -(-smallest // pad_multiple) * pad_multiple
