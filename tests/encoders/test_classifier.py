@@ -7,7 +7,7 @@ import tf_keras
 from fakes.encoders import save_callable, save_for_inference, save_mean_of_embeddings
 from helpers import random_encoder_inputs
 
-from trainer.encoders import classifier, dropout, native, saved_models
+from trainer.encoders import classifier, dropout, freezing, native, saved_models
 from trainer.errors import UsageError, UserError
 
 INPUTS = {
@@ -62,6 +62,27 @@ def test_the_head_sees_the_first_token_or_the_mean_of_all(path, pooling, rebuilt
     kernel, bias = (v.numpy() for v in built.get_layer("classifier").trainable_variables)
     expected = (sequence[:, 0] if pooling == "first" else np.array(means)) @ kernel + bias
     assert built(INPUTS).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["tiny_bert_v2", "tiny_electra", "tiny_albert", "tiny_talking_heads"])
+def test_every_family_gives_the_mean_with_more_positions_and_frozen_parts(preset, make_encoder):
+    saved = saved_models.load_saved_model(str(make_encoder(preset) / "encoder"))
+    architecture, values = native.rebuild_encoder(saved)
+    extended = dataclasses.replace(architecture, max_positions=600)
+    built = build_native_classifier((extended, values), pooling="mean")
+    own, longer = (random_encoder_inputs(rows=2, seq_length=length, vocab_size=300) for length in (8, 600))
+    sequence = saved({name: tf.constant(value) for name, value in own.items()}, training=False)["sequence_output"]
+    weights = own["input_mask"] / own["input_mask"].sum(axis=1, keepdims=True)
+    kernel, bias = (v.numpy() for v in built.get_layer("classifier").trainable_variables)
+    expected = (sequence.numpy() * weights[:, :, np.newaxis]).sum(axis=1) @ kernel + bias
+    assert built(own).numpy() == pytest.approx(expected, abs=1e-5)
+    assert np.isfinite(built(longer).numpy()).all()
+    names = [native.canonical_name(v.name) for v in built.trainable_variables]
+    trained = freezing.choose_trained_variables(built.trainable_variables, "embeddings", "mean")
+    left_out = set(names) - {native.canonical_name(v.name) for v in trained}
+    assert {name.split("/")[0] for name in left_out} - {"embedding_projection"} == {
+        *("word_embeddings", "position_embedding", "type_embeddings", "embeddings", "pooler_transform")
+    }
 
 
 def test_a_mean_is_computed_in_float32():

@@ -372,29 +372,30 @@ class FrozenStep:
 
 def train_frozen(tiny, freeze, pooling="pooled", path="native", parts=1) -> FrozenStep:
     """One step of the tiny encoder with dropout, nothing clipped, at the full learning rate."""
-    if path == "hub":
-        encoder = classifier.build_hub_encoder(saved_models.load_saved_model(f"{tiny}/encoder"))
-    else:
-        encoder = classifier.build_native_encoder(*rebuilt(f"{tiny}/encoder"), "float32", pooling)
-    model = classifier.build_classifier(encoder, 2, 0.1, 3, pooling)
-    trained_variables = freezing.choose_trained_variables(model.trainable_variables, freeze, pooling)
-    optimizer = optimizers.build_adamw(1e-3, 10, 0.0, 0.01)
-    optimizers.create_slots(optimizer, trained_variables)
-    step = steps.build_train_step(
-        model, optimizer, steps.create_train_sums(), 3, 1e9, parts, trained_variables=trained_variables
-    )
-    run = tf.function(lambda batch: one_replica().run(step, args=(batch,)))
+    strategy = one_replica()
+    with strategy.scope():
+        if path == "hub":
+            encoder = classifier.build_hub_encoder(saved_models.load_saved_model(f"{tiny}/encoder"))
+        else:
+            encoder = classifier.build_native_encoder(*rebuilt(f"{tiny}/encoder"), "float32", pooling)
+        model = classifier.build_classifier(encoder, 2, 0.1, 3, pooling)
+        trained_variables = freezing.choose_trained_variables(model.trainable_variables, freeze, pooling)
+        optimizer = optimizers.build_adamw(1e-3, 10, 0.0, 0.01)
+        optimizers.create_slots(optimizer, trained_variables)
+        sums = steps.create_train_sums()
+    step = steps.build_train_step(model, optimizer, sums, 3, 1e9, parts, trained_variables=trained_variables)
+    run = tf.function(lambda batch: strategy.run(step, args=(batch,)))
     inputs = random_encoder_inputs(rows=4, seq_length=6, vocab_size=1024)
     batch = {name: tf.constant(value) for name, value in inputs.items()}
     batch |= {"label": tf.constant([0, 1, 1, 0]), "weight": tf.ones([4])}
 
     def by_name() -> dict[str, np.ndarray]:
-        return {native.canonical_name(v.name): v.numpy() for v in model.variables}
+        return {native.canonical_name(v.name): v.numpy() for v in model.trainable_variables}
 
     before = by_name()
     run(batch)
-    slots = {v.name for v in optimizer.variables()}
-    with_moments = {name for name in before if any(f"/{name}/m" in slot for slot in slots)}
+    slots = {native.canonical_name(v.name) for v in optimizer.variables()}
+    with_moments = {name for name in before if f"{name}/m" in slots}
     graph = run.get_concrete_function(batch).graph
     return FrozenStep(before, by_name(), with_moments, [operator.name for operator in graph.get_operations()])
 

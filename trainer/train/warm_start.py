@@ -234,14 +234,14 @@ def _extend_positions(
     """
     asked, extended = job.config.model.max_positions, dict(shapes)
     for name in filter(native.is_position_table, shapes.keys() & variables.keys()):
-        positions, own = shapes[name][0], variables[name].shape[0]
-        if positions > own:
+        (positions, width), (own, own_width) = shapes[name], variables[name].shape
+        if positions > own and width == own_width:
             required = f"be the {positions} positions of {FLAG}={start.parent.path}"
             received = str(asked) if asked else f"none, with the {own} of --encoder={job.config.encoder}"
             advice = f"Set it with --model.max_positions={positions}."
             raise UserError(Problem("model.max_positions", required, received, advice))
         if asked:
-            extended[name] = (own, *shapes[name][1:])
+            extended[name] = (own, width)
     return extended
 
 
