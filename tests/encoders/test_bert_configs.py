@@ -150,12 +150,13 @@ def test_the_architecture_of_google_differs_in_gelu_alone(read):
 
 
 @pytest.fixture
-def read_distilbert(read):
+def read_distilbert(tmp_path):
     """A function keys -> the architecture of a DistilBERT with SIZES and these."""
 
     def read_file(**keys):
         config, _ = to_distilbert(SIZES, {})
-        return read(**dict.fromkeys(SIZES.keys() - config.keys()), **config | keys)
+        (tmp_path / "config.json").write_text(json.dumps(config | keys))
+        return bert_configs.read_architecture(tmp_path / "config.json")
 
     return read_file
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,10 +14,11 @@ LAST = "encoder.layer.1.output.dense.bias"
 def assign(tmp_path):
     """A function weights -> an encoder of CONFIG with the values of a file of these weights, and the problems."""
 
-    def assign_values(values, **config):
-        folder = write_hugging_face(tmp_path / "hf", values, **config)
+    def assign_values(values, config=None):
+        folder, config = write_hugging_face(tmp_path / "hf", values), config or {"model_type": "bert", **CONFIG}
+        (folder / "config.json").write_text(json.dumps(config))
         encoder = convert.build_bert(bert_configs.read_architecture(folder / "config.json"))
-        names = tensor_names.HUGGING_FACE[config.get("model_type", "bert")]
+        names = tensor_names.HUGGING_FACE[config["model_type"]]
         read, problems = weights.read_values(encoder, weight_files.open_weights(folder), names)
         if not problems:
             weights.assign_values(encoder, read)
@@ -114,7 +117,7 @@ def test_half_a_pooler_is_not_completed(assign, part):
 
 def test_a_distilbert_has_two_token_types_of_zeros(assign):
     config, values = to_distilbert(CONFIG, random_weights())
-    encoder, problems = assign(values, **config)
+    encoder, problems = assign(values, config)
     assert not problems
     assert values_of(encoder)["type_embeddings/embeddings"].tolist() == [[0.0] * 16] * 2
 
