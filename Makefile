@@ -76,8 +76,8 @@ locks: .venv/installed
 	$(LOCK_PART) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
 	$(LOCK_PART) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
 
-encoders/minilm: | .venv/installed
-	$(BIN)/python scripts/import_encoder.py --source=minilm --output=$@
+encoders/minilm encoders/minilm_l3: | .venv/installed
+	$(BIN)/python scripts/import_encoder.py --source=$(@F) --output=$@
 
 encoders/tiny: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=random:tiny --output=$@

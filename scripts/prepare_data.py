@@ -36,13 +36,14 @@ VALIDATION_SOURCE = flags.DEFINE_string(
     None,
     "The source of the validation split, for task csv. Without it, it is drawn from --source.",
 )
-ENCODER = flags.DEFINE_string(
-    "encoder", "minilm", "The encoder whose tokenizer is used: a name, a Hub handle or a folder."
-)
+ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder whose tokenizer is used: a name, a handle or a folder.")
 PREPROCESS = flags.DEFINE_string(
     "preprocess",
     "",
-    "The encoder's preprocessor, a Hub handle or a folder. Needed only if --encoder does not imply it.",
+    "The encoder's preprocessor, a handle or a folder. Needed only if the encoder has none and no vocabulary.",
+)
+MIRROR = flags.DEFINE_string(
+    "encoders.mirror", "", "A folder in which handles are looked up before they are downloaded. See import_encoder.py."
 )
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write the data set to.")
 flags.DEFINE_string("text_column", "text", "The column with the text, for task csv.")
@@ -125,11 +126,11 @@ def source_options() -> task_rows.SourceOptions:
 
 def check_flags() -> None:
     """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
-    local_or_bucket = ("test_source", "validation_source", "output", "downloads", "inspect")
+    local_or_bucket = ("test_source", "validation_source", "encoders.mirror", "output", "downloads", "inspect")
     problems = app.normalize_path_flags(*local_or_bucket, urls=("source", "encoder", "preprocess"))
     if not INSPECT.value:
         problems += task_rows.find_argument_problems(source_options(), OUTPUT.value)
-    paths = (SOURCE, TEST_SOURCE, VALIDATION_SOURCE, ENCODER, PREPROCESS, INSPECT)
+    paths = (SOURCE, TEST_SOURCE, VALIDATION_SOURCE, ENCODER, PREPROCESS, MIRROR, INSPECT)
     reads = [PathUse(f"--{flag.name}", flag.value) for flag in paths]
     preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)], problems=problems)
 
@@ -145,9 +146,9 @@ def main(argv: list[str]) -> None:
         print(inspection.describe_data_set(INSPECT.value))
         return
     started = time.monotonic()
-    folders = registry.resolve_encoder(ENCODER.value, need_preprocess=False)
+    folders = registry.resolve_encoder(ENCODER.value, need_preprocess=False, mirror=MIRROR.value)
     saved_models.load_encoder(folders)  # Before the preprocessor is looked for: what is no encoder has none.
-    preprocess = registry.resolve_preprocess(ENCODER.value, PREPROCESS.value)
+    preprocess = registry.resolve_preprocess(ENCODER.value, PREPROCESS.value, MIRROR.value)
     prepare.prepare_task(
         source_options(),
         encoder=ENCODER.value,

@@ -146,7 +146,7 @@ def serve(options: JobOptions) -> int:
 
 def main(argv: list[str]) -> int:
     problems = app.find_argument_problems(argv)
-    local_or_bucket = ("config", "tune", "data_dir", "init_from", "base_output_directory", "model")
+    local_or_bucket = ("config", "tune", "data_dir", "init_from", "encoders.mirror", "base_output_directory", "model")
     problems += app.normalize_path_flags(*local_or_bucket, urls=("encoder", "preprocess"))
     if FORMAT.present and (SERVE.value or not DRY_RUN.value):
         problems.append(Problem("--format", "come with --dry_run of a job", FORMAT.value))

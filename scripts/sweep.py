@@ -78,7 +78,9 @@ def find_flag_problems(keys: tuple[str, ...]) -> list[Problem]:
 
 def make_plan() -> running.SweepPlan:
     """The plan that the flags describe. Raises UsageError with every problem, before anything is trained."""
-    problems = app.normalize_path_flags("space", "output", "config", "data_dir", "init_from", urls=URL_KEYS)
+    problems = app.normalize_path_flags(
+        "space", "output", "config", "data_dir", "init_from", "encoders.mirror", urls=URL_KEYS
+    )
     seeds = read_seeds(problems)
     found = space.read_space(SPACE.value)
     problems += find_flag_problems(found.keys)

@@ -8,17 +8,16 @@ python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids o
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import time
-from typing import Any
 
 STARTED = time.monotonic()
 
 from absl import flags  # noqa: E402
 
 from trainer.config import flags as config_flags  # noqa: E402
+from trainer.config import schema  # noqa: E402
 from trainer.config.schema import PATH_KEYS, URL_KEYS, Config  # noqa: E402
 from trainer.distributed import cluster_config, rendezvous, tpu_probe  # noqa: E402
 from trainer.errors import EXIT_DONE, Problem, UsageError  # noqa: E402
@@ -75,15 +74,16 @@ def read_config(model_dir: str | None, predictions: str, problems: list[Problem]
     preset = vertex_env.mount_to_gcs(config_flags.CONFIG.value or "")
     source = PathUse("--model_dir", model_dir, writes) if of_run else PathUse("--config", preset)
     given = {key: config_flags.KEYS[key].value or "" for key in PATH_KEYS}
-    paths: dict[str, Any] = {key: vertex_env.mount_to_gcs(path) for key, path in given.items()}
+    paths = {key: vertex_env.mount_to_gcs(path) for key, path in given.items()}
     problems = [*problems, *preflight.find_path_problems([source], compute_engine.find_region)]
     if not model_dir and MODE.value != "inspect_batches":
         problems.append(Problem("--model_dir", "name the run's folder", "none"))
     if source.flag not in {problem.setting for problem in problems} and (source.path or not of_run):
         try:
             config = config_flags.load_run_config(model_dir or "") if of_run else config_flags.load_config(preset)
-            paths = {key: vertex_env.mount_to_gcs(getattr(config, key)) for key in paths}
-            config = dataclasses.replace(config, **paths)
+            given = schema.get_values(config, PATH_KEYS)
+            paths = {key: vertex_env.mount_to_gcs(path) for key, path in given.items()}
+            config = schema.replace_values(config, paths)
         except UsageError as error:
             problems.extend(error.problems)
     others = [
@@ -109,7 +109,8 @@ def tell_workers(error: UsageError) -> None:
 def main(argv: list[str]) -> int:
     versions.check_installation()
     problems = app.find_argument_problems(argv)
-    problems += app.normalize_path_flags("model_dir", "predictions", "config", "data_dir", "init_from", urls=URL_KEYS)
+    local_or_bucket = [key for key in PATH_KEYS if key not in URL_KEYS]
+    problems += app.normalize_path_flags("model_dir", "predictions", "config", *local_or_bucket, urls=URL_KEYS)
     model_dir = vertex_env.resolve_model_dir(MODEL_DIR.value, os.environ)
     predictions = vertex_env.mount_to_gcs(PREDICTIONS.value or "")
     tpu = tpu_probe.requested_tpu(TPU.value)

@@ -38,7 +38,10 @@ def test_each_kind_of_machine_has_its_image(build_request, machine, image):
 
 @pytest.mark.parametrize(
     "encoder",
-    ["gs://other/encoder", "https://tfhub.dev/x/1", "small_bert/bert_en_uncased_L-4_H-512_A-8", "electra_small"],
+    [
+        *("gs://other/encoder", "https://tfhub.dev/x/1", "tfhub.dev/google/x/1", "google/bert/TensorFlow2/x/1"),
+        *("small_bert/bert_en_uncased_L-4_H-512_A-8", "electra_small"),
+    ],
 )
 def test_an_encoder_that_the_cloud_reaches_stays_as_it_is(build_request, encoder):
     assert build_request(encoder=encoder).config.encoder == encoder
@@ -70,6 +73,8 @@ def test_no_bucket_is_needed_where_every_path_is_given(build_request):
         (dict(name="a b"), "--name", "a b"),
         (dict(set=["preprocess=encoders/tiny/preprocess"]), "preprocess", "encoders/tiny/preprocess"),
         (dict(set=["init_from=runs/mine"]), "--init_from", "runs/mine"),
+        (dict(set=["encoders.mirror=mirror"]), "--encoders.mirror", "mirror"),
+        (dict(encoder="kaggle.com/models/google/bert"), "--encoder", "kaggle.com/models/google/bert"),
         (dict(labels=["Team=nlp"]), "--labels", "Team=nlp"),
         (dict(labels=["=nlp"]), "--labels", "=nlp"),
     ],

@@ -66,6 +66,12 @@ def test_a_whole_number_is_one_however_a_tuning_job_writes_it(written, value):
     assert (loaded, type(loaded)) == (value, int)
 
 
+@pytest.mark.parametrize("value", ["none", "embeddings", "layers:0", "layers:12", "encoder"])
+def test_what_is_frozen_is_a_word_or_a_number_of_layers(preset, value):
+    assert loading.load_config(None, [f"model.freeze={value}"]).model.freeze == value
+    assert loading.load_config(preset(f"model: {{freeze: '{value}'}}")).model.freeze == value
+
+
 @pytest.mark.parametrize(
     ("key", "written", "required", "received"),
     [
@@ -77,6 +83,8 @@ def test_a_whole_number_is_one_however_a_tuning_job_writes_it(written, value):
         ("optimizer.learning_rate", "on", "be a number", "True"),
         ("training.steps", "on", "be an integer", "True"),
         ("logging.progress", "7", "be true or false", "7"),
+        ("model.freeze", "off", "be none, embeddings, layers:N (such as layers:3) or encoder", "False"),
+        ("model.freeze", "layers", "be none, embeddings, layers:N (such as layers:3) or encoder", "'layers'"),
         ("data", "7", "be a section of keys", "7"),
     ],
 )

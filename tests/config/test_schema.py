@@ -20,8 +20,14 @@ def test_paths_and_logging_are_not_fingerprinted():
     assert set(schema.KEYS) - keys.keys() == {
         *("data_dir", "encoder", "preprocess", "init_from"),
         *("logging.tensorboard", "logging.progress", "logging.mlflow", "logging.wandb"),
-        "logging.report",
+        *("logging.report", "encoders.mirror"),
     }
+
+
+def test_values_are_read_and_replaced_by_their_keys():
+    values = {"encoder": "mine", "encoders.mirror": "gs://bucket/mirror"}
+    config = schema.replace_values(schema.Config(seed=3), values)
+    assert schema.get_values(config, ["encoders.mirror", "encoder", "seed"]) == {**values, "seed": 3}
 
 
 def test_a_default_is_the_field_s_own():

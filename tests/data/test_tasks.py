@@ -3,7 +3,7 @@ import typing
 
 import pytest
 
-from trainer.config import schema
+from trainer.config import value_types
 from trainer.data import tasks
 
 
@@ -24,7 +24,7 @@ def test_every_kind_has_a_metric_that_selects_the_best_checkpoint():
     assert tuple(tasks.MAIN_METRIC) == tuple(tasks.METRICS) == tasks.KINDS
     assert all(tasks.MAIN_METRIC[kind] in tasks.METRICS[kind] for kind in tasks.KINDS)
     of_some_kind = {name for names in tasks.METRICS.values() for name in names}
-    assert set(typing.get_args(schema.Metric)) == of_some_kind
+    assert set(typing.get_args(value_types.Metric)) == of_some_kind
     assert set(tasks.LOWER_IS_BETTER) <= of_some_kind
 
 

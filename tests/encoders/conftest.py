@@ -1,10 +1,22 @@
-"""The Hub's cache, without its servers."""
+"""The Hub's cache, without its servers, and a small SavedModel."""
 
 import hashlib
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory) -> Path:
+    """The folder of a small SavedModel, which is no encoder."""
+    import tensorflow as tf
+    from fakes.encoders import save_callable
+
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save_callable(folder, tf.TensorSpec([None], tf.int32), lambda table, ids: tf.gather(table, ids))
+    return folder
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import dataclasses
 import json
 
 import pytest
-from fakes.bert import CONFIG
+from fakes.bert import CONFIG, to_distilbert
 
-from trainer.encoders import bert_configs, native
+from trainer.encoders import architectures, bert_configs
 from trainer.errors import UserError
 
 SIZES = {**CONFIG, "type_vocab_size": 3, "hidden_dropout_prob": 0.2}
@@ -20,7 +20,7 @@ OTHER = dict(
     transformers_version="4.30.2",
     use_cache=True,
 )
-ARCHITECTURE = native.Architecture(
+ARCHITECTURE = architectures.Architecture(
     vocab_size=30,
     embedding_width=16,
     hidden_size=16,
@@ -142,13 +142,54 @@ def test_every_missing_key_is_named(tmp_path):
         bert_configs.read_architecture(path)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b""])
-def test_what_is_no_json_object_is_named(tmp_path, content):
-    path = tmp_path / "config.json"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{path} must hold"):
-        bert_configs.read_architecture(path)
-
-
 def test_the_architecture_of_google_differs_in_gelu_alone(read):
     assert read(model_type=None) == dataclasses.replace(ARCHITECTURE, activation="gelu_tanh")
+
+
+# --- Other families -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_distilbert(tmp_path):
+    """A function keys -> the architecture of a DistilBERT with SIZES and these."""
+
+    def read_file(**keys):
+        config, _ = to_distilbert(SIZES, {})
+        (tmp_path / "config.json").write_text(json.dumps(config | keys))
+        return bert_configs.read_architecture(tmp_path / "config.json")
+
+    return read_file
+
+
+def test_a_distilbert_has_keys_of_its_own(read_distilbert):
+    expected = dataclasses.replace(ARCHITECTURE, token_types=2)
+    assert read_distilbert(qa_dropout=0.1, seq_classif_dropout=0.2) == expected
+    assert read_distilbert(activation="relu").activation == "relu"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("n_heads", 3), ("dim", 0), ("activation", "silu"), ("attention_dropout", 2)]
+)
+def test_a_wrong_key_of_a_distilbert_is_named(read_distilbert, key, value):
+    (problem,) = find_problems(read_distilbert, **{key: value})
+    assert problem.setting.startswith(f"{key} in ")
+
+
+def test_an_electra_has_a_width_of_its_embeddings(read):
+    electra = dict(model_type="electra", summary_type="first", summary_use_proj=True)
+    assert read(**electra, embedding_size=8) == dataclasses.replace(ARCHITECTURE, embedding_width=8)
+    (problem,) = find_problems(read, **electra)
+    assert problem.received == "no embedding_size"
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "electra"])
+def test_a_known_model_type_is_read(tmp_path, model_type):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert bert_configs.read_model_type(tmp_path / "config.json") == model_type
+
+
+@pytest.mark.parametrize("model_type", ["roberta", None, ["bert"], "deberta-v2"])
+def test_another_model_type_is_refused(tmp_path, model_type):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(UserError, match=r"model_type in .* be bert or distilbert or electra"):
+        bert_configs.read_model_type(tmp_path / "config.json")

@@ -1,12 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fakes.encoders import save_callable, save_for_inference
+from fakes.encoders import save_callable, save_for_inference, save_mean_of_embeddings
 from helpers import random_encoder_inputs
 
-from trainer.encoders import classifier, dropout, native, saved_models
-from trainer.errors import UserError
+from trainer.encoders import classifier, dropout, freezing, native, saved_models
+from trainer.errors import UsageError, UserError
 
 INPUTS = {
     name: tf.constant(value) for name, value in random_encoder_inputs(rows=2, seq_length=5, vocab_size=1024).items()
@@ -23,8 +25,9 @@ def rebuilt(saved):
     return native.rebuild_encoder(saved)
 
 
-def build_native_classifier(rebuilt, precision="float32", seed=1):
-    return classifier.build_classifier(classifier.build_native_encoder(*rebuilt, precision), 3, 0.25, seed)
+def build_native_classifier(rebuilt, precision="float32", seed=1, pooling="pooled"):
+    encoder = classifier.build_native_encoder(*rebuilt, precision, pooling)
+    return classifier.build_classifier(encoder, 3, 0.25, seed, pooling)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,68 @@ def test_native_and_hub_encoder_give_equal_logits(model, saved):
     hub = classifier.build_classifier(classifier.build_hub_encoder(saved), 3, 0.25, seed=1)
     assert hub(INPUTS).numpy() == pytest.approx(model(INPUTS).numpy(), abs=1e-5)
     assert len(hub.trainable_variables) == len(model.trainable_variables)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("path", ["native", "hub"])
+def test_the_head_sees_the_first_token_or_the_mean_of_all(path, pooling, rebuilt, saved):
+    if path == "native":
+        built = build_native_classifier(rebuilt, pooling=pooling)
+    else:
+        built = classifier.build_classifier(classifier.build_hub_encoder(saved), 3, 0.25, 1, pooling)
+    sequence = saved(INPUTS, training=False)["sequence_output"].numpy()
+    lengths = INPUTS["input_mask"].numpy().sum(axis=1)
+    assert lengths.min() < 5  # so that there is padding
+    means = [row[:length].mean(axis=0) for row, length in zip(sequence, lengths, strict=True)]
+    kernel, bias = (v.numpy() for v in built.get_layer("classifier").trainable_variables)
+    expected = (sequence[:, 0] if pooling == "first" else np.array(means)) @ kernel + bias
+    assert built(INPUTS).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["tiny_bert_v2", "tiny_electra", "tiny_albert", "tiny_talking_heads"])
+def test_every_family_gives_the_mean_with_more_positions_and_frozen_parts(preset, make_encoder):
+    saved = saved_models.load_saved_model(str(make_encoder(preset) / "encoder"))
+    architecture, values = native.rebuild_encoder(saved)
+    extended = dataclasses.replace(architecture, max_positions=600)
+    built = build_native_classifier((extended, values), pooling="mean")
+    own, longer = (random_encoder_inputs(rows=2, seq_length=length, vocab_size=300) for length in (8, 600))
+    sequence = saved({name: tf.constant(value) for name, value in own.items()}, training=False)["sequence_output"]
+    weights = own["input_mask"] / own["input_mask"].sum(axis=1, keepdims=True)
+    kernel, bias = (v.numpy() for v in built.get_layer("classifier").trainable_variables)
+    expected = (sequence.numpy() * weights[:, :, np.newaxis]).sum(axis=1) @ kernel + bias
+    assert built(own).numpy() == pytest.approx(expected, abs=1e-5)
+    assert np.isfinite(built(longer).numpy()).all()
+    names = [native.canonical_name(v.name) for v in built.trainable_variables]
+    trained = freezing.choose_trained_variables(built.trainable_variables, "embeddings", "mean")
+    left_out = set(names) - {native.canonical_name(v.name) for v in trained}
+    assert {name.split("/")[0] for name in left_out} - {"embedding_projection"} == {
+        *("word_embeddings", "position_embedding", "type_embeddings", "embeddings", "pooler_transform")
+    }
+
+
+def test_a_mean_is_computed_in_float32():
+    close = tf.constant([1.0, 1.0 + 2**-7], tf.bfloat16)  # Their mean is no bfloat16.
+    mean = classifier.pool_tokens({"sequence_output": close[tf.newaxis, :, tf.newaxis]}, tf.ones([1, 2]), "mean")
+    assert mean.numpy().item() == 1.0 + 2**-8
+
+
+def test_the_last_layer_computes_all_tokens_for_a_mean_alone(rebuilt):
+    outputs = {p: classifier.build_native_encoder(*rebuilt, "float32", p)(INPUTS) for p in ("pooled", "first", "mean")}
+    assert {p: value["sequence_output"].shape[1] for p, value in outputs.items()} == {
+        "pooled": 1,
+        "first": 1,
+        "mean": 5,
+    }
+
+
+def test_an_encoder_with_more_positions_computes_its_own_as_before(rebuilt, model):
+    architecture, values = rebuilt
+    extended = build_native_classifier((dataclasses.replace(architecture, max_positions=1100), values))
+    own, longer = (random_encoder_inputs(rows=2, seq_length=length, vocab_size=1024) for length in (512, 1100))
+    assert (extended(own).numpy() == model(own).numpy()).all()
+    assert np.isfinite(extended(longer).numpy()).all()
+    (table,) = (v.numpy() for v in extended.trainable_variables if native.is_position_table(v.name))
+    assert (table == np.concatenate([table[:512]] * 3)[:1100]).all()
 
 
 def test_bfloat16_gives_close_logits_and_keeps_float32_variables(model, rebuilt):
@@ -102,7 +167,7 @@ def pool(table, inputs):
 
 
 def test_an_encoder_with_gradients_trains_through_the_hubs_layer(tmp_path):
-    save_callable(tmp_path, IDS, pool)
+    save_mean_of_embeddings(tmp_path)
     classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path))
 
 
@@ -110,6 +175,12 @@ def test_an_encoder_without_gradients_is_refused(tmp_path):
     save_callable(tmp_path, IDS, lambda table, inputs: pool(tf.stop_gradient(table), inputs))
     with pytest.raises(UserError, match=rf"--encoder .*{tmp_path}, for which no gradient reaches"):
         classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path))
+
+
+def test_an_encoder_without_outputs_of_tokens_is_refused_another_pooling(tmp_path):
+    save_mean_of_embeddings(tmp_path)
+    with pytest.raises(UsageError, match=rf"model\.pooling must be pooled for {tmp_path}.* Received: mean\."):
+        classifier.check_hub_encoder(saved_models.load_saved_model(str(tmp_path)), str(tmp_path), "mean")
 
 
 def test_an_encoder_without_a_function_for_training_is_refused(tmp_path):

@@ -4,14 +4,30 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes.bert import CONFIG, PIECES, compute_outputs, random_weights, write_hugging_face, write_vocabulary
+from fakes.bert import (
+    CONFIG,
+    PIECES,
+    compute_outputs,
+    random_weights,
+    to_distilbert,
+    to_electra,
+    write_hugging_face,
+    write_vocabulary,
+)
+from fakes.torch_files import write_state_dict
 from helpers import python, random_encoder_inputs
 
 from trainer.data import tokenization
 from trainer.encoders import convert, importing, native, random_encoders, saved_models
+from trainer.encoders import weights as weights_module
 from trainer.errors import UserError
 
 INPUTS = random_encoder_inputs(rows=3, seq_length=12, vocab_size=CONFIG["vocab_size"])
+
+
+def read(folder) -> convert.ImportedEncoder:
+    """Import a folder of Hugging Face; a vocabulary of tokenizer.json goes to the folder next to it."""
+    return convert.read_hugging_face(folder, folder.parent)
 
 
 def assert_outputs(encoder, folder, weights=None) -> None:
@@ -44,13 +60,53 @@ SMALL_VALUES = {
 def test_a_hugging_face_bert_keeps_its_outputs(tmp_path, kind, rename):
     values = {rename(name): value for name, value in random_weights().items()}
     folder = write_hugging_face(tmp_path / "hf", values, hidden_act=kind)
-    assert_outputs(convert.read_hugging_face(folder).encoder, folder)
+    assert_outputs(read(folder).encoder, folder)
+
+
+def without_pooler(weights):
+    """Weights with the pooler that an import draws where a file has none."""
+    hidden = CONFIG["hidden_size"]
+    kernel = np.random.default_rng(weights_module.POOLER_SEED).normal(0, 0.02, [hidden, hidden])
+    return weights | {"pooler.dense.weight": kernel.astype(np.float32).T, "pooler.dense.bias": np.zeros(hidden)}
+
+
+def without_types(weights):
+    return weights | {"embeddings.token_type_embeddings.weight": np.zeros([2, CONFIG["hidden_size"]])}
+
+
+def test_a_bert_without_pooler_gets_one_that_is_said(tmp_path, caplog):
+    values = {name: value for name, value in random_weights().items() if not name.startswith("pooler")}
+    values["cls.predictions.bias"] = np.zeros(30, np.float32)
+    folder = write_hugging_face(tmp_path / "hf", values)
+    assert_outputs(read(folder).encoder, folder, without_pooler(random_weights()))
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "seed 0" in record.getMessage()
+
+
+@pytest.mark.parametrize("kind", ["gelu", "relu"])
+def test_a_distilbert_keeps_its_outputs(tmp_path, kind):
+    config, values = to_distilbert(CONFIG | {"hidden_act": kind}, random_weights())
+    folder = write_hugging_face(tmp_path / "hf", values)
+    (folder / "config.json").write_text(json.dumps(config))
+    received = read(folder).encoder({name: tf.constant(value) for name, value in INPUTS.items()})
+    expected = compute_outputs(CONFIG | {"hidden_act": kind}, without_types(without_pooler(random_weights())), INPUTS)
+    assert np.abs(received["sequence_output"] - expected[0]).max() < 2e-5
+    assert np.abs(received["pooled_output"] - expected[1]).max() < 2e-5
+
+
+@pytest.mark.parametrize("width", [16, 8])
+@pytest.mark.parametrize("head", ["generator_predictions", "discriminator_predictions"])
+def test_an_electra_keeps_its_outputs(tmp_path, width, head):
+    weights = random_weights(width=width)
+    config, values = to_electra(CONFIG, weights, head)
+    folder = write_hugging_face(tmp_path / "hf", values, **config)
+    assert_outputs(read(folder).encoder, folder, without_pooler(weights))
 
 
 @pytest.mark.parametrize(("kind", "epsilon"), [("gelu", 1e-12), ("gelu", 1e-5), ("relu", 1e-2)])
 def test_an_export_and_its_rebuild_keep_outputs(tmp_path, kind, epsilon):
     folder = write_hugging_face(tmp_path / "hf", SMALL_VALUES, hidden_act=kind, layer_norm_eps=epsilon)
-    convert.write_encoder(convert.read_hugging_face(folder), f"{tmp_path}/out")
+    convert.write_encoder(read(folder), f"{tmp_path}/out")
     saved = saved_models.load_saved_model(f"{tmp_path}/out/encoder")
     assert_outputs(saved, folder, SMALL_VALUES)
     architecture, values = native.rebuild_encoder(saved)
@@ -64,7 +120,7 @@ def test_an_export_and_its_rebuild_keep_outputs(tmp_path, kind, epsilon):
 def test_the_head_count_decides_the_outputs(tmp_path):
     """No weight shows it: an encoder with another one is built as well, and is another."""
     folder = write_hugging_face(tmp_path / "hf", num_attention_heads=2)
-    encoder = convert.read_hugging_face(folder).encoder
+    encoder = read(folder).encoder
     assert_outputs(encoder, folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", **CONFIG}))
     with pytest.raises(AssertionError):
@@ -76,7 +132,7 @@ def test_an_export_keeps_the_case(tmp_path):
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     words = "The the Movie movie Was was GREAT great".split()  # noqa: SIM905
     write_vocabulary(folder, [*PIECES[:5], *words, *"ABCDEFGHabcdefgh", "."])
-    convert.write_encoder(convert.read_hugging_face(folder), f"{tmp_path}/made/out")
+    convert.write_encoder(read(folder), f"{tmp_path}/made/out")
     assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["out"]
     assert sorted(p.name for p in (tmp_path / "made" / "out").iterdir()) == ["encoder", "preprocess"]
     tokenizer = tokenization.load_tokenizer(str(tmp_path / "made" / "out" / "preprocess"))
@@ -90,35 +146,48 @@ def test_every_missing_file_of_hugging_face_is_named(tmp_path, missing):
     for name in missing:
         (folder / name).unlink()
     with pytest.raises(UserError) as caught:
-        convert.read_hugging_face(folder)
-    assert [problem.required.split()[-1] for problem in caught.value.problems] == missing
-    assert all(str(folder) in problem.received for problem in caught.value.problems)
+        read(folder)
+    assert len(caught.value.problems) == len(missing)
+    for name, problem in zip(missing, caught.value.problems, strict=True):
+        assert name in problem.required
+        assert str(folder) in problem.received
 
 
-def test_pickled_weights_and_shards_in_other_folders_are_not_read(tmp_path):
+def test_a_pickle_beside_other_weights_is_not_read(tmp_path):
     folder = write_hugging_face(tmp_path / "hf")
-    (folder / "model.safetensors").rename(tmp_path / "weights")
-    index = {"weight_map": {"bert.pooler.dense.bias": str(tmp_path / "weights"), "x": "../weights"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "pytorch_model.bin").write_bytes(b"cos\nmkdir\n(S'" + bytes(tmp_path / "made") + b"'\ntR.")
-    with pytest.raises(UserError, match=r"model\.safetensors"):
-        convert.read_hugging_face(folder)
+    assert_outputs(read(folder).encoder, folder)
     assert not (tmp_path / "made").exists()
+
+
+def test_weights_of_pytorch_and_a_tokenizer_alone_are_enough(tmp_path):
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    (folder / "vocab.txt").unlink()
+    write_state_dict(random_weights(), folder / "pytorch_model.bin")
+    vocab = {piece: i for i, piece in enumerate(PIECES)}
+    normalizer = {"type": "BertNormalizer", "lowercase": False}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "normalizer": normalizer}))
+    imported = read(folder)
+    assert_outputs(imported.encoder, folder)
+    assert imported.vocabulary_file.read_text().split() == PIECES
+    assert not imported.lower_case
+    assert not (folder / "vocab.txt").exists()
 
 
 @pytest.mark.parametrize("model_type", ["roberta", None])
 def test_another_model_type_is_rejected(tmp_path, model_type):
     with pytest.raises(UserError, match=f"model_type .*Received: {model_type}"):
-        convert.read_hugging_face(write_hugging_face(tmp_path / "hf", model_type=model_type))
+        read(write_hugging_face(tmp_path / "hf", model_type=model_type))
 
 
 def test_everything_wrong_with_a_folder_is_reported_at_once(tmp_path):
-    values = {name: value for name, value in random_weights().items() if "pooler" not in name}
+    values = {name: value for name, value in random_weights().items() if "pooler.dense.bias" not in name}
     folder = write_hugging_face(tmp_path / "hf", values)
     write_vocabulary(folder, [*PIECES, "y"])
     (folder / "tokenizer_config.json").write_text('{"strip_accents": false}')
     with pytest.raises(UserError) as caught:
-        convert.read_hugging_face(folder)
+        read(folder)
     settings = [problem.setting.split()[0].rpartition("/")[2] for problem in caught.value.problems]
     assert settings == ["vocab.txt", "strip_accents", "model.safetensors"]
 
@@ -131,7 +200,7 @@ def test_a_damaged_file_ends_the_command_before_it_writes(tmp_path, file, conten
     folder = write_hugging_face(tmp_path / "hf")
     (folder / file).write_bytes(content)
     with pytest.raises(UserError, match=str(folder / file)):
-        importing.import_encoder(importing.parse_source(f"hf:{folder}"), f"{tmp_path}/out", lambda _: folder)
+        importing.import_encoder(importing.parse_source(f"hf:{folder}"), f"{tmp_path}/out", lambda *_: folder)
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
@@ -269,7 +338,7 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
 
 
 def test_a_failed_export_changes_nothing(tmp_path):
-    imported = convert.read_hugging_face(write_hugging_face(tmp_path / "hf"))
+    imported = read(write_hugging_face(tmp_path / "hf"))
     output = tmp_path / "made" / "out"
     (output / "encoder").mkdir(parents=True)
     (output / "encoder" / "saved_model.pb").write_text("before")
@@ -280,6 +349,17 @@ def test_a_failed_export_changes_nothing(tmp_path):
         "encoder/saved_model.pb",
     ]
     assert [path.name for path in output.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("changes", [dict(heads=2), dict(layers=1), dict(activation="relu")])
+def test_an_export_that_computes_something_else_is_refused(tmp_path, changes):
+    """As if the conversion had ignored what the configuration says."""
+    imported = read(write_hugging_face(tmp_path / "hf"))
+    architecture = dataclasses.replace(imported.reference.architecture, **changes)
+    source = dataclasses.replace(imported.reference, architecture=architecture)
+    with pytest.raises(UserError, match="The outputs of the encoder must"):
+        convert.write_encoder(dataclasses.replace(imported, reference=source), f"{tmp_path}/out")
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
 def test_an_encoder_is_imported_from_a_bucket_into_a_bucket(tmp_path, simulator):

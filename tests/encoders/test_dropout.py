@@ -13,8 +13,8 @@ def generator(request, monkeypatch):
     monkeypatch.setattr(dropout, "_bit_generator", lambda: getattr(dropout, f"_{request.param}_bits"))
 
 
-def key(seed: int = 1, step: int = 5, first_row: int = 0) -> DropoutKey:
-    return DropoutKey(*(tf.constant(value, tf.int64) for value in (seed, step, first_row)))
+def key(seed: int = 1, step: int = 5, first_row: int = 0, depth: int = 0) -> DropoutKey:
+    return DropoutKey(*(tf.constant(value, tf.int64) for value in (seed, step, first_row)), depth)
 
 
 def mask(shape=(64, 128), rate: float = 0.5, layer: int = 3, **changes) -> np.ndarray:
@@ -47,7 +47,8 @@ def test_the_same_key_gives_the_same_mask():
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 2}, {"step": 6}, {"layer": 4}, {"first_row": 64}, {"seed": 1 << 31}, {"step": 1 << 31}]
+    "change",
+    [{"seed": 2}, {"step": 6}, {"layer": 4}, {"depth": 1}, {"first_row": 64}, {"seed": 1 << 31}, {"step": 1 << 31}],
 )
 def test_another_key_gives_an_unrelated_mask(change):
     assert (mask() == mask(**change)).mean() == pytest.approx(0.5, abs=0.03)
@@ -116,6 +117,21 @@ def test_the_inner_key_is_active_until_its_block_ends():
         with dropout.use_key(key(step=2)):
             assert not np.array_equal(layer(x, training=True), first)
         assert np.array_equal(layer(x, training=True), first)
+
+
+def test_a_layer_that_is_called_at_several_depths_has_other_masks(model):
+    x = tf.ones([50, 4])
+
+    def at(depth):
+        with dropout.use_depth(depth):
+            return model(x, training=True).numpy()
+
+    with dropout.use_key(key()):
+        assert np.array_equal(at(0), model(x, training=True))
+        assert np.array_equal(at(1), at(1))
+        assert len({at(depth).tobytes() for depth in range(3)}) == 3
+    with dropout.use_depth(1):  # without a key, nothing is dropped
+        assert np.array_equal(model(x), x)
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,18 @@ from trainer.encoders import importing
 from trainer.errors import UsageError, UserError
 
 
-def download_nothing(folder):
-    raise AssertionError("only minilm is downloaded")
+def download_nothing(name, folder):
+    raise AssertionError("only embedded encoders are downloaded")
 
 
 @pytest.mark.parametrize(
     ("source", "kind", "location", "folder"),
     [
         ("minilm", "minilm", "", ""),
+        ("minilm_l3", "minilm_l3", "", ""),
         ("hf:gs://bucket/bert", "hf", "gs://bucket/bert", "gs://bucket/bert"),
         ("checkpoint:bert", "checkpoint", "bert", "bert"),
+        ("hub:https://tfhub.dev/google/bert/1", "hub", "https://tfhub.dev/google/bert/1", ""),
         ("random:tiny", "random", "tiny", ""),
     ],
 )
@@ -23,7 +25,7 @@ def test_a_source_is_parsed(source, kind, location, folder):
     assert (parsed.kind, parsed.location, parsed.folder) == (kind, location, folder)
 
 
-@pytest.mark.parametrize("source", ["", "minilm:", "hf", "hf:", "random:", "zip:bert.zip"])
+@pytest.mark.parametrize("source", ["", "minilm:", "minilm_l4", "hf", "hf:", "hub:", "random:", "zip:bert.zip"])
 def test_any_other_source_is_rejected(source):
     with pytest.raises(UsageError) as caught:
         importing.parse_source(source)
@@ -39,7 +41,9 @@ def test_a_missing_folder_is_named(tmp_path, kind):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("source", "code"), [("zip:bert.zip", 2), ("random:huge", 2), ("hf:/missing", 1)])
+@pytest.mark.parametrize(
+    ("source", "code"), [("zip:bert.zip", 2), ("random:huge", 2), ("hf:/missing", 1), ("hub:missing", 1)]
+)
 def test_the_exit_code_of_the_command(tmp_path, source, code):
     done = python("scripts/import_encoder.py", f"--source={source}", f"--output={tmp_path}/out")
     assert done.returncode == code

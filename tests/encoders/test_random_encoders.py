@@ -11,10 +11,19 @@ TINY_PRESETS = [preset for preset in random_encoders.RANDOM_PRESETS if preset.st
 
 
 def test_presets_have_the_documented_names_and_sizes():
-    families = ["tiny", "tiny_bert_v2", "tiny_electra", "tiny_albert", "tiny_talking_heads", "bert_base", "bert_large"]
-    assert list(random_encoders.RANDOM_PRESETS) == families
-    assert random_encoders.RANDOM_PRESETS["bert_base"][1:] == (12, 768, 12, 30522)
-    assert random_encoders.RANDOM_PRESETS["bert_large"][1:] == (24, 1024, 16, 30522)
+    families = ["bert", "electra", "albert", "talking_heads"]
+    assert list(random_encoders.RANDOM_PRESETS) == [
+        *("tiny", "tiny_bert_v2", *(f"tiny_{family}" for family in families[1:])),
+        *(f"medium_{family}" for family in families),
+        *("bert_base", "bert_large"),
+    ]
+    for name, sizes in {
+        "medium_albert": (6, 256, 4, 350),
+        "bert_base": (12, 768, 12, 30522),
+        "bert_large": (24, 1024, 16, 30522),
+    }.items():
+        a = random_encoders.RANDOM_PRESETS[name].architecture
+        assert (a.layers, a.hidden_size, a.heads, a.vocab_size) == sizes
 
 
 @pytest.mark.parametrize("preset", TINY_PRESETS)

@@ -1,5 +1,6 @@
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,17 +77,22 @@ def test_a_cached_encoder_needs_no_network(copy_to_cache, tiny, handle):
     assert registry.resolve_encoder(handle, need_preprocess=False).encoder == encoder
 
 
-def test_a_handle_with_a_trailing_slash_is_another(copy_to_cache, tiny):
-    copy_to_cache(URL, tiny / "encoder")
-    with pytest.raises(UserError, match=f"Received: {URL}/"):
-        registry.resolve_encoder(URL + "/", need_preprocess=False)
+@pytest.mark.parametrize("text", [f"{URL}/", URL[8:], f"http{URL[5:]}?tf-hub-format=compressed"])
+def test_a_handle_in_another_spelling_is_the_same(copy_to_cache, tiny, text):
+    encoder, preprocess = copy_to_cache(URL, tiny / "encoder"), copy_to_cache(PREPROCESS, tiny / "preprocess")
+    assert registry.resolve_encoder(text) == registry.EncoderFolders(text, encoder, preprocess)
+    assert registry.resolve_preprocess(str(tiny / "encoder"), PREPROCESS + "/") == preprocess
 
 
-def test_a_url_outside_the_table_needs_a_preprocessor(copy_to_cache, tiny):
+def test_another_version_has_the_same_preprocessor(copy_to_cache, tiny):
+    encoder = copy_to_cache(URL[:-1] + "2", tiny / "encoder")
+    preprocess = copy_to_cache(PREPROCESS, tiny / "preprocess")
+    assert registry.resolve_encoder(URL[8:-1] + "2/") == registry.EncoderFolders(URL[8:-1] + "2/", encoder, preprocess)
+
+
+def test_a_preprocessor_named_for_a_handle_replaces_its_own(copy_to_cache, tiny):
     kaggle = "https://www.kaggle.com/models/tensorflow/bert/TensorFlow2/mine/1"
     folder = copy_to_cache(kaggle, tiny / "encoder")
-    with pytest.raises(UserError, match=r"--preprocess .*Received: none"):
-        registry.resolve_encoder(kaggle)
     assert registry.resolve_encoder(kaggle, need_preprocess=False).encoder == folder
     assert registry.resolve_encoder(kaggle, preprocess=str(tiny / "preprocess")).preprocess == str(tiny / "preprocess")
     preprocess = copy_to_cache(PREPROCESS, tiny / "preprocess")
@@ -102,8 +108,44 @@ def test_without_cache_and_network_the_error_is_quick_and_gives_advice(cache):
     assert problem.setting == "--encoder"
     for value in (URL, hub_cache.cache_folder(URL), f"TFHUB_CACHE_DIR={str(cache)!r}", "URLError"):
         assert value in problem.received
-    for advice in ("copy it to that folder", "set --encoder to the folder", "import_encoder.py --source=minilm"):
+    for advice in ("--encoders.mirror=MIRROR", "set --encoder to the folder", "import_encoder.py --source=minilm"):
         assert advice in problem.advice
+
+
+# --- A mirror -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirror(copy_to_cache, cache, tiny, tmp_path) -> str:
+    """A mirror with the small BERT of URL, filled from a cache that is gone."""
+    copy_to_cache(URL, tiny / "encoder")
+    copy_to_cache(PREPROCESS, tiny / "preprocess")
+    folders = registry.fill_mirror("small_bert/bert_en_uncased_L-4_H-512_A-8", str(tmp_path / "mirror"))
+    assert folders == [f"{tmp_path}/mirror/{url[8:]}" for url in (URL, PREPROCESS)]
+    shutil.rmtree(cache)
+    return str(tmp_path / "mirror")
+
+
+@pytest.mark.parametrize("text", ["small_bert/bert_en_uncased_L-4_H-512_A-8", URL, f"{URL[8:]}/"])
+def test_a_mirror_has_encoder_and_preprocessor_without_a_network(mirror, text):
+    folders = registry.resolve_encoder(text, mirror=mirror)
+    assert (folders.encoder, folders.preprocess) == (f"{mirror}/{URL[8:]}", f"{mirror}/{PREPROCESS[8:]}")
+
+
+def test_what_a_mirror_lacks_is_looked_up_elsewhere(mirror, copy_to_cache, tiny):
+    other = copy_to_cache(URL.replace("L-4", "L-2"), tiny / "encoder")
+    name = "small_bert/bert_en_uncased_L-2_H-512_A-8"
+    assert registry.resolve_encoder(name, need_preprocess=False, mirror=mirror).encoder == other
+
+
+# --- A preprocessor of its own --------------------------------------------------------------------
+
+
+def test_an_encoder_alone_gets_a_preprocessor_of_its_vocabulary(tiny, tmp_path):
+    shutil.copytree(tiny / "encoder", tmp_path / "alone")
+    folder = registry.resolve_encoder(str(tmp_path / "alone")).preprocess
+    vocabulary = "assets/vocab.txt"
+    assert (Path(folder) / vocabulary).read_bytes() == (tiny / "encoder" / vocabulary).read_bytes()
 
 
 # --- Folders --------------------------------------------------------------------------------------
@@ -118,7 +160,7 @@ def test_the_folder_of_an_encoder_and_its_parent_are_equal(tiny, slash):
         assert folders.preprocess == str(tiny / "preprocess")
 
 
-@pytest.mark.parametrize("name", ["minilm", "small_bert/bert_en_uncased_L-4_H-512_A-8"])
+@pytest.mark.parametrize("name", ["minilm", "minilm_l3", "small_bert/bert_en_uncased_L-4_H-512_A-8"])
 def test_a_folder_in_encoders_is_found_by_its_name(cache, tiny, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "encoders" / name).parent.mkdir(parents=True)
@@ -133,8 +175,14 @@ def test_a_named_preprocessor_replaces_the_encoders_own(tiny, tmp_path):
     assert registry.resolve_encoder(str(tiny), preprocess=str(tmp_path / "other")).preprocess == str(tmp_path / "other")
 
 
-def test_an_encoder_without_preprocessor_needs_one_named(tiny, tmp_path):
+def test_a_folder_that_holds_an_encoder_alone_gets_one_too(tiny, tmp_path):
+    shutil.copytree(tiny / "encoder", tmp_path / "mine" / "encoder")
+    assert (Path(registry.resolve_encoder(str(tmp_path / "mine")).preprocess) / "saved_model.pb").exists()
+
+
+def test_an_encoder_without_vocabulary_needs_a_preprocessor(tiny, tmp_path):
     shutil.copytree(tiny / "encoder", tmp_path / "alone")
+    (tmp_path / "alone" / "assets" / "vocab.txt").unlink()
     with pytest.raises(UserError, match=r"--preprocess .*Received: none.*/alone"):
         registry.resolve_encoder(str(tmp_path / "alone"))
     assert registry.resolve_encoder(str(tmp_path / "alone"), need_preprocess=False).preprocess == ""
@@ -142,7 +190,7 @@ def test_an_encoder_without_preprocessor_needs_one_named(tiny, tmp_path):
         registry.resolve_encoder(str(tmp_path / "alone"), preprocess=str(tmp_path / "no"))
 
 
-@pytest.mark.parametrize("name", ["small_bert", "no/such/folder", "gs-bucket", "minilm"])
+@pytest.mark.parametrize("name", ["small_bert", "no/such/folder", "gs-bucket", "minilm", "minilm_l3"])
 def test_an_unknown_name_is_rejected_with_what_was_tried(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
@@ -151,7 +199,7 @@ def test_an_unknown_name_is_rejected_with_what_was_tried(name, tmp_path, monkeyp
     assert problem.setting == "--encoder"
     assert repr(name) in problem.received
     assert f"encoders/{name}" in problem.received
-    assert ("import_encoder.py --source=minilm" in problem.advice) is (name == "minilm")
+    assert (f"import_encoder.py --source={name} " in problem.advice) is name.startswith("minilm")
 
 
 @pytest.mark.parametrize(("file", "source"), [("config.json", "hf"), ("bert_config.json", "checkpoint")])

@@ -60,6 +60,42 @@ def test_a_table_padded_to_a_round_size_is_accepted(tmp_path, rows, added):
     assert not vocabularies.find_vocabulary_problems(tmp_path / "vocab.txt", PIECES, rows, added)
 
 
+# --- tokenizer.json alone -------------------------------------------------------------------------
+
+
+def write_tokenizer(folder, **model):
+    vocab = {piece: i for i, piece in reversed(list(enumerate(PIECES)))}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": vocab, **model}}))
+
+
+def test_a_vocabulary_is_taken_from_tokenizer_json(tmp_path):
+    write_tokenizer(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    path = vocabularies.find_vocabulary_file(tmp_path, tmp_path / "scratch")
+    assert path == tmp_path / "scratch" / "vocab.txt"
+    assert vocabularies.read_vocabulary(path) == PIECES
+    assert vocabularies.find_vocabulary_file(path.parent, tmp_path) == path
+
+
+@pytest.mark.parametrize(
+    ("model", "received"),
+    [
+        (dict(type="Unigram", vocab=[["a", -1.0]]), "a model of type Unigram"),
+        (dict(vocab={"a": 0, "b": 2}), "'b' with the number 2"),
+        (dict(vocab={"a": 1}), "'a' with the number 1"),
+        (dict(vocab={"a": 0, "b": 0}), "'b' with the number 0"),
+        (dict(vocab={"a\nb": 0}), "with the number 0"),
+        (dict(vocab={"a": "0"}), "a model of type WordPiece"),
+        (dict(vocab=None), "a model of type WordPiece"),
+    ],
+)
+def test_a_vocabulary_without_a_line_for_each_number_is_refused(tmp_path, model, received):
+    write_tokenizer(tmp_path, **model)
+    with pytest.raises(UserError) as caught:
+        vocabularies.find_vocabulary_file(tmp_path, tmp_path)
+    assert received in caught.value.problems[0].received
+
+
 # --- Case -----------------------------------------------------------------------------------------
 
 
@@ -96,6 +132,12 @@ def test_a_decision_from_the_vocabulary_is_said(tmp_path, caplog):
     assert "1 pieces with capitals (The)" in record.getMessage()
 
 
+def template(*names):
+    """The post-processor of a tokenizer.json that puts a text, A, among special tokens."""
+    kinds = ({"Sequence" if name == "A" else "SpecialToken": {"id": name, "type_id": 0}} for name in names)
+    return {"type": "TemplateProcessing", "single": list(kinds)}
+
+
 # --- What the Hub's preprocessors do not have -----------------------------------------------------
 
 
@@ -121,7 +163,17 @@ def test_a_decision_from_the_vocabulary_is_said(tmp_path, caplog):
             "strip_accents",
             "False",
         ),
-        ("tokenizer.json", {"model": {"type": "BPE"}}, "tokenizer.json", "BPE with the prefix ##"),
+        ("tokenizer.json", {"model": {"type": "BPE"}}, "type of the model", "BPE"),
+        ("tokenizer.json", {"model": {"continuing_subword_prefix": "_"}}, "continuing_subword_prefix", "_"),
+        ("tokenizer.json", {"model": {"unk_token": "<unk>"}}, "unk_token of the model", "<unk>"),
+        ("tokenizer.json", {"normalizer": {"type": "BertNormalizer", "clean_text": False}}, "clean_text", "False"),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "normalizer", "Lowercase"),
+        ("tokenizer.json", {"normalizer": {"type": "Sequence", "normalizers": []}}, "normalizer", "Sequence"),
+        ("tokenizer.json", {"normalizer": None}, "normalizer", "none"),
+        ("tokenizer.json", {"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer", "Whitespace"),
+        ("tokenizer.json", {"post_processor": {"type": "ByteLevel"}}, "post_processor", "ByteLevel"),
+        ("tokenizer.json", {"post_processor": template("[CLS]", "[SEP]", "A")}, "post_processor", "[CLS] [SEP] A"),
+        ("tokenizer.json", {"post_processor": {"type": "TemplateProcessing"}}, "post_processor", ""),
         (
             "tokenizer.json",
             {"model": {"type": "WordPiece", "vocab": {p: i for i, p in enumerate([*PIECES[:-1], "x"])}}},
@@ -148,7 +200,14 @@ def test_the_tokenizer_of_a_bert_is_accepted(tmp_path):
             "tokenizer_class": "BertTokenizer",
         },
         "tokenizer.json": {
-            "normalizer": {"type": "BertNormalizer", "lowercase": True, "handle_chinese_chars": True},
+            "normalizer": {
+                "type": "BertNormalizer",
+                "lowercase": True,
+                "handle_chinese_chars": True,
+                "clean_text": True,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": template("[CLS]", "A", "[SEP]"),
             "model": {"type": "WordPiece", "vocab": {piece: i for i, piece in enumerate(PIECES)}},
         },
     }
@@ -159,6 +218,7 @@ def test_the_tokenizer_of_a_bert_is_accepted(tmp_path):
 def test_added_tokens_are_named(tmp_path, caplog):
     (tmp_path / "added_tokens.json").write_text('{"<user>": 8, "good": 5}')
     (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {"9": {"content": "<url>"}}}')
-    assert vocabularies.find_added_tokens(tmp_path, PIECES) == ["<url>", "<user>"]
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"id": 10, "content": "<tag>"}, {"content": "bad"}]}')
+    assert vocabularies.find_added_tokens(tmp_path, PIECES) == ["<tag>", "<url>", "<user>"]
     (record,) = caplog.records
-    assert "<url>, <user>" in record.getMessage()
+    assert "<tag>, <url>, <user>" in record.getMessage()

@@ -1,57 +1,34 @@
+import json
+
 import numpy as np
 import pytest
-import safetensors.numpy
 import tensorflow as tf
-from fakes.bert import random_weights, write_hugging_face
+from fakes.bert import CONFIG, random_weights, to_distilbert, write_hugging_face
 
-from trainer.encoders import bert_configs, convert, weights
-from trainer.errors import UserError
+from trainer.encoders import bert_configs, convert, native, tensor_names, weight_files, weights
 
 LAST = "encoder.layer.1.output.dense.bias"
 
 
 @pytest.fixture
 def assign(tmp_path):
-    """A function weights -> the encoder with the values of a file of these weights, and the problems."""
+    """A function weights -> an encoder of CONFIG with the values of a file of these weights, and the problems."""
 
-    def assign_values(values):
-        folder = write_hugging_face(tmp_path / "hf", values)
+    def assign_values(values, config=None):
+        folder, config = write_hugging_face(tmp_path / "hf", values), config or {"model_type": "bert", **CONFIG}
+        (folder / "config.json").write_text(json.dumps(config))
         encoder = convert.build_bert(bert_configs.read_architecture(folder / "config.json"))
-        return encoder, weights.assign_values(encoder, weights.open_safetensors(folder / "model.safetensors"))
+        names = tensor_names.HUGGING_FACE[config["model_type"]]
+        read, problems = weights.read_values(encoder, weight_files.open_weights(folder), names)
+        if not problems:
+            weights.assign_values(encoder, read)
+        return encoder, problems
 
     return assign_values
 
 
-# --- Names ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("canonical", "google", "hugging_face"),
-    [
-        ("word_embeddings/embeddings", "embeddings/word_embeddings", "embeddings.word_embeddings.weight"),
-        ("type_embeddings/embeddings", "embeddings/token_type_embeddings", "embeddings.token_type_embeddings.weight"),
-        ("embeddings/layer_norm/gamma", "embeddings/LayerNorm/gamma", "embeddings.LayerNorm.weight"),
-        (
-            "transformer/layer_11/self_attention/query/kernel",
-            "encoder/layer_11/attention/self/query/kernel",
-            "encoder.layer.11.attention.self.query.weight",
-        ),
-        (
-            "transformer/layer_0/self_attention_layer_norm/beta",
-            "encoder/layer_0/attention/output/LayerNorm/beta",
-            "encoder.layer.0.attention.output.LayerNorm.bias",
-        ),
-        (
-            "transformer/layer_3/output/kernel",
-            "encoder/layer_3/output/dense/kernel",
-            "encoder.layer.3.output.dense.weight",
-        ),
-        ("pooler_transform/bias", "pooler/dense/bias", "pooler.dense.bias"),
-    ],
-)
-def test_names_in_every_format(canonical, google, hugging_face):
-    assert weights.google_name(canonical) == google
-    assert weights.hugging_face_name(canonical) == hugging_face
+def values_of(encoder):
+    return {native.canonical_name(v.name): v.numpy() for v in encoder.trainable_variables}
 
 
 # --- Every tensor ---------------------------------------------------------------------------------
@@ -117,6 +94,45 @@ def test_a_damaged_weight_is_named(assign, value, received):
     assert problem.received == received
 
 
+# --- What a file lacks ----------------------------------------------------------------------------
+
+
+def test_a_drawn_pooler_is_the_same_each_time(assign, tmp_path):
+    kernels = []
+    for name in ("a", "b"):
+        (tmp_path / "hf").rename(tmp_path / name) if (tmp_path / "hf").exists() else None
+        encoder, problems = assign({k: v for k, v in random_weights().items() if not k.startswith("pooler")})
+        assert not problems
+        kernels.append(values_of(encoder)["pooler_transform/kernel"])
+        assert not values_of(encoder)["pooler_transform/bias"].any()
+    assert np.array_equal(*kernels)
+    assert 0.01 < kernels[0].std() < 0.03
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_half_a_pooler_is_not_completed(assign, part):
+    _, (problem,) = assign({k: v for k, v in random_weights().items() if k != f"pooler.dense.{part}"})
+    assert problem.received == f"no pooler.dense.{part}"
+
+
+def test_a_distilbert_has_two_token_types_of_zeros(assign):
+    config, values = to_distilbert(CONFIG, random_weights())
+    encoder, problems = assign(values, config)
+    assert not problems
+    assert values_of(encoder)["type_embeddings/embeddings"].tolist() == [[0.0] * 16] * 2
+
+
+def test_stored_values_are_those_that_were_read(assign):
+    encoder, _ = assign(random_weights())
+    stored = weights.stored_values(encoder)
+    query = random_weights()["encoder.layer.1.attention.self.query.weight"]
+    assert np.array_equal(stored["transformer/layer_1/self_attention/query/kernel"], query.T)
+    assert np.array_equal(stored["pooler_transform/bias"], random_weights()["pooler.dense.bias"])
+
+
+# --- Precision ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, tf.bfloat16.as_numpy_dtype])
 def test_weights_of_other_precision_become_float32(assign, dtype):
     values = {name: value.astype(dtype) for name, value in random_weights().items()}
@@ -125,23 +141,3 @@ def test_weights_of_other_precision_become_float32(assign, dtype):
     table = next(v for v in encoder.trainable_variables if "word_embeddings" in v.name)
     assert table.dtype == tf.float32
     assert np.array_equal(table, values["embeddings.word_embeddings.weight"].astype(np.float32))
-
-
-# --- Files ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("change", "advice"),
-    [
-        (lambda data: data[: len(data) // 2], "Download it again"),
-        (lambda data: data[:20], "Download it again"),
-        (lambda data: b"", "Download it again"),
-        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
-    ],
-)
-def test_a_damaged_file_is_named_with_advice(tmp_path, change, advice):
-    path = tmp_path / "model.safetensors"
-    safetensors.numpy.save_file(random_weights(), path)
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(UserError, match=rf"{path} must .*{advice}"):
-        weights.open_safetensors(path)

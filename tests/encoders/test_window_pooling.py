@@ -32,15 +32,15 @@ def test_a_window_that_is_padding_has_no_gradient(pooling):
     assert gradient.sum(axis=1) == pytest.approx(np.ones((3, 4)), abs=1e-6)
 
 
-@pytest.fixture(scope="module", params=["native", "hub"])
+@pytest.fixture(scope="module", params=[("native", "pooled"), ("native", "mean"), ("hub", "pooled"), ("hub", "mean")])
 def model(request, tiny):
-    """A classifier of sequences with 4 classes, native or through the Hub's layer."""
+    """A classifier of sequences with 4 classes, native or through the Hub's layer, with this pooling of tokens."""
+    path, pooling = request.param
     saved = saved_models.load_saved_model(str(tiny / "encoder"))
-    if request.param == "hub":
-        return classifier.build_classifier(classifier.build_hub_encoder(saved), 4, 0.1, 1)
-    return classifier.build_classifier(
-        classifier.build_native_encoder(*native.rebuild_encoder(saved), "float32"), 4, 0.1, 1
-    )
+    if path == "hub":
+        return classifier.build_classifier(classifier.build_hub_encoder(saved), 4, 0.1, 1, pooling)
+    encoder = classifier.build_native_encoder(*native.rebuild_encoder(saved), "float32", pooling)
+    return classifier.build_classifier(encoder, 4, 0.1, 1, pooling)
 
 
 SEQUENCES = random_encoder_inputs(rows=sum(COUNTS), seq_length=7, vocab_size=1024)

@@ -215,22 +215,6 @@ def test_regression_is_trained_evaluated_and_predicted(tiny, tmp_path):
     assert "pearson" in output
 
 
-def test_a_family_without_native_form_uses_the_hub_layer(make_encoder, tmp_path):
-    encoder = make_encoder("tiny_albert")
-    rng = random.Random(3)
-    rows = [(review(rng, i % 2 == 0), "abc"[i % 3]) for i in range(90)]
-    write_rows(tmp_path / "three.tsv", [], ())
-    (tmp_path / "three.tsv").write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows))
-    data = prepare(tmp_path / "three.tsv", encoder, tmp_path / "data")
-    values = settings(training__steps=2, data__batch_size=8, data__seq_length=32, precision="bfloat16")
-    output = task(f"--encoder={encoder}", f"--data_dir={data}", f"--model_dir={tmp_path}/model", *values)
-    assert "hub.KerasLayer" in output
-    result = json.loads((tmp_path / "model/result.json").read_text())
-    assert result["encoder"]["path"] == "hub"
-    assert result["precision"] == "float32"
-    assert "text" in run("scripts/predict.py", f"--model={tmp_path}/model/export", "--format=jsonl", "a superb film")
-
-
 def test_a_run_of_one_replica_can_be_resumed_with_four(job, uninterrupted, tmp_path):
     """Batches and dropout masks are those of one replica, so that the results differ by rounding alone."""
     model_dir = tmp_path / "model"

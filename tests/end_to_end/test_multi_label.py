@@ -175,3 +175,14 @@ def test_what_does_not_suit_several_labels_is_refused(flags, data, finished, pre
     done = python("-m", "trainer.task", "--mode=evaluate", f"--model_dir={finished[0]}", f"--data_dir={prepared}")
     assert done.returncode == 1
     assert "must have several labels a text" in done.stderr
+
+
+def test_a_classifier_of_token_ids_has_a_threshold_for_each_label(finished, tmp_path):
+    model_dir, _ = finished
+    arguments = [f"--model_dir={model_dir}", f"--output={tmp_path / 'out'}", "--format=litert_int8"]
+    python("scripts/export_classifier.py", *arguments, check=True)
+    described = json.loads((tmp_path / "out/classifier.json").read_text())
+    assert described["scores"] == "sigmoid"
+    assert list(described["label_thresholds"].values()) == pytest.approx(read_thresholds(model_dir))
+    assert tuple(described["label_thresholds"]) == NAMES
+    assert described["metrics"]["test"]["metric"] == "micro_f1"

@@ -9,7 +9,7 @@ ROWS, WIDTH = 16, 512
 MEASURE = """
 import json, sys, time
 import tensorflow as tf
-from trainer.encoders import classifier, native, recomputation
+from trainer.encoders import architectures, classifier, native, recomputation
 from trainer.train import optimizers, steps
 precision, recompute, rows, width = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), int(sys.argv[4])
 
@@ -19,7 +19,7 @@ def megabytes(field):
 
 sizes = dict(vocab_size=30522, embedding_width=384, hidden_size=384, layers=6, heads=12, inner_size=1536)  # minilm's
 rates = dict(dropout=0.1, attention_dropout=0.1)
-architecture = native.Architecture(**sizes, **rates, max_positions=512, token_types=2, activation="gelu")
+architecture = architectures.Architecture(**sizes, **rates, max_positions=512, token_types=2, activation="gelu")
 strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
 with strategy.scope():
     encoder = native.build_encoder(architecture, classifier.POLICIES[precision], output_range=1)

@@ -2,12 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, excerpt
+from helpers import ROOT, excerpt, python
 
 from trainer.export import predict
 
@@ -55,6 +56,22 @@ def test_a_documented_way_to_load_an_export_computes_its_scores(folder, scores, 
     assert done.returncode == 0, excerpt(done.stderr)
     printed = [float(number) for number in re.findall(r"\d\.\d+(?:e-\d+)?", done.stdout)]
     assert any(printed[place : place + 2] == pytest.approx(list(scores), abs=1e-5) for place in range(len(printed)))
+
+
+@pytest.mark.parametrize("format_name", ["litert", "onnx"])
+def test_a_classifier_of_token_ids_runs_as_documented(finished_run, folder, scores, format_name):
+    output = folder / "classifiers/mine"
+    shutil.rmtree(output, ignore_errors=True)
+    arguments = [f"--model_dir={finished_run}", f"--output={output}", f"--format={format_name}"]
+    python("scripts/export_classifier.py", *arguments, check=True)
+    code = BLOCKS["litert"][1]
+    if format_name == "onnx":
+        start, end = code.index("classify ="), code.index("scores =")
+        code = code[:start] + BLOCKS["onnx"][1] + code[end:]
+    done = run("litert", folder, code)
+    assert done.returncode == 0, excerpt(done.stderr)
+    printed = [float(number) for number in re.findall(r"\d\.\d+(?:e-\d+)?", done.stdout)]
+    assert printed == pytest.approx(list(scores), abs=1e-4)
 
 
 def test_the_temperature_is_read_as_documented(folder):

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from fakes import tpu_hosts
+from fakes.encoders import save_callable
 from helpers import ROOT, excerpt, python, write_reviews
 from interruptions import checkpoint_list, committed_step, read_metrics, read_newest_checkpoint
+
+from trainer.encoders import native
 
 START_TIMEOUT_S = 240  # from the start of a job to its first checkpoint
 EXIT_TIMEOUT_S = 30  # from the death of a host, or a signal to the job, to its exit
@@ -162,7 +166,14 @@ def test_a_host_that_hangs_ends_the_job_with_75(start_job, tmp_path):
 
 @pytest.mark.chaos
 def test_an_encoder_of_the_hub_s_layer_trains_on_remote_hosts(start_job, make_encoder, tmp_path):
-    run, encoder = tmp_path / "job/run", make_encoder("tiny_albert")
+    run, encoder = tmp_path / "job/run", tmp_path / "foreign"
+    ids = {name: tf.TensorSpec([None, None], tf.int32) for name in native.INPUT_NAMES}
+
+    def pool(table, inputs):
+        return {"pooled_output": tf.reduce_mean(tf.gather(table, inputs["input_word_ids"] % 16), 1)}
+
+    save_callable(encoder / "encoder", ids, pool)
+    shutil.copytree(make_encoder("tiny") / "preprocess", encoder / "preprocess")
     reviews = write_reviews(tmp_path / "reviews.csv", 300)
     arguments = ["--task=csv", f"--source={reviews}", f"--encoder={encoder}", f"--output={tmp_path / 'data'}"]
     python("scripts/prepare_data.py", *arguments, check=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from helpers import python
 from interruptions import JobCommand, assert_equal_runs, read_newest_checkpoint
 
@@ -59,6 +60,17 @@ def test_an_evaluation_of_averages_repeats_the_result(averaged):
     output = python("-m", "trainer.task", "--mode=evaluate", f"--model_dir={averaged}", check=True).stdout
     test = json.loads((averaged / "result.json").read_text())["test"]
     assert f"{test['accuracy']:.4f}" in output
+
+
+def test_an_encoder_that_is_exported_has_the_averages(averaged, tmp_path):
+    arguments = [f"--model_dir={averaged}", f"--output={tmp_path / 'out'}", "--format=hugging_face"]
+    python("scripts/export_encoder.py", *arguments, check=True)
+    exported = safetensors.numpy.load_file(tmp_path / "out/model.safetensors")
+    kept = [np.sort(value, axis=None) for value in weights(averaged / "best").values() if value.dtype == np.float32]
+    assert len(exported) > 30
+    for value in exported.values():  # Kernels are transposed.
+        flat = np.sort(value, axis=None)
+        assert any(np.array_equal(flat, other) for other in kept)
 
 
 def test_a_run_that_starts_from_averages_averages_from_them(averaged, make_job_command, tmp_path):

@@ -68,6 +68,17 @@ def test_an_export_takes_texts_of_any_length_in_any_batch(windows_run, test_spli
     assert np.array(scored) == pytest.approx(together["scores"].numpy()[1:], abs=1e-4)
 
 
+def test_a_classifier_of_token_ids_pools_windows_as_the_run_does(windows_run, tmp_path):
+    arguments = [f"--model_dir={windows_run}", f"--output={tmp_path / 'out'}", "--format=litert"]
+    python("scripts/export_classifier.py", *arguments, check=True)
+    described = json.loads((tmp_path / "out/classifier.json").read_text())
+    assert described["inputs"]["input_mask"]["shape"] == ["batch", "windows", "tokens"]
+    assert described["windows"] == {"content": SEQ_LENGTH - 2, "stride": 8, "most": WINDOWS}
+    test, result = described["metrics"]["test"], json.loads((windows_run / "result.json").read_text())
+    assert test["export"] == test["run"] == pytest.approx(result["test"]["accuracy"])
+    assert described["check"]["same_labels"] == described["check"]["texts"] == 30
+
+
 def test_a_run_without_windows_starts_from_one_with_windows(job, windows_run, tmp_path):
     changes = ["--set=data.truncation=head", "--set=training.steps=1", f"--init_from={windows_run}"]
     done = python("-m", "trainer.task", *job.flags, *changes, f"--model_dir={tmp_path / 'run'}", check=True)

@@ -1,4 +1,7 @@
-"""A small BERT as Hugging Face and Google store it, and its outputs, computed with NumPy from what the files hold."""
+"""A small BERT, DistilBERT and ELECTRA as Hugging Face stores them, a BERT as Google does, and what they compute.
+
+The outputs are computed with NumPy from what the files hold.
+"""
 
 import json
 import math
@@ -30,20 +33,25 @@ ACTIVATIONS = {
 }
 
 
-def random_weights(layers: int = CONFIG["num_hidden_layers"]) -> dict[str, np.ndarray]:
-    """A BERT's weights by Hugging Face's names, so large that every part of the encoder changes the outputs."""
+def random_weights(layers: int = CONFIG["num_hidden_layers"], width: int = CONFIG["hidden_size"]) -> dict:
+    """A BERT's weights by Hugging Face's names, so large that every part of the encoder changes the outputs.
+
+    Embeddings of another `width` than the hidden size are projected to it, as ELECTRA's are.
+    """
     rng = np.random.default_rng(0)
     hidden, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
 
     def dense(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
         return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
-    def norm(name: str) -> dict[str, tuple[int, ...]]:
-        return {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+    def norm(name: str, size: int = hidden) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
 
-    shapes = {f"embeddings.{kind}_embeddings.weight": (CONFIG[size], hidden) for kind, size in (
+    shapes = {f"embeddings.{kind}_embeddings.weight": (CONFIG[size], width) for kind, size in (
         ("word", "vocab_size"), ("position", "max_position_embeddings"), ("token_type", "type_vocab_size")
-    )} | norm("embeddings.LayerNorm") | dense("pooler.dense", hidden, hidden)  # fmt: skip
+    )} | norm("embeddings.LayerNorm", width) | dense("pooler.dense", hidden, hidden)  # fmt: skip
+    if width != hidden:
+        shapes |= dense("embeddings_project", hidden, width)
     for layer in range(layers):
         prefix = f"encoder.layer.{layer}"
         for part in ("self.query", "self.key", "self.value", "output.dense"):
@@ -70,6 +78,7 @@ def compute_outputs(
     words, types = inputs["input_word_ids"], inputs["input_type_ids"]
     x = weights["embeddings.word_embeddings.weight"][words] + weights["embeddings.token_type_embeddings.weight"][types]
     x = norm(x + weights["embeddings.position_embeddings.weight"][: words.shape[1]], "embeddings.LayerNorm")
+    x = dense(x, "embeddings_project") if "embeddings_project.weight" in weights else x
     for layer in range(config["num_hidden_layers"]):
         prefix = f"encoder.layer.{layer}"
         q, k, v = (
@@ -83,6 +92,52 @@ def compute_outputs(
         inner = ACTIVATIONS[config["hidden_act"]](dense(x, f"{prefix}.intermediate.dense"))
         x = norm(x + dense(inner, f"{prefix}.output.dense"), f"{prefix}.output.LayerNorm")
     return x, np.tanh(dense(x[:, 0], "pooler.dense"))
+
+
+# BERT's names and keys -> DistilBERT's.
+DISTILBERT_NAMES = {
+    "encoder.layer": "transformer.layer",
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}
+DISTILBERT_KEYS = dict(
+    vocab_size="vocab_size",
+    hidden_size="dim",
+    num_hidden_layers="n_layers",
+    num_attention_heads="n_heads",
+    intermediate_size="hidden_dim",
+    max_position_embeddings="max_position_embeddings",
+    hidden_act="activation",
+    hidden_dropout_prob="dropout",
+    attention_probs_dropout_prob="attention_dropout",
+)
+
+
+def to_distilbert(config: dict[str, Any], weights: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict]:
+    """The same encoder as a DistilBERT for masked words: (config.json, weights). It has no token types, no pooler."""
+    renamed = {}
+    for name, value in weights.items():
+        if "token_type" not in name and not name.startswith("pooler"):
+            for old, new in DISTILBERT_NAMES.items():
+                name = name.replace(old, new)
+            renamed[f"distilbert.{name}"] = value
+    renamed["vocab_projector.bias"] = np.zeros(config["vocab_size"], np.float32)
+    keys = {new: config[old] for old, new in DISTILBERT_KEYS.items()}
+    return {"model_type": "distilbert", "sinusoidal_pos_embds": False, "tie_weights_": True, **keys}, renamed
+
+
+def to_electra(config: dict[str, Any], weights: dict[str, np.ndarray], head: str) -> tuple[dict[str, Any], dict]:
+    """The same encoder as an ELECTRA with a head, without pooler: (config.json, weights)."""
+    renamed = {f"electra.{name}": value for name, value in weights.items() if not name.startswith("pooler")}
+    renamed[f"{head}.dense.weight"] = np.zeros([4, config["hidden_size"]], np.float32)
+    width = weights["embeddings.LayerNorm.weight"].size
+    return {"model_type": "electra", "embedding_size": width, "summary_type": "first", **config}, renamed
 
 
 def write_vocabulary(folder: Path, pieces: list[str] = PIECES) -> None:

@@ -32,6 +32,7 @@ SECTION_TITLES = {
     "training": "Length, checkpoints and evaluation",
     "optimizer": "Optimizer",
     "model": "Model",
+    "encoders": "Where encoders come from",
     "logging": "Logging",
 }
 TYPE_NAMES = {

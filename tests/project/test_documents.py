@@ -109,7 +109,7 @@ def test_every_flag_that_is_named_exists(name):
 @pytest.mark.parametrize("name", CURRENT)
 def test_every_setting_that_is_named_exists(name):
     sections = "|".join(sorted({key.split(".")[0] for key in schema.KEYS if "." in key}))
-    known = {*schema.KEYS, *PATHS, "data.md", "model.safetensors", "logging.getLogger"}
+    known = {*schema.KEYS, *PATHS, "data.md", "model.safetensors", "model.tflite", "model.onnx", "logging.getLogger"}
     for line in own_code(CURRENT[name]):
         keys = re.findall(rf"(?<![\w/.])((?:{sections})\.[a-z]\w*)", line)
         assert [key for key in keys if key not in known] == [], line

@@ -26,9 +26,9 @@ EXECUTING = {"eval", "exec", "__import__", "py_function", "numpy_function", "uns
 EXECUTING |= {"system", "popen", "getoutput", "getstatusoutput", "load_all", "unsafe_load_all", "allow_pickle"}
 UNPACKING = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 # zipfile removes from the names what leads out of the folder; tarfile would need a filter.
-EXTRACTING = {("importing.py", "extractall")}
+EXTRACTING = {("embedded.py", "extractall"), ("embedded.py", "extract")}
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY", "KAGGLE_KEY", "KAGGLE_USERNAME", "ACCESS_KEY")
-PLACES = ("application_default_credentials", ".netrc", ".kaggle", ".huggingface", ".config/gcloud", ".boto")
+PLACES = ("application_default_credentials", ".netrc", ".kaggle/", ".huggingface", ".config/gcloud", ".boto")
 
 
 def called_name(node: ast.Call) -> str:

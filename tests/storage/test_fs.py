@@ -1,5 +1,7 @@
 """The filesystem layer on this machine. test_gcs has the same for a bucket."""
 
+import contextlib
+
 import pytest
 
 from trainer.errors import UserError
@@ -86,6 +88,19 @@ def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
         fs.write_text(f"{tmp_path}/{name}/{name}", name)
     fs.replace_folder(f"{tmp_path}/new", f"{tmp_path}/old")
     assert contents(tmp_path) == {"old/new": b"new"}
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    target = f"{tmp_path}/deep/new"
+    with fs.complete_folder(target) as partial:
+        fs.write_text(f"{partial}/a", "text")
+        assert not fs.exists(target)
+    assert fs.read_text(f"{target}/a") == "text"
+    with contextlib.suppress(KeyError), fs.complete_folder(target) as partial:
+        fs.write_text(f"{partial}/c", "text")
+        raise KeyError
+    assert fs.list_names(target) == ["a"]
+    assert fs.list_names(f"{tmp_path}/deep") == ["new"]
 
 
 @pytest.mark.parametrize("name", ["exp [1]", "back\\slash", "star*", "why?"])

@@ -33,6 +33,10 @@ with fs.new_file(f"{folder}/new") as path:
     open(path, "w").write("Größe")
     print(fs.exists(f"{folder}/new"))
 print(fs.read_text(f"{folder}/new"))
+with fs.complete_folder(f"{folder}/complete") as partial:
+    fs.write_text(f"{partial}/c", "c")
+    print(fs.exists(f"{folder}/complete"))
+print(fs.list_names(f"{folder}/complete"))
 """
     assert simulator.storage_python(code)[0].splitlines() == [
         "Größe 9000000 9000000",
@@ -43,6 +47,8 @@ print(fs.read_text(f"{folder}/new"))
         "Größe Größe True",
         "False",
         "Größe",
+        "False",
+        "['c']",
     ]
 
 

@@ -68,6 +68,15 @@ def test_a_job_with_windows_pools_their_logits(load):
     assert {"classifier/kernel", "classifier/bias"} < set(native.variables_by_name(job.model.trainable_variables))
 
 
+def test_a_job_with_frozen_parts_keeps_no_moments_for_them(load):
+    job = builder.build_job(load("model.freeze=layers:1"), tf.distribute.OneDeviceStrategy("/cpu:0"))
+    names = set(native.variables_by_name(job.trained_variables))
+    assert {name.split("/")[0] for name in names} == {"transformer", "pooler_transform", "classifier"}
+    assert {name.split("/")[1] for name in names if name.startswith("transformer")} == {"layer_1"}
+    assert len(job.optimizer.variables()) == 1 + 2 * len(names)
+    assert len(job.model.trainable_variables) > len(names)
+
+
 def test_windows_that_do_not_fit_the_data_are_refused(load, manifest, tmp_path):
     with pytest.raises(UsageError, match=r"data\.window_stride must .*14 tokens"):
         builder.read_job_manifest(load("data.truncation=windows", "data.seq_length=16", "data.window_stride=15"))
@@ -190,6 +199,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
         *(fingerprint("training.class_weights=balanced"), fingerprint("training.loss=focal")),
         *(fingerprint("model.compile=xla"), fingerprint("model.recompute=true"), fingerprint("optimizer.name=lamb")),
+        *(fingerprint(o) for o in ("model.pooling=mean", "model.freeze=encoder", "model.max_positions=1024")),
         *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
         *(fingerprint(parent=builder.Parent("run", sha256)) for sha256 in ("x", "y")),
     ]

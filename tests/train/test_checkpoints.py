@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 from helpers import python
 
+from trainer.errors import UserError
 from trainer.train import checkpoints, optimizers
 
 START = tf.fill([500], -1.0)
@@ -185,7 +186,7 @@ def test_files_that_were_not_committed_are_ignored(folder):
 def test_a_state_with_other_variables_is_rejected(folder):
     other = new_series(folder)
     other.checkpoint.more = tf.Variable(1.0)
-    with pytest.raises(AssertionError):
+    with pytest.raises(UserError, match=r"step 30 must hold the variables of this run's model.*--model_dir"):
         checkpoints.restore_newest(dataclasses.replace(other))
 
 

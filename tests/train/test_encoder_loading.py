@@ -1,9 +1,14 @@
+import dataclasses
 import shutil
 
 import pytest
 import tensorflow as tf
-from fakes.encoders import save_for_inference
+from fakes.encoders import save_for_inference, save_mean_of_embeddings
+from helpers import ROOT
 
+from trainer.config import loading
+from trainer.data.tokenization import vocabulary_sha256
+from trainer.encoders import native, saved_models
 from trainer.errors import UsageError, UserError
 from trainer.train import builder, encoder_loading
 
@@ -11,6 +16,56 @@ from trainer.train import builder, encoder_loading
 def test_a_sequence_longer_than_the_positions_is_rejected(load, manifest):
     with pytest.raises(UsageError, match=r"data\.seq_length must .*512 .*Received: 513\."):
         encoder_loading.load_encoder(load("data.seq_length=513"), manifest)
+
+
+def test_positions_are_extended_to_the_setting(load, manifest):
+    chosen = load("data.seq_length=600", "model.max_positions=600")
+    encoder = encoder_loading.load_encoder(chosen, manifest)
+    assert encoder.architecture.max_positions == 600
+    model = builder.build_job(chosen, tf.distribute.OneDeviceStrategy("/cpu:0")).model
+    (table,) = (v for v in model.trainable_variables if native.is_position_table(v.name))
+    assert table.shape == (600, 64)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (("model.max_positions=511",), {"model.max_positions": "511"}),
+        (("model.max_positions=4097",), {"model.max_positions": "4097"}),
+        (("model.max_positions=600", "data.seq_length=601"), {"data.seq_length": "601"}),
+        (("model.freeze=layers:3",), {"model.freeze": "layers:3"}),
+    ],
+)
+def test_what_the_encoder_is_too_small_for_is_refused(load, manifest, settings, refused):
+    with pytest.raises(UsageError) as raised:
+        encoder_loading.load_encoder(load(*settings), manifest)
+    assert {problem.setting: problem.received for problem in raised.value.problems} == refused
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """The folder of an encoder that is of no family."""
+    save_mean_of_embeddings(tmp_path / "foreign")
+    return tmp_path / "foreign"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("model.max_positions=600", "model.pooling=mean", "model.freeze=embeddings"),
+        *("model.recompute=true", "model.compile=xla", "precision=bfloat16"),
+    ],
+)
+def test_what_the_hub_layer_cannot_do_is_refused_by_its_name(load, manifest, foreign, setting):
+    key, _, value = setting.partition("=")
+    with pytest.raises(UsageError, match=rf"^{key} must .* Received: {value}\.") as raised:
+        encoder_loading.load_encoder(load(f"encoder={foreign}", setting), manifest)
+    assert str(foreign) in str(raised.value)
+
+
+def test_the_hub_layer_follows_what_it_can(load, manifest, foreign):
+    chosen = load(f"encoder={foreign}", "model.freeze=encoder", "model.compile=auto", "precision=auto")
+    assert encoder_loading.load_encoder(chosen, manifest).path == "hub"
 
 
 def test_data_with_another_vocabulary_is_rejected(load, manifest, tiny, tmp_path):
@@ -30,29 +85,39 @@ def test_the_dropout_setting_replaces_the_encoders_rates(load, manifest):
     assert (architecture.dropout, architecture.attention_dropout) == (0.1, 0.1)
 
 
-def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, make_encoder, caplog):
+@pytest.mark.parametrize("preset", ["tiny_albert", "tiny_talking_heads"])
+def test_every_family_is_rebuilt(load, manifest, make_encoder, preset):
+    folder = make_encoder(preset)
+    own = dataclasses.replace(
+        manifest, vocabulary=dataclasses.replace(manifest.vocabulary, sha256=vocabulary_sha256(f"{folder}/encoder"))
+    )
+    encoder = encoder_loading.load_encoder(load(f"encoder={folder}", "precision=bfloat16"), own)
+    assert (encoder.path, encoder.architecture.family) == ("native", preset.removeprefix("tiny_"))
+    assert encoder_loading.build_encoder_layer(encoder, "bfloat16", "pooled").compute_dtype == "bfloat16"
+
+
+def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, foreign, caplog):
     caplog.set_level("INFO", "trainer")
-    chosen = load(f"encoder={make_encoder('tiny_talking_heads')}", "precision=bfloat16")
+    chosen = load(f"encoder={foreign}", "precision=auto")
     encoder = encoder_loading.load_encoder(chosen, manifest)
     assert encoder.path == "hub"
     (note,) = [record.getMessage() for record in caplog.records if record.name == "trainer.train.encoder_loading"]
-    for words in ("trains through hub.KerasLayer", "no bfloat16", "no XLA", "no exact resume", "512 positions"):
-        assert words in note
+    assert "trains through hub.KerasLayer, since it does not return" in note
+    assert "float32" in note
+    assert "resumed" not in note  # It has no dropout, so that a resumed run is exact.
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
 
 
-def test_what_the_hub_layer_cannot_follow_is_refused_by_name(load):
-    assert encoder_loading.find_hub_problems(load("model.compile=auto")) == []
-    settings = ("model.compile=xla", "model.recompute=true")
-    problems = encoder_loading.find_hub_problems(load(*settings))
-    assert sorted(f"{problem.setting}={problem.received}" for problem in problems) == sorted(settings)
+def test_the_note_names_the_costs_of_dropout(tiny):
+    costs = encoder_loading._costs_of_hub_layer(saved_models.load_saved_model(str(tiny / "encoder")))
+    assert "a resumed run is not exact" in costs[1]
 
 
-def test_an_encoder_with_settings_that_it_cannot_follow_is_refused(load, manifest, make_encoder):
-    foreign = f"encoder={make_encoder('tiny_talking_heads')}"
-    with pytest.raises(UsageError, match=r"model\.recompute must be false for .*hub\.KerasLayer"):
-        encoder_loading.load_encoder(load(foreign, "model.recompute=true"), manifest)
+@pytest.mark.parametrize("preset", ["quickstart", "imdb_minilm", "imdb_tutorial", "glue", "smoke", "movie_ratings"])
+def test_a_preset_asks_for_nothing_that_the_hub_layer_refuses(preset):
+    config = loading.load_config(str(ROOT / f"configs/{preset}.yaml"), [])
+    assert not encoder_loading.find_hub_layer_problems(config, 512, "")
 
 
 def test_what_does_not_train_through_the_hub_layer_is_refused_unsaid(load, manifest, tmp_path, caplog):

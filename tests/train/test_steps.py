@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import python
+from fakes.encoders import SMALL
+from helpers import python, random_encoder_inputs
 
 from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, native, recomputation, saved_models, window_pooling
+from trainer.encoders import classifier, freezing, native, recomputation, saved_models, window_pooling
 from trainer.train import averages, optimizers, steps
 
 RATES = (0.0, 0.1)
@@ -36,6 +37,22 @@ def rebuilt(encoder: str):
     return native.rebuild_encoder(saved_models.load_saved_model(encoder))
 
 
+FAMILIES = {
+    "electra": dataclasses.replace(SMALL, embedding_width=16),
+    "albert": dataclasses.replace(SMALL, family="albert", embedding_width=16, layers=3),
+    "talking_heads": dataclasses.replace(SMALL, family="talking_heads"),
+}
+FAMILY_STEPS = 20
+
+
+@functools.cache
+def random_values(family: str) -> list[np.ndarray]:
+    """The same in every process."""
+    rng = np.random.default_rng(0)
+    variables = native.build_encoder(FAMILIES[family]).trainable_variables
+    return [rng.normal("gamma" in v.name, 0.05, v.shape).astype(np.float32) for v in variables]
+
+
 def set_up_training(
     strategy,
     tiny,
@@ -48,16 +65,19 @@ def set_up_training(
     weights=None,
     recompute=False,
     xla=False,
+    family=None,
+    precision="float32",
 ) -> Training:
     """The tiny encoder with this dropout rate, ready to be trained on the reviews, in windows if `pooling` is given.
 
-    `weights` is a function of a batch's rows to their weights. None: all are 1.
+    `weights` is a function of a batch's rows to their weights. None: all are 1. `family` is a key of FAMILIES, of which
+    an encoder takes the place of the tiny one.
     """
     replicas = strategy.num_replicas_in_sync
-    architecture, values = rebuilt(f"{tiny}/encoder")
+    architecture, values = (FAMILIES[family], random_values(family)) if family else rebuilt(f"{tiny}/encoder")
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
     with strategy.scope():
-        encoder = classifier.build_native_encoder(architecture, values, "float32")
+        encoder = classifier.build_native_encoder(architecture, values, precision)
         if recompute:
             recomputation.install_recomputation(encoder)
         built = classifier.build_classifier(encoder, 2, rate, seed=3)
@@ -190,6 +210,41 @@ def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepa
         assert largest <= 1e-6
 
 
+# --- The other families -----------------------------------------------------------------------------
+
+
+def train_family(strategy, tiny, prepared, family, parts=1, precision="float32") -> Training:
+    training = set_up_training(strategy, tiny, prepared, 0.1, parts=parts, family=family, precision=precision)
+    training.window(training.batches, tf.constant(FAMILY_STEPS))
+    return training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_division_of_a_batch_does_not_change_a_family(tiny, prepared, on_replicas, family):
+    """Neither its masks nor its loss: on several replicas, and in micro-batches."""
+    one = train_family(one_replica(), tiny, prepared, family)
+    assert any((a != b).any() for a, b in zip(values(one), random_values(family), strict=False))
+    others = {
+        f"{replicas} replicas": [on_replicas[replicas][f"{family}:{i}"] for i in range(len(values(one)))]
+        for replicas in REPLICAS
+    }
+    others["micro-batches"] = values(train_family(one_replica(), tiny, prepared, family, parts=3))
+    for name, other in others.items():
+        largest = max(np.abs(a - b).max() for a, b in zip(values(one), other, strict=True))
+        print(f"{family}, {name}: largest difference of a parameter {largest:.1e}")
+        assert largest <= 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_trains_in_bfloat16_and_repeats_itself(tiny, prepared, family):
+    first, again = (train_family(one_replica(), tiny, prepared, family, precision="bfloat16") for _ in range(2))
+    exact = train_family(one_replica(), tiny, prepared, family)
+    assert sums(first) == sums(again)
+    assert all(np.array_equal(a, b) for a, b in zip(values(first), values(again), strict=True))
+    assert sums(first)[1] != sums(exact)[1]  # so it did compute in bfloat16
+    assert sums(first)[1] == pytest.approx(sums(exact)[1], rel=0.02)
+
+
 # --- Windows ----------------------------------------------------------------------------------------
 
 WINDOWS_STEPS = 30
@@ -304,6 +359,95 @@ def test_several_labels_and_numbers_have_no_accuracy():
     assert float(steps.correct_weight(tf.ones([2]), tf.ones([2, 1]), tf.ones([2]))) == 0
 
 
+# --- Frozen parameters ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class FrozenStep:
+    before: dict[str, np.ndarray]  # By canonical name, as below.
+    after: dict[str, np.ndarray]
+    with_moments: set[str]
+    operators: list[str]  # Their names in the step's graph.
+
+
+def train_frozen(tiny, freeze, pooling="pooled", path="native", parts=1) -> FrozenStep:
+    """One step of the tiny encoder with dropout, nothing clipped, at the full learning rate."""
+    strategy = one_replica()
+    with strategy.scope():
+        if path == "hub":
+            encoder = classifier.build_hub_encoder(saved_models.load_saved_model(f"{tiny}/encoder"))
+        else:
+            encoder = classifier.build_native_encoder(*rebuilt(f"{tiny}/encoder"), "float32", pooling)
+        model = classifier.build_classifier(encoder, 2, 0.1, 3, pooling)
+        trained_variables = freezing.choose_trained_variables(model.trainable_variables, freeze, pooling)
+        optimizer = optimizers.build_adamw(1e-3, 10, 0.0, 0.01)
+        optimizers.create_slots(optimizer, trained_variables)
+        sums = steps.create_train_sums()
+    step = steps.build_train_step(model, optimizer, sums, 3, 1e9, parts, trained_variables=trained_variables)
+    run = tf.function(lambda batch: strategy.run(step, args=(batch,)))
+    inputs = random_encoder_inputs(rows=4, seq_length=6, vocab_size=1024)
+    batch = {name: tf.constant(value) for name, value in inputs.items()}
+    batch |= {"label": tf.constant([0, 1, 1, 0]), "weight": tf.ones([4])}
+
+    def by_name() -> dict[str, np.ndarray]:
+        return {native.canonical_name(v.name): v.numpy() for v in model.trainable_variables}
+
+    before = by_name()
+    run(batch)
+    slots = {native.canonical_name(v.name) for v in optimizer.variables()}
+    with_moments = {name for name in before if f"{name}/m" in slots}
+    graph = run.get_concrete_function(batch).graph
+    return FrozenStep(before, by_name(), with_moments, [operator.name for operator in graph.get_operations()])
+
+
+@pytest.fixture(scope="module")
+def nothing_frozen(tiny):
+    return train_frozen(tiny, "none")
+
+
+FROZEN = {
+    "embeddings": ("word_embeddings", "position_embedding", "type_embeddings", "embeddings"),
+    "layers:1": ("word_embeddings", "position_embedding", "type_embeddings", "embeddings", "transformer/layer_0"),
+    "encoder": ("word_embeddings", "position_embedding", "type_embeddings", "embeddings", "transformer", "pooler"),
+}
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+@pytest.mark.parametrize(("path", "parts"), [("native", 1), ("native", 2), ("hub", 1)])
+def test_frozen_parameters_keep_their_values_and_have_no_moments(tiny, freeze, path, parts):
+    done = train_frozen(tiny, freeze, path=path, parts=parts)
+    frozen = {name for name in done.before if name.startswith(FROZEN[freeze])}
+    assert {name for name in done.before if (done.before[name] == done.after[name]).all()} == frozen
+    assert done.with_moments == set(done.before) - frozen
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+def test_the_others_are_trained_as_if_nothing_were_frozen(tiny, nothing_frozen, freeze):
+    """With the same masks, in the frozen layers too."""
+    done = train_frozen(tiny, freeze)
+    for name in done.with_moments:
+        assert (done.after[name] == nothing_frozen.after[name]).all(), name
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+def test_no_gradient_is_computed_below_the_first_trained_layer(tiny, nothing_frozen, freeze):
+    def backward(operators: list[str]) -> set[str]:
+        parts = ("word_embeddings", "layer_0", "layer_1", "classifier")
+        return {part for part in parts for name in operators if "gradient_tape" in name and f"/{part}/" in name}
+
+    assert backward(nothing_frozen.operators) == {"word_embeddings", "layer_0", "layer_1", "classifier"}
+    left = {"embeddings": {"layer_0", "layer_1"}, "layers:1": {"layer_1"}, "encoder": set()}[freeze]
+    assert backward(train_frozen(tiny, freeze).operators) == {"classifier", *left}
+
+
+@pytest.mark.parametrize("path", ["native", "hub"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_without_the_pooler_all_but_it_is_trained(tiny, pooling, path):
+    done = train_frozen(tiny, "none", pooling, path)
+    unchanged = {name for name in done.before if (done.before[name] == done.after[name]).all()}
+    assert unchanged == {"pooler_transform/kernel", "pooler_transform/bias"}
+
+
 def main(tiny, prepared, replicas, output) -> None:
     strategy = strategies.build_strategy("mirrored", strategies.DeviceRequest(virtual_devices=int(replicas))).strategy
     results = {}
@@ -320,6 +464,9 @@ def main(tiny, prepared, replicas, output) -> None:
         for kind in KINDS_ON_REPLICAS:
             several = train_kind(strategy, tiny, prepared, kind)
             results |= {f"{kind}:{index}": value for index, value in enumerate(values(several))}
+    for family in FAMILIES:
+        several = train_family(strategy, tiny, prepared, family)
+        results |= {f"{family}:{index}": value for index, value in enumerate(values(several))}
     np.savez(output, **results)
 
 

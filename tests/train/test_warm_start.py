@@ -156,6 +156,30 @@ def test_another_architecture_is_refused_by_its_variables(parent, restored_job, 
         assert str(finished_run) in problem.received
 
 
+def with_positions(job, positions):
+    """The job as it is with model.max_positions set, or with an encoder of so many positions if that is None."""
+    encoder = native.build_encoder(dataclasses.replace(job.encoder.architecture, max_positions=positions))
+    asked = positions if positions > 512 else None
+    settings = dataclasses.replace(job.config.model, max_positions=asked)
+    config = dataclasses.replace(job.config, model=settings)
+    return dataclasses.replace(job, model=classifier.build_classifier(encoder, 2, 0.1, 0), config=config)
+
+
+def test_a_parents_positions_are_extended_to_the_setting(parent, restored_job, take):
+    take(parent)
+    expected = values(restored_job.model)["position_embedding/embeddings"]
+    started = warm_start.start_from_parent(with_positions(restored_job, 600), parent)
+    table = values(started.model)["position_embedding/embeddings"]
+    assert (table == np.concatenate([expected, expected[:88]])).all()
+
+
+def test_a_parent_with_more_positions_is_refused(parent, restored_job):
+    with pytest.raises(UserError) as caught:
+        warm_start.start_from_parent(with_positions(restored_job, 300), parent)
+    (problem,) = caught.value.problems
+    assert (problem.setting, problem.advice) == ("model.max_positions", "Set it with --model.max_positions=512.")
+
+
 # --- Resuming ---------------------------------------------------------------------------------------
 
 

@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from trainer.cloud import machine_types
 from trainer.cloud.machine_types import SHORT_NAMES, Machine, MachineNames
-from trainer.config import loading
+from trainer.config import loading, schema
 from trainer.config.schema import Config
-from trainer.encoders import registry
+from trainer.encoders import handles, registry
 from trainer.errors import Problem, UsageError
 from trainer.storage import bucket_errors, retries
 
@@ -200,17 +200,23 @@ def _resolve_paths(config: Config, preset: str, bucket: str, defaults: list[str]
     if "/" not in encoder and encoder not in registry.ENCODERS:
         defaults.append(f"--encoder=gs://{bucket}/encoders/{encoder}, a copy of encoders/{encoder}")
         encoder = f"gs://{bucket}/encoders/{encoder}"
-    elif encoder not in registry.ENCODERS and not _is_reachable(encoder):
-        required = "be gs://..., a Hub or Kaggle URL or name, or the name of a folder in gs://BUCKET/encoders"
+    elif encoder not in registry.ENCODERS and not _is_reachable(encoder, "--encoder", problems):
+        required = "be gs://..., a Hub or Kaggle handle or name, or the name of a folder in gs://BUCKET/encoders"
         nearest = machine_types.nearest_name(encoder, registry.ENCODERS)
         problems.append(Problem("--encoder", required, encoder, nearest))
-    if config.preprocess and not _is_reachable(config.preprocess):
+    if config.preprocess and not _is_reachable(config.preprocess, "preprocess", problems):
         advice = "Change it with --set=preprocess=..."
-        problems.append(Problem("preprocess", "be gs://... or a URL", config.preprocess, advice))
-    if config.init_from and not _PATH_IN_BUCKET.match(config.init_from):
-        problems.append(Problem("--init_from", "be gs://BUCKET/NAME", config.init_from))
+        problems.append(Problem("preprocess", "be gs://... or a handle", config.preprocess, advice))
+    for key, path in schema.get_values(config, ("init_from", "encoders.mirror")).items():
+        if path and not _PATH_IN_BUCKET.match(path):
+            problems.append(Problem(f"--{key}", "be gs://BUCKET/NAME", path))
     return dataclasses.replace(config, data_dir=data_dir, encoder=encoder)
 
 
-def _is_reachable(path: str) -> bool:
-    return bool(_PATH_IN_BUCKET.match(path)) or path.startswith(("https://", "http://"))
+def _is_reachable(path: str, flag: str, problems: list[Problem]) -> bool:
+    """Whether a path is in a bucket, or a handle. A handle with a defect adds its own problem."""
+    try:
+        return bool(_PATH_IN_BUCKET.match(path)) or handles.parse_handle(path, flag) is not None
+    except UsageError as error:
+        problems.extend(error.problems)
+        return True

@@ -17,7 +17,7 @@ from pydantic import Field
 from trainer.cloud import job_spec, machine_types
 from trainer.cloud.job_request import JobRequest
 from trainer.config import loading, schema, yaml_file
-from trainer.config.schema import Integer, Number, PositiveInteger
+from trainer.config.value_types import Integer, Number, PositiveInteger
 from trainer.data import tasks
 from trainer.errors import Problem, UsageError
 from trainer.runtime import trial

@@ -3,11 +3,14 @@
 Importing this module defines them. A command shows them in its --help with absl.flags.adopt_module_key_flags.
 """
 
+from collections.abc import Sequence
+
 from absl import flags
 
 from trainer.config import loading, schema
 from trainer.errors import Problem, UsageError
-from trainer.storage import fs
+from trainer.storage import fs, preflight
+from trainer.storage.preflight import PathUse
 
 CONFIG = flags.DEFINE_string("config", None, "A YAML preset, such as those in configs/.")
 SET = flags.DEFINE_multi_string(
@@ -47,9 +50,31 @@ def load_run_config(model_dir: str) -> schema.Config:
     }
     others = {key: value for key, value in explicit_values().items() if key not in paths}
     others |= {flag.name: flag.value for flag in (CONFIG, SET) if flag.value}
-    required = "be left out with this --mode, which takes the configuration of --model_dir"
+    required = "be left out where the configuration is that of the run in --model_dir"
     if others:
         raise UsageError(*(Problem(f"--{name}", required, str(value)) for name, value in others.items()))
     if not fs.exists(path):
         raise UsageError(Problem("--model_dir", "hold a run", f"{model_dir}, which has no {schema.CONFIG_FILE}"))
     return loading.load_config(path, (), paths)
+
+
+def load_run_to_export(model_dir: str, output: str, problems: Sequence[Problem] = ()) -> schema.Config:
+    """load_run_config of a command that writes the new folder `output`.
+
+    Raises UsageError with `problems`, those that were found before, and with those of all paths and flags.
+    """
+    uses = [PathUse("--model_dir", model_dir), PathUse("--output", output, writes=True)]
+    problems = [*problems, *preflight.find_path_problems(uses)]
+    faulty = {problem.setting for problem in problems}
+    if "--output" not in faulty and fs.exists(output):
+        problems.append(Problem("--output", "name a new folder", f"{output}, which exists"))
+    if "--model_dir" not in faulty:
+        try:
+            config = load_run_config(model_dir)
+            paths = {key: getattr(config, key) for key in schema.PATH_KEYS if key != "init_from"}
+            problems += preflight.find_path_problems([PathUse(f"--{key}", path) for key, path in paths.items()])
+        except UsageError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise UsageError(*problems)
+    return config

@@ -25,6 +25,7 @@ _REQUIRED = {
     "finite_number": "be a finite number",
     "float_parsing": "be a number",
     "float_type": "be a number",
+    "freeze": "be none, embeddings, layers:N (such as layers:3) or encoder",
     "greater_than": "be greater than {gt}",
     "greater_than_equal": "be at least {ge}",
     "int_from_float": "be an integer",
@@ -118,13 +119,13 @@ def load_config(
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
         raise UsageError(*problems_of(invalid), *problems) from None
-    found: dict[str, Any] = {
-        key: paths.normalize_path(f"--{key}", getattr(config, key), problems, url=key in schema.URL_KEYS)
-        for key in schema.PATH_KEYS
+    found = {
+        key: paths.normalize_path(f"--{key}", value, problems, url=key in schema.URL_KEYS)
+        for key, value in schema.get_values(config, schema.PATH_KEYS).items()
     }
     if problems:
         raise UsageError(*problems)
-    return dataclasses.replace(config, **found)
+    return schema.replace_values(config, found)
 
 
 def dump_config(config: schema.Config) -> str:

@@ -1,99 +1,30 @@
 """What a configuration holds: frozen dataclasses with types, defaults and documentation for each key."""
 
 import dataclasses
+import functools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from trainer.config import sink_targets, yaml_file
+from trainer.config.value_types import (
+    ClassWeights,
+    Fraction,
+    Freeze,
+    Integer,
+    Metric,
+    Number,
+    PositiveInteger,
+    PositiveNumber,
+    SinkTarget,
+)
 
 CONFIG_FILE = "config.yaml"  # In a model_dir.
 DEFAULT_EPOCHS = 3.0
-# Of training.class_weights: beyond, float32 has no digits left for the other classes.
-MIN_CLASS_WEIGHT, MAX_CLASS_WEIGHT = 1e-6, 1e6
-
 _STRICT = pydantic.ConfigDict(extra="forbid")
-
-
-def _refuse_boolean(error_type: Literal["int_type", "float_type"]) -> BeforeValidator:
-    """YAML reads `on` as true, and pydantic reads true as 1."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, bool):
-            raise PydanticKnownError(error_type)
-        return value
-
-    return BeforeValidator(check)
-
-
-def _read_integral(value: Any) -> Any:
-    """A tuning job's discrete values are floats: it may write an integer as 16.0, or as 1e+06."""
-    try:
-        is_float = isinstance(value, str) and not value.strip().lstrip("+-").isdecimal()
-        return int(float(value)) if is_float and float(value).is_integer() else value
-    except ValueError:
-        return value
-
-
-def _read_class_weights(value: Any) -> Any:
-    """None, "balanced" or {label: weight}, also as text in YAML."""
-    duplicates: list[str] = []
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            value, duplicates = yaml_file.parse(value)
-        except yaml.YAMLError:
-            raise PydanticCustomError("class_weights", "") from None
-    if isinstance(value, dict) and not duplicates:
-        try:
-            # Of a boolean, float would make 1 or 0.
-            weights = {str(label): float(str(weight)) for label, weight in value.items()}
-        except ValueError:
-            weights = {}
-        if weights and all(MIN_CLASS_WEIGHT <= weight <= MAX_CLASS_WEIGHT for weight in weights.values()):
-            return weights
-    elif value is None or value == "balanced":
-        return value
-    raise PydanticCustomError("class_weights", "")
-
-
-def _read_sink(value: Any) -> str:
-    target = sink_targets.read_target(value)
-    if target is None:
-        raise PydanticCustomError("sink_target", "")
-    return target
-
-
-Integer = Annotated[int, _refuse_boolean("int_type"), BeforeValidator(_read_integral)]
-Number = Annotated[float, _refuse_boolean("float_type"), Field(allow_inf_nan=False)]
-PositiveInteger = Annotated[Integer, Field(gt=0)]
-PositiveNumber = Annotated[Number, Field(gt=0)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
-SinkTarget = Annotated[str, BeforeValidator(_read_sink)]
-# Those of tasks.METRICS, of all kinds of labels.
-Metric = Literal[
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "macro_f1",
-    "matthews",
-    "roc_auc",
-    "average_precision",
-    "micro_f1",
-    "micro_average_precision",
-    "subset_accuracy",
-    "pearson",
-    "spearman",
-    "quadratic_kappa",
-    "mean_squared_error",
-    "loss",
-]
 
 
 def _doc(description: str) -> FieldInfo:
@@ -143,8 +74,7 @@ class TrainingConfig:
     ] = None
     steps: Annotated[PositiveInteger | None, _doc("Steps of the optimizer, in the place of training.epochs.")] = None
     class_weights: Annotated[
-        str | dict[str, float] | None,
-        PlainValidator(_read_class_weights),
+        ClassWeights,
         _doc(
             "The weight of each class's examples in the loss: balanced (all weigh the same), or weights by label "
             "such as {spam: 10}, 1 for those left out."
@@ -234,6 +164,24 @@ class ModelConfig:
         Fraction | None,
         _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
     ] = None
+    max_positions: Annotated[
+        PositiveInteger | None,
+        _doc("Positions of the encoder: more than its own are made by repeating its table. If unset: its own."),
+    ] = None
+    freeze: Annotated[
+        Freeze,
+        _doc(
+            "What keeps its values: none, embeddings, layers:N (the embeddings and the first N layers), or encoder "
+            "(all but the head)."
+        ),
+    ] = "none"
+    pooling: Annotated[
+        Literal["pooled", "first", "mean"],
+        _doc(
+            "What of a text the head sees: the first token's output through the encoder's pooler, the first token's "
+            "output, or the mean of all tokens' outputs."
+        ),
+    ] = "pooled"
     window_pooling: Annotated[
         Literal["mean", "max"], _doc("How a text's logits are made of those of its windows (data.truncation=windows).")
     ] = "mean"
@@ -252,6 +200,18 @@ class ModelConfig:
             "each of which is compiled once. A TPU compiles in any case."
         ),
     ] = "off"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodersConfig:
+    __pydantic_config__ = _STRICT
+    mirror: Annotated[
+        str,
+        _doc(
+            "A folder in which encoders of the Hub and Kaggle are looked up before they are downloaded. "
+            "scripts/import_encoder.py --source=hub:NAME fills it."
+        ),
+    ] = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,9 +234,9 @@ class LoggingConfig:
 class Config:
     __pydantic_config__ = _STRICT
     task: Annotated[str | None, _doc("The data set's name. Another than the data set's own is refused.")] = None
-    encoder: Annotated[str, _doc("The encoder: a name, a Hub or Kaggle URL, or a folder.")] = "minilm"
+    encoder: Annotated[str, _doc("The encoder: a name, a Hub or Kaggle handle, or a folder.")] = "minilm"
     preprocess: Annotated[
-        str, _doc("The encoder's preprocessor, a URL or a folder, if the encoder does not come with one.")
+        str, _doc("The encoder's preprocessor, a handle or a folder, if the encoder does not come with one.")
     ] = ""
     seed: Annotated[
         Integer, Field(ge=0, lt=1 << 31), _doc("Decides the order of batches, dropout and the head's first weights.")
@@ -294,16 +254,17 @@ class Config:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    encoders: EncodersConfig = dataclasses.field(default_factory=EncodersConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
 
 
 # The keys that name a path. Those of URL_KEYS may also name an http:// or https:// address.
-PATH_KEYS = ("data_dir", "encoder", "preprocess", "init_from")
+PATH_KEYS = ("data_dir", "encoder", "preprocess", "init_from", "encoders.mirror")
 URL_KEYS = ("encoder", "preprocess")
 
 # What may differ between a run and its resumption. The encoder, the data and the parent are compared by their content.
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
-NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "logging.")
+NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.")
 
 
 # Keys whose value is a mapping, and no section.
@@ -316,6 +277,7 @@ LATER_KEYS = (
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
     *("model.recompute", "model.compile", "optimizer.name"),
+    *("model.pooling", "model.freeze", "model.max_positions"),
 )
 
 
@@ -326,6 +288,20 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def get_values(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of some keys, each "key" or "section.key"."""
+    return {key: functools.reduce(getattr, key.split("."), config) for key in keys}
+
+
+def replace_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values of these keys, each "key" or "section.key"."""
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        changed = dataclasses.replace(getattr(config, section), **{name: value}) if section else value
+        config = dataclasses.replace(config, **{section or name: changed})
+    return config
 
 
 def fingerprinted(config: Config) -> dict[str, Any]:

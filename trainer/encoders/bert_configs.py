@@ -1,17 +1,31 @@
-"""Read what a BERT's configuration file says of its architecture: config.json of Hugging Face, bert_config.json.
+"""Read what a configuration file says of an encoder's architecture: config.json of Hugging Face, bert_config.json.
 
 Every key that changes what the encoder computes is used or refused. One that is not known here is refused too.
 """
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.encoders import native
+from trainer.encoders import architectures, source_files
 from trainer.errors import Problem, UserError
 
-# A key -> the field of native.Architecture that holds it.
-_SIZES = {
+
+@dataclasses.dataclass(frozen=True)
+class ConfigKeys:
+    """The keys of a family's configuration that decide what its encoder computes."""
+
+    sizes: Mapping[str, str]  # A key -> the field of architectures.Architecture that it gives.
+    rates: Mapping[str, str]  # The same for dropout.
+    activation: str
+    epsilon: str = ""  # "" if layer normalization adds LAYER_NORM_EPSILON always.
+    token_types: int = 0  # How many there are if no key says it. They are not the family's own, and are 0 at first.
+    other: frozenset[str] = frozenset()  # More keys that change nothing.
+
+
+_BERT_SIZES = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
     "num_hidden_layers": "layers",
@@ -20,9 +34,39 @@ _SIZES = {
     "max_position_embeddings": "max_positions",
     "type_vocab_size": "token_types",
 }
-_RATES = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout"}
+_BERT_RATES = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout"}
+_ELECTRA_OTHER = """
+    summary_type summary_use_proj summary_activation summary_first_dropout summary_last_dropout summary_proj_to_labels
+"""
 
-# hidden_act -> a key of native.ACTIVATIONS. Source: ACT2FN in transformers/activations.py.
+# A model_type of Hugging Face -> its keys. Source: transformers/models/{model_type}/configuration_*.py.
+CONFIG_KEYS = {
+    "bert": ConfigKeys(_BERT_SIZES, _BERT_RATES, "hidden_act", "layer_norm_eps"),
+    "distilbert": ConfigKeys(
+        {
+            "vocab_size": "vocab_size",
+            "dim": "hidden_size",
+            "n_layers": "layers",
+            "n_heads": "heads",
+            "hidden_dim": "inner_size",
+            "max_position_embeddings": "max_positions",
+        },
+        {"dropout": "dropout", "attention_dropout": "attention_dropout"},
+        "activation",
+        token_types=2,
+        # Sinusoidal positions are in the file of weights as learned ones are.
+        other=frozenset("sinusoidal_pos_embds qa_dropout seq_classif_dropout tie_weights_".split()),  # noqa: SIM905
+    ),
+    "electra": ConfigKeys(
+        {**_BERT_SIZES, "embedding_size": "embedding_width"},
+        _BERT_RATES,
+        "hidden_act",
+        "layer_norm_eps",
+        other=frozenset(_ELECTRA_OTHER.split()),
+    ),
+}
+
+# hidden_act -> a key of architectures.ACTIVATIONS. Source: ACT2FN in transformers/activations.py.
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -65,74 +109,82 @@ _OTHER_KEYS = frozenset(
 )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError if it holds anything else."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(Problem(str(path), "hold JSON", f"a file that does not parse ({error})")) from None
-    if not isinstance(loaded, dict):
-        raise UserError(Problem(str(path), "hold a JSON object", json.dumps(loaded)[:80]))
-    return loaded
+def read_model_type(path: Path) -> str:
+    """The model_type in a config.json of Hugging Face. Raises UserError if it is none of CONFIG_KEYS."""
+    model_type = source_files.read_json(path).get("model_type")
+    if model_type not in list(CONFIG_KEYS):
+        raise UserError(Problem(f"model_type in {path}", f"be {' or '.join(CONFIG_KEYS)}", str(model_type)))
+    return model_type
 
 
-def read_architecture(path: Path) -> native.Architecture:
-    """The architecture of a BERT, as config.json of Hugging Face or bert_config.json describes it.
+def read_architecture(path: Path) -> architectures.Architecture:
+    """The architecture of an encoder, as config.json of Hugging Face or bert_config.json describes it.
 
     Raises UserError with everything that is missing, invalid, or of another architecture.
     """
-    config = read_json(path)
-    epsilon = config.get("layer_norm_eps", native.LAYER_NORM_EPSILON)
-    problems = [*_find_missing_keys(path, config), *_find_invalid_numbers(path, config, epsilon)]
-    if "hidden_act" in config and config["hidden_act"] not in list(_ACTIVATIONS):
-        problems.append(
-            Problem(f"hidden_act in {path}", f"be {', '.join(_ACTIVATIONS)}", json.dumps(config["hidden_act"]))
-        )
-    problems += _find_other_architectures(path, config)
+    config = source_files.read_json(path)
+    keys = CONFIG_KEYS.get(str(config.get("model_type")), CONFIG_KEYS["bert"])
+    epsilon = config.get(keys.epsilon, architectures.LAYER_NORM_EPSILON)
+    act = config.get(keys.activation)
+    problems = [*_find_missing_keys(path, config, keys), *_find_invalid_numbers(path, config, keys, epsilon)]
+    if keys.activation in config and act not in list(_ACTIVATIONS):
+        problems.append(Problem(f"{keys.activation} in {path}", f"be {', '.join(_ACTIVATIONS)}", json.dumps(act)))
+    problems += _find_other_architectures(path, config, keys)
     if problems:
         raise UserError(*problems)
-    activation = _ACTIVATIONS[config["hidden_act"]]
-    if config.get("model_type") != "bert" and config["hidden_act"] == "gelu":
-        # In Hugging Face's files "gelu" has the error function. Google's checkpoints were trained with the tanh form.
-        activation = "gelu_tanh"
-    fields = {field: config[key] for key, field in {**_SIZES, **_RATES}.items()}
-    return native.Architecture(
-        **fields, embedding_width=config["hidden_size"], activation=activation, layer_norm_epsilon=epsilon
-    )
+    # In Hugging Face's files "gelu" has the error function. Google's checkpoints were trained with the tanh form.
+    activation = "gelu_tanh" if act == "gelu" and not config.get("model_type") else _ACTIVATIONS[str(act)]
+    fields = {field: config[key] for key, field in {**keys.sizes, **keys.rates}.items()}
+    defaults = {"embedding_width": fields["hidden_size"], "token_types": keys.token_types}
+    return architectures.Architecture(**defaults | fields, activation=activation, layer_norm_epsilon=epsilon)
 
 
-def _find_missing_keys(path: Path, config: dict[str, Any]) -> list[Problem]:
-    missing = [key for key in (*_SIZES, *_RATES, "hidden_act") if key not in config]
-    return [Problem(str(path), "give every size of a BERT encoder", f"no {', '.join(missing)}")] if missing else []
+def describe_architecture(architecture: architectures.Architecture) -> dict[str, Any]:
+    """What a config.json of Hugging Face says of a BERT: read_architecture reads the same architecture from it."""
+    keys = CONFIG_KEYS["bert"]
+    return {
+        "model_type": "bert",
+        keys.activation: next(name for name, own in _ACTIVATIONS.items() if own == architecture.activation),
+        keys.epsilon: architecture.layer_norm_epsilon,
+        **{key: getattr(architecture, field) for key, field in {**keys.sizes, **keys.rates}.items()},
+    }
+
+
+def _find_missing_keys(path: Path, config: dict[str, Any], keys: ConfigKeys) -> list[Problem]:
+    missing = [key for key in (*keys.sizes, *keys.rates, keys.activation) if key not in config]
+    return [Problem(str(path), "give every size of the encoder", f"no {', '.join(missing)}")] if missing else []
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _find_invalid_numbers(path: Path, config: dict[str, Any], epsilon: Any) -> list[Problem]:
+def _find_invalid_numbers(path: Path, config: dict[str, Any], keys: ConfigKeys, epsilon: Any) -> list[Problem]:
     problems = [
         Problem(f"{key} in {path}", "be a whole number above 0", json.dumps(config[key]))
-        for key in _SIZES
+        for key in keys.sizes
         if key in config and not (_is_number(config[key]) and isinstance(config[key], int) and config[key] > 0)
     ]
     problems += [
         Problem(f"{key} in {path}", "be a number from 0 to below 1", json.dumps(config[key]))
-        for key in _RATES
+        for key in keys.rates
         if key in config and not (_is_number(config[key]) and 0 <= config[key] < 1)
     ]
     if not (_is_number(epsilon) and 0 < epsilon < 1):
-        problems.append(Problem(f"layer_norm_eps in {path}", "be a number above 0 and below 1", json.dumps(epsilon)))
-    if not problems and {"hidden_size", "num_attention_heads"} <= config.keys():
-        hidden, heads = config["hidden_size"], config["num_attention_heads"]
-        if hidden % heads:
-            required = f"divide hidden_size, {hidden}"
-            problems.append(Problem(f"num_attention_heads in {path}", required, str(heads)))
+        problems.append(Problem(f"{keys.epsilon} in {path}", "be a number above 0 and below 1", json.dumps(epsilon)))
+    hidden_key, heads_key = (
+        key for field in ("hidden_size", "heads") for key in keys.sizes if keys.sizes[key] == field
+    )
+    if not problems and {hidden_key, heads_key} <= config.keys() and config[hidden_key] % config[heads_key]:
+        required = f"divide {hidden_key}, {config[hidden_key]}"
+        problems.append(Problem(f"{heads_key} in {path}", required, str(config[heads_key])))
     return problems
 
 
-def _find_other_architectures(path: Path, config: dict[str, Any]) -> list[Problem]:
-    supported = {**_SUPPORTED_VALUES, "embedding_size": config.get("hidden_size")}
+def _find_other_architectures(path: Path, config: dict[str, Any], keys: ConfigKeys) -> list[Problem]:
+    supported = dict(_SUPPORTED_VALUES)
+    if "embedding_size" not in keys.sizes:
+        supported["embedding_size"] = config.get("hidden_size")
     problems = [
         Problem(
             f"{key} in {path}",
@@ -143,7 +195,7 @@ def _find_other_architectures(path: Path, config: dict[str, Any]) -> list[Proble
         for key, value in supported.items()
         if config.get(key) is not None and config[key] != value
     ]
-    known = {*_SIZES, *_RATES, *supported, "hidden_act", "layer_norm_eps", *_OTHER_KEYS}
+    known = {*keys.sizes, *keys.rates, keys.activation, keys.epsilon, *keys.other, *supported, *_OTHER_KEYS}
     unknown = [key for key in config if key not in known and not key.startswith("_")]
     if unknown:
         problems.append(

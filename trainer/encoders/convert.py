@@ -6,10 +6,13 @@ with the Hub's encoders works with the result.
 """
 
 import dataclasses
+import functools
 import logging
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +22,19 @@ from official.nlp.configs import encoders as encoder_configs
 from official.nlp.modeling import networks
 from official.nlp.tools import export_tfhub_lib
 
-from trainer.encoders import bert_configs, native, vocabularies, weights
+from trainer.encoders import (
+    architectures,
+    bert_configs,
+    native,
+    reference,
+    saved_models,
+    source_files,
+    tensor_names,
+    vocabularies,
+    weight_files,
+    weights,
+)
+from trainer.encoders.reference import Reference
 from trainer.errors import Problem, UserError, describe_error
 from trainer.storage import fs
 
@@ -33,25 +48,21 @@ class ImportedEncoder:
     encoder: tf_keras.Model | tf_keras.layers.Layer
     vocabulary_file: Path  # WordPiece's vocab.txt or SentencePiece's *.model.
     lower_case: bool
+    reference: Reference | None = None  # What the export has to compute. None if there is no other source.
 
 
 # --- Readers --------------------------------------------------------------------------------------
 
 
-def _require_files(folder: Path, source: str, *names: str) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(*(Problem(source, f"name a folder with {name}", f"{folder}, without it") for name in missing))
-
-
-def build_bert(architecture: native.Architecture) -> tf_keras.Model:
+def build_bert(architecture: architectures.Architecture) -> tf_keras.Model:
     encoder = networks.BertEncoder(
         vocab_size=architecture.vocab_size,
+        embedding_width=architecture.embedding_width,
         hidden_size=architecture.hidden_size,
         num_layers=architecture.layers,
         num_attention_heads=architecture.heads,
         inner_dim=architecture.inner_size,
-        inner_activation=native.ACTIVATIONS[architecture.activation],
+        inner_activation=architectures.ACTIVATIONS[architecture.activation],
         max_sequence_length=architecture.max_positions,
         type_vocab_size=architecture.token_types,
         output_dropout=architecture.dropout,
@@ -60,7 +71,7 @@ def build_bert(architecture: native.Architecture) -> tf_keras.Model:
     )
     native.set_layer_norm_epsilon(encoder, architecture.layer_norm_epsilon)
     _LOG.info(
-        "note: a BERT of %d layers of size %d, with %d attention heads of size %d. The number of heads is the "
+        "note: an encoder of %d layers of size %d, with %d attention heads of size %d. The number of heads is the "
         "configuration's: no weight shows whether it is right.",
         architecture.layers,
         architecture.hidden_size,
@@ -70,29 +81,36 @@ def build_bert(architecture: native.Architecture) -> tf_keras.Model:
     return encoder
 
 
-def read_hugging_face(folder: Path) -> ImportedEncoder:
-    """Read config.json, model.safetensors and vocab.txt of a Hugging Face BERT, and its tokenizer's files, if any.
+def read_hugging_face(folder: Path, scratch: Path) -> ImportedEncoder:
+    """Read a Hugging Face BERT, DistilBERT or ELECTRA: config.json, weights, a vocabulary, a tokenizer's files, if any.
+
+    The vocabulary of a tokenizer.json is written to the folder `scratch`, if there is no vocab.txt.
 
     Raises UserError with every missing file, or with all that is damaged or that the Hub's format cannot express.
     """
-    _require_files(folder, "--source=hf:DIR", "config.json", "model.safetensors", "vocab.txt")
-    model_type = bert_configs.read_json(folder / "config.json").get("model_type")
-    if model_type != "bert":
-        raise UserError(Problem(f"model_type in {folder / 'config.json'}", "be bert", str(model_type)))
+    source_files.require_files(
+        folder, "--source=hf:DIR", ["config.json"], weight_files.FILES, ["vocab.txt", "tokenizer.json"]
+    )
+    model_type = bert_configs.read_model_type(folder / "config.json")
     architecture = bert_configs.read_architecture(folder / "config.json")
-    vocabulary_file = folder / "vocab.txt"
+    vocabulary_file = vocabularies.find_vocabulary_file(folder, scratch)
     pieces = vocabularies.read_vocabulary(vocabulary_file)
+    vocabulary_source = vocabulary_file if vocabulary_file.parent == folder else folder / "tokenizer.json"
     settings = vocabularies.read_tokenizer_settings(folder)
     added = vocabularies.find_added_tokens(folder, pieces)
     encoder = build_bert(architecture)
+    names = tensor_names.HUGGING_FACE[model_type]
+    values, problems = weights.read_values(encoder, weight_files.open_weights(folder), names)
     problems = [
-        *vocabularies.find_vocabulary_problems(vocabulary_file, pieces, architecture.vocab_size, len(added)),
+        *vocabularies.find_vocabulary_problems(vocabulary_source, pieces, architecture.vocab_size, len(added)),
         *vocabularies.find_tokenizer_problems(folder, settings, pieces),
-        *weights.assign_values(encoder, weights.open_safetensors(folder / "model.safetensors")),
+        *problems,
     ]
     if problems:
         raise UserError(*problems)
-    return ImportedEncoder(encoder, vocabulary_file, vocabularies.is_lower_case(settings, pieces, vocabulary_file))
+    weights.assign_values(encoder, values)
+    lower_case = vocabularies.is_lower_case(settings, pieces, vocabulary_source)
+    return ImportedEncoder(encoder, vocabulary_file, lower_case, Reference(architecture, values))
 
 
 def read_checkpoint(folder: Path) -> ImportedEncoder:
@@ -100,7 +118,7 @@ def read_checkpoint(folder: Path) -> ImportedEncoder:
 
     Raises UserError with every missing file, or with all that is damaged or that the Hub's format cannot express.
     """
-    _require_files(folder, "--source=checkpoint:DIR", "bert_config.json", "vocab.txt")
+    source_files.require_files(folder, "--source=checkpoint:DIR", ["bert_config.json"], ["vocab.txt"])
     indexes = sorted(folder.glob("*.index"))
     if len(indexes) != 1:
         raise UserError(
@@ -119,12 +137,17 @@ def read_checkpoint(folder: Path) -> ImportedEncoder:
         raise UserError(*problems, _damaged(prefix, error)) from None
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in reader.get_variable_to_shape_map():
         problems += _restore_objects(encoder, readable_prefix, list(reader.get_variable_to_shape_map()))
+        values = weights.stored_values(encoder)
     else:
-        problems += weights.assign_values(encoder, weights.open_checkpoint(Path(prefix), reader))
+        file = weight_files.open_checkpoint(Path(prefix), reader)
+        values, value_problems = weights.read_values(encoder, file, tensor_names.GOOGLE)
+        problems += value_problems
     if problems:
         raise UserError(*problems)
+    weights.assign_values(encoder, values)
     # No file says whether Google's vocabularies are cased.
-    return ImportedEncoder(encoder, vocabulary_file, vocabularies.decide_lower_case(pieces, vocabulary_file))
+    lower_case = vocabularies.decide_lower_case(pieces, vocabulary_file)
+    return ImportedEncoder(encoder, vocabulary_file, lower_case, Reference(architecture, values))
 
 
 def _damaged(prefix: str, error: Exception) -> Problem:
@@ -165,38 +188,65 @@ def _check_output(output: str) -> None:
         raise UserError(Problem("--output", required, f"{output}, which holds {other_names[0]}"))
 
 
-def write_encoder(imported: ImportedEncoder, output: str) -> None:
-    """Export an encoder to output/encoder and output/preprocess. It replaces an encoder at `output`.
+def _tokenizer_options(imported: ImportedEncoder) -> dict[str, Any]:
+    key = "sp_model_file" if imported.vocabulary_file.suffix == ".model" else "vocab_file"
+    return {key: str(imported.vocabulary_file), "do_lower_case": imported.lower_case}
 
-    A local `output` appears only when it is complete. In a bucket, each saved_model.pb is written last.
 
-    Raises UserError if `output` is a file or a link, or holds anything that does not belong to an encoder.
-    """
-    _check_output(output)
+def save_encoder(imported: ImportedEncoder, folder: str) -> None:
+    """Export an encoder, without its preprocessor, as a SavedModel in the Hub's format to a new local folder."""
     config = encoder_configs.EncoderConfig(type="any")
 
     class GivenEncoder(hyperparams.Config):  # how the exporter accepts an encoder that has no configuration
         BUILDER = staticmethod(lambda _: imported.encoder)
 
     config.any = GivenEncoder()
-    key = "sp_model_file" if imported.vocabulary_file.suffix == ".model" else "vocab_file"
-    tokenizer_options = {key: str(imported.vocabulary_file), "do_lower_case": imported.lower_case}
-    # In the same file system as a local output, so that a rename puts it in place.
-    parent = None if fs.in_bucket(output) else os.path.dirname(os.path.abspath(output))
-    if parent:
-        fs.make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".encoder-") as temporary:
-        complete = os.path.join(temporary, "complete")
+    # In the folder above, where there is space for an encoder.
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as temporary:
         # The exporter restores a checkpoint into the encoder, and requires the counter that only save() adds to it.
         checkpoint = tf.train.Checkpoint(encoder=imported.encoder, model=imported.encoder)
         export_tfhub_lib.export_model(
-            f"{complete}/encoder",
+            folder,
             encoder_config=config,
             model_checkpoint_path=checkpoint.save(os.path.join(fs.tensorflow_path(temporary), "values")),
             with_mlm=False,
-            **tokenizer_options,
+            **_tokenizer_options(imported),
         )
+
+
+def write_encoder(imported: ImportedEncoder, output: str) -> None:
+    """Export an encoder to output/encoder and output/preprocess. It replaces an encoder at `output`.
+
+    A local `output` appears only when it is complete. In a bucket, each saved_model.pb is written last.
+
+    Raises UserError if `output` is a file or a link, or holds anything that does not belong to an encoder, or if the
+    export does not compute what imported.reference does; then `output` stays as it is.
+    """
+    _check_output(output)
+    with fs.complete_folder(output) as partial:
+        save_encoder(imported, fs.join(partial, "encoder"))
         export_tfhub_lib.export_preprocessing(
-            f"{complete}/preprocess", tokenize_with_offsets=False, default_seq_length=128, **tokenizer_options
+            fs.join(partial, "preprocess"),
+            tokenize_with_offsets=False,
+            default_seq_length=128,
+            **_tokenizer_options(imported),
         )
-        fs.replace_folder(complete, output)
+        if imported.reference:
+            _check_outputs(fs.join(partial, "encoder"), imported.reference)
+
+
+def _check_outputs(folder: str, source: Reference) -> None:
+    """Raises UserError if an exported encoder does not compute what its source says."""
+    saved = saved_models.load_saved_model(folder)
+    compute, architecture = functools.partial(reference.compute_outputs, source), source.architecture
+    required = f"have, in every layer, what its source gives with NumPy, within {native.TOLERANCE}"
+    try:
+        difference = native.largest_output_difference(
+            saved, compute, architecture.vocab_size, architecture.max_positions
+        )
+        received = f"a difference of {difference:.1e}"
+    except architectures.CannotRebuild as error:  # another number of layers
+        difference, received = math.inf, str(error)
+    if not difference <= native.TOLERANCE:  # true for NaN too
+        raise UserError(Problem("The outputs of the encoder", required, received, "Nothing was written. Report this."))
+    _LOG.info("note: every layer's outputs are those of the source, computed with NumPy, within %.1e", difference)

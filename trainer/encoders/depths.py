@@ -23,6 +23,12 @@ def variable_depths(names: Sequence[str]) -> list[int]:
     ]
 
 
+def shares_layers(names: Sequence[str]) -> bool:
+    """Whether the layers of an encoder are one block that all of them share, as ALBERT's."""
+    matches = (_LAYER.search(name) for name in names)
+    return any(match is not None and match[2] == "transformer" for match in matches)
+
+
 def _layer_number(name: str) -> int | None:
     """What orders the layers, None for a variable of none."""
     match = _LAYER.search(name)

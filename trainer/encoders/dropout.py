@@ -15,16 +15,18 @@ import tensorflow as tf
 import tf_keras
 
 PHILOX_ALGORITHM = 1  # tf.random.Algorithm.PHILOX as the number that the raw operator requires
-MAX_LAYERS = 1 << 16  # Dropout layers in a model.
+MAX_LAYERS = 1 << 16  # Dropout layers in a model, each counted once for every depth that it is called at.
+MAX_LAYERS_AT_DEPTH = 1 << 8  # Of them, in a model with a block that is called at several depths.
 
 
 @dataclasses.dataclass(frozen=True)
 class DropoutKey:
-    """What the masks of one step depend on besides the layer. Each is int64 []."""
+    """What the masks of one step depend on besides the layer. Tensors are int64 []."""
 
     seed: tf.Tensor
     step: tf.Tensor
     first_row: tf.Tensor  # Index, in the global batch, of the first row that the model is called with.
+    depth: int = 0  # Which call of a block that several layers share.
 
 
 _active_keys: list[DropoutKey] = []
@@ -46,9 +48,19 @@ def active_key() -> DropoutKey:
     return _active_keys[-1]
 
 
+@contextlib.contextmanager
+def use_depth(depth: int) -> Iterator[None]:
+    """Dropout layers that are called inside this block have masks that they have at no other depth."""
+    if not _active_keys:  # Nothing is dropped.
+        yield
+        return
+    with use_key(dataclasses.replace(_active_keys[-1], depth=depth)):
+        yield
+
+
 def seeded_dropout(x: tf.Tensor, rate: float, key: DropoutKey, layer: int) -> tf.Tensor:
     """Dropout of `x` [rows, ...], of any float dtype: a share `rate` becomes 0, the rest is divided by 1 - rate."""
-    bits = _bit_generator()(x, key, layer)
+    bits = _bit_generator()(x, key, key.depth * MAX_LAYERS_AT_DEPTH + layer)
     kept = bits >= tf.constant(round(rate * (bits.dtype.max + 1)), bits.dtype)
     return x * (tf.cast(kept, x.dtype) * (1.0 / (1.0 - rate)))
 

@@ -8,8 +8,11 @@ import shlex
 import socket
 import tempfile
 import time
+import urllib.error
 from collections.abc import Iterator
 
+from trainer.encoders import download_problems
+from trainer.encoders.saved_model_files import find_broken_file, find_missing_file, find_model_folder
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -18,13 +21,8 @@ NETWORK_TIMEOUT_S = 15.0
 # The longest time without a new byte in another process's download. tensorflow-hub waits ten minutes, in silence.
 LOCK_TIMEOUT_S = 30.0
 LOCK_POLL_S = 0.5
-MAKE_MINILM = "python scripts/import_encoder.py --source=minilm --output=encoders/minilm"
 
 _LOG = logging.getLogger(__name__)
-
-
-def is_saved_model(folder: str) -> bool:
-    return fs.exists(fs.join(folder, "saved_model.pb"))
 
 
 def cache_folder(handle: str) -> str:
@@ -95,33 +93,46 @@ def wait_for_lock(handle: str, flag: str, cached: str) -> None:
         time.sleep(LOCK_POLL_S)
 
 
+def find_cached(handle: str, flag: str) -> str | None:
+    """The folder of a handle's SavedModel in the cache; None if there is none.
+
+    Raises UserError for an incomplete one.
+    """
+    cached = cache_folder(handle)
+    if not fs.exists(cached):
+        return None
+    folder = find_model_folder(cached)
+    if missing := find_missing_file(folder):
+        raise UserError(download_problems.describe_incomplete(flag, handle, folder, missing, [cached]))
+    return folder
+
+
 def download(handle: str, flag: str) -> str:
     """The folder of a handle's SavedModel in the Hub's cache, downloaded unless it is there already.
 
-    `flag` is the one that names the handle. Raises UserError if the download fails or is locked by another process.
+    `flag` is the one that names the handle. Raises UserError if the download fails, is not a complete SavedModel, or is
+    locked by another process.
     """
-    cached = cache_folder(handle)
-    if is_saved_model(cached):
-        return cached
+    if folder := find_cached(handle, flag):
+        return folder
+    import tensorflow as tf
     import tensorflow_hub as hub
 
-    wait_for_lock(handle, flag, cached)
+    cached = cache_folder(handle)
     try:
+        wait_for_lock(handle, flag, cached)
         with _network_timeout():
-            folder = str(hub.resolve(handle))
+            cached = str(hub.resolve(handle))
+    except UserError:
+        raise
     except Exception as error:  # urllib, tarfile and the lock of the cache raise errors of many types
-        raise UserError(
-            Problem(
-                flag,
-                "name a SavedModel that is in the Hub's cache or can be downloaded",
-                f"{handle}. The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r}) has "
-                f"no saved_model.pb, and the download failed with {type(error).__name__}: {error}",
-                f"Download it where the network allows and copy it to that folder, or set {flag} to the folder of a "
-                f"SavedModel, or use the embedded encoder: {MAKE_MINILM}.",
-            )
-        ) from None
-    if not is_saved_model(folder):
-        received = f"{handle}, whose folder {folder} holds {', '.join(fs.list_names(folder)[:5]) or 'nothing'}"
-        advice = "Remove that folder and download it again, or move the SavedModel's files to it."
-        raise UserError(Problem(flag, "name a download with saved_model.pb at its top", received, advice))
+        place = f"The cache folder {cached} (TFHUB_CACHE_DIR={os.environ.get('TFHUB_CACHE_DIR', '')!r})"
+        status = error.code if isinstance(error, urllib.error.HTTPError) else None
+        advice = download_problems.WRITE_ADVICE if isinstance(error, tf.errors.OpError) else ""
+        raise UserError(download_problems.describe_failure(flag, handle, place, error, status, advice)) from None
+    folder = find_model_folder(cached)
+    if not fs.in_bucket(folder) and (defect := find_broken_file(folder)):
+        for path in (cached, f"{cached}.descriptor.txt"):
+            fs.remove(path)
+        raise UserError(download_problems.describe_wrong_download(flag, handle, defect))
     return folder

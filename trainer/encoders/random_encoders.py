@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import tf_keras
 from official.nlp.modeling import layers, networks
 
-from trainer.encoders import native
+from trainer.encoders.architectures import ACTIVATIONS, Architecture
 from trainer.encoders.convert import ImportedEncoder
 from trainer.errors import Problem, UsageError
+
+STDDEV = 0.02  # Of BERT's own initial weights.
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -74,81 +76,149 @@ def write_sentencepiece(folder: Path, size: int) -> Path:
     return folder / "pieces.model"
 
 
-def _build_bert(sizes: dict[str, int]) -> tf_keras.Model:
-    return networks.BertEncoder(**sizes, inner_dim=4 * sizes["hidden_size"], dict_outputs=True)
+# --- How the Hub's encoders were built --------------------------------------------------------------
 
 
-def _build_bert_v2(sizes: dict[str, int]) -> tf_keras.layers.Layer:
-    encoder = networks.BertEncoderV2(**sizes, inner_dim=4 * sizes["hidden_size"])
+def _initializer(stddev: float) -> tf_keras.initializers.Initializer:
+    return tf_keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def _bert_options(architecture: Architecture, stddev: float) -> dict[str, Any]:
+    return dict(
+        vocab_size=architecture.vocab_size,
+        embedding_width=architecture.embedding_width,
+        hidden_size=architecture.hidden_size,
+        num_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        max_sequence_length=architecture.max_positions,
+        type_vocab_size=architecture.token_types,
+        inner_dim=architecture.inner_size,
+        inner_activation=ACTIVATIONS[architecture.activation],
+        output_dropout=architecture.dropout,
+        attention_dropout=architecture.attention_dropout,
+        norm_first=architecture.norm_first,
+        initializer=_initializer(stddev),
+    )
+
+
+def _build_bert(architecture: Architecture, stddev: float) -> tf_keras.Model:
+    return networks.BertEncoder(**_bert_options(architecture, stddev), dict_outputs=True)
+
+
+def _build_bert_v2(architecture: Architecture, stddev: float) -> tf_keras.layers.Layer:
+    encoder = networks.BertEncoderV2(**_bert_options(architecture, stddev))
     encoder(encoder.inputs)  # creates the variables
     return encoder
 
 
-def _build_electra(sizes: dict[str, int]) -> tf_keras.Model:
-    hidden_size = sizes["hidden_size"]
-    return networks.BertEncoder(**sizes, inner_dim=4 * hidden_size, embedding_width=hidden_size // 2, dict_outputs=True)
-
-
-def _build_albert(sizes: dict[str, int]) -> tf_keras.Model:
-    hidden_size = sizes["hidden_size"]
+def _build_albert(architecture: Architecture, stddev: float) -> tf_keras.Model:
     return networks.AlbertEncoder(
-        **sizes, intermediate_size=4 * hidden_size, embedding_width=hidden_size // 2, dict_outputs=True
-    )
-
-
-def _build_talking_heads(sizes: dict[str, int]) -> tf_keras.Model:
-    def initializer() -> tf_keras.initializers.Initializer:
-        return tf_keras.initializers.TruncatedNormal(stddev=0.02)
-
-    hidden_size, activation = sizes["hidden_size"], native.ACTIVATIONS["gelu_tanh"]
-    return networks.EncoderScaffold(
-        embedding_cfg=dict(
-            vocab_size=sizes["vocab_size"],
-            type_vocab_size=sizes["type_vocab_size"],
-            hidden_size=hidden_size,
-            max_seq_length=sizes["max_sequence_length"],
-            initializer=initializer(),
-            dropout_rate=0.1,
-        ),
-        hidden_cls=layers.TransformerScaffold,
-        hidden_cfg=dict(
-            num_attention_heads=sizes["num_attention_heads"],
-            inner_dim=4 * hidden_size,
-            inner_activation=activation,
-            attention_cls=layers.TalkingHeadsAttention,
-            feedforward_cls=layers.GatedFeedforward,
-            feedforward_cfg=dict(
-                inner_dim=4 * hidden_size, inner_activation=activation, dropout=0.1, kernel_initializer=initializer()
-            ),
-            dropout_rate=0.1,
-            attention_dropout_rate=0.1,
-            kernel_initializer=initializer(),
-        ),
-        num_hidden_instances=sizes["num_layers"],
-        pooled_output_dim=hidden_size,
-        pooler_layer_initializer=initializer(),
+        vocab_size=architecture.vocab_size,
+        embedding_width=architecture.embedding_width,
+        hidden_size=architecture.hidden_size,
+        num_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        max_sequence_length=architecture.max_positions,
+        type_vocab_size=architecture.token_types,
+        intermediate_size=architecture.inner_size,
+        activation=ACTIVATIONS[architecture.activation],
+        dropout_rate=architecture.dropout,
+        attention_dropout_rate=architecture.attention_dropout,
+        initializer=_initializer(stddev),
         dict_outputs=True,
     )
 
 
+def _build_talking_heads(architecture: Architecture, stddev: float) -> tf_keras.Model:
+    activation = ACTIVATIONS[architecture.activation]
+    return networks.EncoderScaffold(
+        embedding_cfg=dict(
+            vocab_size=architecture.vocab_size,
+            type_vocab_size=architecture.token_types,
+            hidden_size=architecture.hidden_size,
+            max_seq_length=architecture.max_positions,
+            initializer=_initializer(stddev),
+            dropout_rate=architecture.dropout,
+        ),
+        hidden_cls=layers.TransformerScaffold,
+        hidden_cfg=dict(
+            num_attention_heads=architecture.heads,
+            inner_dim=architecture.inner_size,
+            inner_activation=activation,
+            attention_cls=layers.TalkingHeadsAttention,
+            feedforward_cls=layers.GatedFeedforward,
+            feedforward_cfg=dict(
+                inner_dim=architecture.inner_size,
+                inner_activation=activation,
+                dropout=architecture.dropout,
+                apply_output_layer_norm=not architecture.norm_first,
+                kernel_initializer=_initializer(stddev),
+            ),
+            dropout_rate=architecture.dropout,
+            attention_dropout_rate=architecture.attention_dropout,
+            norm_first=architecture.norm_first,
+            kernel_initializer=_initializer(stddev),
+        ),
+        num_hidden_instances=architecture.layers,
+        pooled_output_dim=architecture.hidden_size,
+        pooler_layer_initializer=_initializer(stddev),
+        dict_outputs=True,
+    )
+
+
+# The networks of official.nlp that the Hub's encoders were exported from -> a function of an architecture and the
+# standard deviation of its weights.
+NETWORKS: dict[str, Callable[[Architecture, float], tf_keras.layers.Layer]] = {
+    "bert_v1": _build_bert,
+    "bert_v2": _build_bert_v2,
+    "albert": _build_albert,
+    "talking_heads": _build_talking_heads,
+}
+
+
+# --- Presets --------------------------------------------------------------------------------------
+
+
 class RandomPreset(NamedTuple):
-    """What is built from random weights: a family, by the function that builds it, and its sizes."""
+    """What is built with random weights."""
 
-    build: Callable[[dict[str, int]], Any]
-    layers: int
-    hidden_size: int
-    heads: int
-    vocab_size: int
+    network: str  # A key of NETWORKS.
+    architecture: Architecture
 
 
+def _preset(
+    network: str, layers: int, hidden_size: int, heads: int, vocab_size: int = 30522, embedding_width: int = 0
+) -> RandomPreset:
+    architecture = Architecture(
+        vocab_size=vocab_size,
+        embedding_width=embedding_width or hidden_size,
+        hidden_size=hidden_size,
+        layers=layers,
+        heads=heads,
+        inner_size=4 * hidden_size,
+        max_positions=512,
+        token_types=2,
+        activation="gelu_tanh",
+        dropout=0.1,
+        attention_dropout=0.1,
+        family="bert" if network.startswith("bert") else network,
+    )
+    return RandomPreset(network, architecture)
+
+
+# ALBERT's vocabulary is small: SentencePiece finds no more pieces in WORDS.
 RANDOM_PRESETS = {
-    "tiny": RandomPreset(_build_bert, 2, 64, 2, 1024),
-    "tiny_bert_v2": RandomPreset(_build_bert_v2, 2, 64, 2, 1024),
-    "tiny_electra": RandomPreset(_build_electra, 2, 64, 2, 1024),
-    "tiny_albert": RandomPreset(_build_albert, 2, 64, 2, 350),
-    "tiny_talking_heads": RandomPreset(_build_talking_heads, 2, 64, 2, 1024),
-    "bert_base": RandomPreset(_build_bert, 12, 768, 12, 30522),
-    "bert_large": RandomPreset(_build_bert, 24, 1024, 16, 30522),
+    "tiny": _preset("bert_v1", 2, 64, 2, 1024),
+    "tiny_bert_v2": _preset("bert_v2", 2, 64, 2, 1024),
+    "tiny_electra": _preset("bert_v1", 2, 64, 2, 1024, embedding_width=32),
+    "tiny_albert": _preset("albert", 2, 64, 2, 350, embedding_width=32),
+    "tiny_talking_heads": _preset("talking_heads", 2, 64, 2, 1024),
+    "medium_bert": _preset("bert_v1", 6, 256, 4),
+    "medium_electra": _preset("bert_v1", 6, 256, 4, embedding_width=128),
+    "medium_albert": _preset("albert", 6, 256, 4, 350, embedding_width=128),
+    "medium_talking_heads": _preset("talking_heads", 6, 256, 4),
+    "bert_base": _preset("bert_v1", 12, 768, 12),
+    "bert_large": _preset("bert_v1", 24, 1024, 16),
 }
 
 
@@ -161,15 +231,6 @@ def build_random_encoder(name: str, folder: Path, seed: int = 0) -> ImportedEnco
     if preset is None:
         raise UsageError(Problem("--source=random:PRESET", f"name one of {', '.join(RANDOM_PRESETS)}", name))
     tf_keras.utils.set_random_seed(seed)
-    encoder = preset.build(
-        dict(
-            vocab_size=preset.vocab_size,
-            hidden_size=preset.hidden_size,
-            num_layers=preset.layers,
-            num_attention_heads=preset.heads,
-            max_sequence_length=512,
-            type_vocab_size=2,
-        )
-    )
-    write_vocabulary = write_sentencepiece if preset.build is _build_albert else write_wordpiece
-    return ImportedEncoder(encoder, write_vocabulary(folder, preset.vocab_size), lower_case=True)
+    encoder = NETWORKS[preset.network](preset.architecture, STDDEV)
+    write_vocabulary = write_sentencepiece if preset.network == "albert" else write_wordpiece
+    return ImportedEncoder(encoder, write_vocabulary(folder, preset.architecture.vocab_size), lower_case=True)

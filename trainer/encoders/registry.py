@@ -8,8 +8,10 @@ import dataclasses
 import hashlib
 import os
 
-from trainer.encoders import hub_cache
-from trainer.encoders.hub_cache import is_saved_model
+from trainer.encoders import fetching, handles, mirrors
+from trainer.encoders.embedded import EMBEDDED, make_command
+from trainer.encoders.handles import Handle
+from trainer.encoders.saved_model_files import is_saved_model
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -85,30 +87,34 @@ class EncoderFolders:
         return self.encoder if self.encoder.startswith(self.name) else f"{self.name} in {self.encoder}"
 
 
+def _holds_saved_model(path: str) -> bool:
+    """Whether a path, which may also be a URL, is the folder of a SavedModel."""
+    return ("://" not in path or path.startswith("gs://")) and is_saved_model(path)
+
+
 def _find_in_folders(encoder: str) -> tuple[str, str] | None:
     """(encoder folder, preprocessor folder or "") if `encoder` is a folder or the name of one in encoders/."""
     for folder in (encoder, fs.join("encoders", encoder)):
-        if "://" in folder and not folder.startswith("gs://"):
+        if _holds_saved_model(fs.join(folder, "encoder")):
+            found, preprocess = fs.join(folder, "encoder"), fs.join(folder, "preprocess")
+        elif _holds_saved_model(folder):
+            found, preprocess = folder, fs.join(os.path.dirname(folder.rstrip("/")), "preprocess")
+        else:
             continue
-        if is_saved_model(fs.join(folder, "encoder")):
-            return fs.join(folder, "encoder"), fs.join(folder, "preprocess")
-        if is_saved_model(folder):
-            sibling = fs.join(os.path.dirname(folder.rstrip("/")), "preprocess")
-            return folder, sibling if is_saved_model(sibling) else ""
+        return found, preprocess if is_saved_model(preprocess) else ""
     return None
 
 
-def _find_on_hub(encoder: str) -> tuple[str, str]:
-    """(encoder folder, handle of its preprocessor or "") of a name of ENCODERS or a URL."""
-    handles = ENCODERS.get(encoder) or next((known for known in ENCODERS.values() if known.encoder == encoder), None)
-    if handles:
-        return hub_cache.download(handles.encoder, "--encoder"), handles.preprocess
-    if encoder.startswith(("https://", "http://")):
-        return hub_cache.download(encoder, "--encoder"), ""
+def _parse_encoder(encoder: str, flag: str) -> Handle:
+    """The handle of a name of ENCODERS, or that `encoder` is. Raises UserError for anything else."""
+    known = ENCODERS.get(encoder)
+    handle = handles.parse_handle(known.encoder if known else encoder, flag)
+    if handle:
+        return handle
     raise UserError(
         Problem(
-            "--encoder",
-            f"be a name ({', '.join(list(ENCODERS)[:2])}, ... or minilm), a Hub or Kaggle URL, or a SavedModel folder",
+            flag,
+            f"be a name ({', '.join([*EMBEDDED, *ENCODERS][:4])}, ...), a Hub or Kaggle handle, or a folder",
             f"{encoder!r}, which is none of the {len(ENCODERS)} names; no SavedModel is in {encoder} or "
             f"encoders/{encoder}",
             _advise(encoder),
@@ -116,50 +122,92 @@ def _find_on_hub(encoder: str) -> tuple[str, str]:
     )
 
 
+def _known_preprocessor(handle: Handle) -> str:
+    """The handle of the preprocessor of a model of ENCODERS, in any version; "" for others."""
+    for known in ENCODERS.values():
+        model = handles.parse_handle(known.encoder, "--encoder")
+        if model and (model.site, model.model) == (handle.site, handle.model):
+            return known.preprocess
+    return ""
+
+
+def _fetch(text: str, flag: str, mirror: str) -> str | None:
+    """The local folder of the SavedModel that a handle names; None if `text` is no handle."""
+    handle = handles.parse_handle(text, flag)
+    return fetching.fetch_model(handle, text, flag, mirror) if handle else None
+
+
+def _find_encoder(encoder: str, mirror: str) -> tuple[str, str]:
+    """(encoder folder, folder or handle of its preprocessor or "") of what --encoder may be."""
+    if found := _find_in_folders(encoder):
+        return found
+    handle = _parse_encoder(encoder, "--encoder")
+    return fetching.fetch_model(handle, encoder, "--encoder", mirror), _known_preprocessor(handle)
+
+
 def _advise(encoder: str) -> str:
     """What to do about an encoder that was not found."""
-    if encoder == "minilm":
-        return f"Make it: {hub_cache.MAKE_MINILM}."
+    if encoder in EMBEDDED:
+        return f"Make it: {make_command(encoder)}."
     for kind, file in (("hf", "config.json"), ("checkpoint", "bert_config.json")):
         if "://" not in encoder.removeprefix("gs://") and fs.exists(fs.join(encoder, file)):
             return f"Import it: python scripts/import_encoder.py --source={kind}:{encoder} --output=encoders/NAME."
     return ""
 
 
-def resolve_preprocess(encoder: str, preprocess: str = "") -> str:
-    """The local folder of the preprocessor of `encoder`; `preprocess`, a URL or a folder, replaces its own.
+def resolve_preprocess(encoder: str, preprocess: str = "", mirror: str = "") -> str:
+    """The local folder of the preprocessor of `encoder`; `preprocess`, a handle or a folder, replaces its own.
+
+    Where none is known, it is made from the encoder's own vocabulary. `mirror` is that of resolve_encoder.
 
     Raises UserError if there is none.
     """
-    folder = preprocess or (_find_in_folders(encoder) or _find_on_hub(encoder))[1]
-    if not folder:
-        raise UserError(
-            Problem(
-                "--preprocess",
-                "name the preprocessor that belongs to the encoder",
-                f"none, and there is none next to {encoder}",
-            )
-        )
-    if folder.startswith(("https://", "http://")):
-        folder = hub_cache.download(folder, "--preprocess")
-    elif not is_saved_model(folder):
-        raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb", folder))
+    encoder_folder, known = ("", preprocess) if preprocess else _find_encoder(encoder, mirror)
+    if not known:
+        return _build_preprocessor(fs.tensorflow_path(encoder_folder), encoder)
+    folder = known if _holds_saved_model(known) else _fetch(known, "--preprocess", mirror)
+    if folder is None:
+        raise UserError(Problem("--preprocess", "name a folder that holds saved_model.pb, or a handle", known))
     return fs.tensorflow_path(folder)
 
 
-def resolve_encoder(encoder: str, *, preprocess: str = "", need_preprocess: bool = True) -> EncoderFolders:
+def _build_preprocessor(folder: str, encoder: str) -> str:
+    from trainer.encoders import own_preprocessors  # imports TensorFlow
+
+    if built := own_preprocessors.build_preprocessor(folder, encoder):
+        return built
+    received = f"none; there is none next to {encoder}, and its folder has no vocabulary to make one from"
+    raise UserError(Problem("--preprocess", "name the preprocessor that belongs to the encoder", received))
+
+
+def resolve_encoder(
+    encoder: str, *, preprocess: str = "", need_preprocess: bool = True, mirror: str = ""
+) -> EncoderFolders:
     """Find the SavedModels of an encoder and, if needed, of its preprocessor; download them if they are elsewhere.
 
-    `encoder` is a name of ENCODERS, `minilm`, a Hub or Kaggle URL, the folder of a SavedModel, or a folder that holds
-    encoder/ and preprocess/. Folders may be in a bucket. `preprocess`, a URL or a folder, replaces the preprocessor
-    that belongs to the encoder.
+    `encoder` is a name of ENCODERS or EMBEDDED, a Hub or Kaggle handle, the folder of a SavedModel, or a folder that
+    holds encoder/ and preprocess/. Folders may be in a bucket. `preprocess`, a handle or a folder, replaces the
+    preprocessor that belongs to the encoder. `mirror` is the folder in which handles are looked up first, or "".
 
     Raises UserError, within seconds, if either is not found.
     """
-    encoder_folder, _ = _find_in_folders(encoder) or _find_on_hub(encoder)
-    preprocess_folder = resolve_preprocess(encoder, preprocess) if need_preprocess else ""
+    encoder_folder, _ = _find_encoder(encoder, mirror)
+    preprocess_folder = resolve_preprocess(encoder, preprocess, mirror) if need_preprocess else ""
     # TensorFlow loads verified local copies: reading from a bucket, it does not notice a corrupted byte.
     return EncoderFolders(encoder, fs.tensorflow_path(encoder_folder), preprocess_folder)
+
+
+def fill_mirror(encoder: str, mirror: str) -> list[str]:
+    """Copy an encoder of the Hub or Kaggle, and its preprocessor where one is known, to a mirror; returns the folders.
+
+    `encoder` is a name of ENCODERS or a handle. Raises UserError if it is neither, or cannot be downloaded.
+    """
+    flag = "--source=hub:NAME"
+    given = {encoder: _parse_encoder(encoder, flag)}
+    if (known := _known_preprocessor(given[encoder])) and (preprocessor := handles.parse_handle(known, flag)):
+        given[known] = preprocessor
+    folders = {text: fetching.fetch_model(handle, text, flag) for text, handle in given.items()}
+    return [mirrors.add_model(handle, folders[text], mirror) for text, handle in given.items()]
 
 
 def saved_model_sha256(folder: str) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_hub as hub
 import tensorflow_text  # noqa: F401  registers the operators in some encoders' graphs
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer.encoders import native
 from trainer.encoders.registry import EncoderFolders
+from trainer.encoders.saved_model_files import find_broken_file
 from trainer.errors import Problem, UserError, describe_error
 from trainer.storage import fs
 
@@ -51,32 +50,10 @@ def load_saved_model(folder: str, place: str = "", io_device: str | None = None)
     try:
         return hub.load(folder, options=tf.saved_model.LoadOptions(experimental_io_device=io_device))
     except Exception as error:  # TensorFlow raises errors of a dozen types, IndexError among them.
-        reason = _find_broken_file(folder) or f"which fails to load with {describe_error(error)}"
+        reason = find_broken_file(folder) or f"which fails to load with {describe_error(error)}"
         received = f"{place or folder}, {reason}"
         advice = "Copy or download the folder again."
         raise UserError(Problem("--encoder", "name a complete SavedModel", received, advice)) from None
-
-
-def _find_broken_file(folder: str) -> str:
-    """Which file of a SavedModel cannot be read, as a clause that describes the folder; "" if each can."""
-    try:
-        saved = saved_model_pb2.SavedModel.FromString(fs.read_bytes(fs.join(folder, "saved_model.pb")))
-    except DecodeError:
-        return "whose saved_model.pb is cut, or of another format"
-    if not saved.meta_graphs:
-        return "whose saved_model.pb is empty"
-    prefix = fs.join(folder, "variables", "variables")
-    if not fs.exists(f"{prefix}.index"):
-        return "which lacks variables/variables.index"
-    file = "variables/variables.index"
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        file = "variables/variables.data-*"
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
-    except Exception as error:  # as above
-        return f"whose {file} cannot be read: {describe_error(error)}"
-    return ""
 
 
 def _find_defect(saved: Any, folder: str) -> str:

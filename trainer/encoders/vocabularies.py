@@ -1,10 +1,10 @@
-"""Read a BERT's vocabulary, vocab.txt, and what its folder says of the tokenizer."""
+"""Read a BERT's vocabulary, of vocab.txt or tokenizer.json, and what its folder says of the tokenizer."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from trainer.encoders import bert_configs
+from trainer.encoders import source_files
 from trainer.errors import Problem, UserError
 
 # The Hub's preprocessors take these names for granted.
@@ -16,7 +16,34 @@ _TOKENIZER_CLASSES = tuple(
     f"{name}Tokenizer{suffix}" for name in ("Bert", "DistilBert", "Electra") for suffix in ("", "Fast")
 ) + ("PreTrainedTokenizerFast", "TokenizersBackend")
 
+# The parts of a tokenizer.json -> the types that do what they do.
+_PARTS = {
+    "normalizer": ("BertNormalizer",),
+    "pre_tokenizer": ("BertPreTokenizer",),
+    "post_processor": ("TemplateProcessing", "BertProcessing"),
+}
+
 _LOG = logging.getLogger(__name__)
+
+
+def find_vocabulary_file(folder: Path, scratch: Path) -> Path:
+    """folder/vocab.txt, or a vocab.txt in `scratch` with the pieces of folder/tokenizer.json.
+
+    Raises UserError if that holds no WordPiece vocabulary whose pieces are numbered from 0 on, a line for each.
+    """
+    if (folder / "vocab.txt").is_file():
+        return folder / "vocab.txt"
+    path = folder / "tokenizer.json"
+    model = source_files.read_json(path).get("model")
+    numbers = model.get("vocab") if isinstance(model, dict) else None
+    required = "hold a WordPiece model whose pieces are numbered from 0 on, where there is no vocab.txt"
+    if not isinstance(numbers, dict) or any(type(number) is not int for number in numbers.values()):
+        raise UserError(Problem(str(path), required, f"a model of type {_type_of(model)}"))  # Unigram's is a list.
+    pieces = sorted(numbers, key=lambda piece: numbers[piece])
+    if wrong := [piece for i, piece in enumerate(pieces) if numbers[piece] != i or set(piece) & {"\n", "\r"}]:
+        raise UserError(Problem(str(path), required, f"{wrong[0]!r} with the number {numbers[wrong[0]]}"))
+    (scratch / "vocab.txt").write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
+    return scratch / "vocab.txt"
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -78,14 +105,14 @@ def read_tokenizer_settings(folder: Path) -> dict[str, Any]:
     Raises UserError if one of the files that exist is damaged.
     """
     config, own, fast = (
-        bert_configs.read_json(folder / name) if (folder / name).is_file() else {}
+        source_files.read_json(folder / name) if (folder / name).is_file() else {}
         for name in ("config.json", "tokenizer_config.json", "tokenizer.json")
     )
-    settings = {"tokenizer_class": config.get("tokenizer_class"), "model": fast.get("model")}
-    normalizer = fast.get("normalizer") or {}
-    if normalizer.get("type") == "BertNormalizer":
+    settings = {"tokenizer_class": config.get("tokenizer_class")}
+    normalizer: Any = fast.get("normalizer")
+    if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
         names = {"lowercase": "do_lower_case", "handle_chinese_chars": "tokenize_chinese_chars"}
-        settings |= {names.get(key, key): value for key, value in normalizer.items()}
+        settings |= {str(names.get(key, key)): value for key, value in normalizer.items()}
     return settings | own
 
 
@@ -99,10 +126,12 @@ def find_added_tokens(folder: Path, pieces: list[str]) -> list[str]:
     """The tokens that a folder's files add to the vocabulary. The preprocessor does not know them: a note says so."""
     added: list[str] = []
     if (path := folder / "added_tokens.json").is_file():
-        added += bert_configs.read_json(path)
+        added += source_files.read_json(path)
     if (path := folder / "tokenizer_config.json").is_file():
-        decoder = bert_configs.read_json(path).get("added_tokens_decoder") or {}
+        decoder = source_files.read_json(path).get("added_tokens_decoder") or {}
         added += [_content(token) for token in decoder.values()]
+    if (path := folder / "tokenizer.json").is_file():
+        added += [_content(token) for token in source_files.read_json(path).get("added_tokens") or []]
     added = sorted(set(added) - set(pieces))
     if added:
         _LOG.warning(
@@ -126,6 +155,7 @@ def find_tokenizer_problems(folder: Path, settings: dict[str, Any], pieces: list
         "do_lower_case": (True, False),
         "strip_accents": (not find_capitals(pieces) if lower_case is None else lower_case,),
         "tokenize_chinese_chars": (True,),
+        "clean_text": (True,),
         "do_basic_tokenize": (True,),
         "tokenizer_class": _TOKENIZER_CLASSES,
         **{key: (piece,) for key, piece in SPECIAL_PIECES.items()},
@@ -142,16 +172,38 @@ def find_tokenizer_problems(folder: Path, settings: dict[str, Any], pieces: list
                     "The Hub's preprocessors have no other. Remove the key from a copy of the folder to use theirs.",
                 )
             )
-    return problems + _find_model_problems(folder / "tokenizer.json", settings.get("model"), pieces)
+    path = folder / "tokenizer.json"
+    fast = source_files.read_json(path) if path.is_file() else {}
+    return problems + _find_part_problems(path, fast) + _find_model_problems(path, fast.get("model"), pieces)
+
+
+def _type_of(part: Any) -> str:
+    """The type of a part of a tokenizer.json."""
+    return str(part.get("type")) if isinstance(part, dict) else "none"
+
+
+def _find_part_problems(file: Path, fast: dict[str, Any]) -> list[Problem]:
+    """What the parts of a tokenizer.json do with a text before and behind its model that BERT's do not."""
+    problems = [
+        Problem(f"{part} in {file}", f"be {' or '.join(types)}", _type_of(fast[part]))
+        for part, types in _PARTS.items()
+        if part in fast and _type_of(fast[part]) not in types
+    ]
+    processor = fast.get("post_processor") or {}
+    if _type_of(processor) == "TemplateProcessing":
+        single = [str(part.get("id")) for item in processor.get("single") or [] for part in item.values()]
+        if single != ["[CLS]", "A", "[SEP]"]:
+            problems.append(Problem(f"post_processor in {file}", "be [CLS] A [SEP] for a text", " ".join(single)))
+    return problems
 
 
 def _find_model_problems(file: Path, model: Any, pieces: list[str]) -> list[Problem]:
     """What the model in a tokenizer.json has that vocab.txt and the Hub's WordPiece do not have."""
     if not isinstance(model, dict):
         return []
-    kind, prefix = model.get("type", "WordPiece"), model.get("continuing_subword_prefix", "##")
-    if kind != "WordPiece" or prefix != "##":
-        return [Problem(str(file), "hold a WordPiece model with the prefix ##", f"{kind} with the prefix {prefix}")]
+    for key, value in {"type": "WordPiece", "continuing_subword_prefix": "##", "unk_token": "[UNK]"}.items():
+        if model.get(key, value) != value:
+            return [Problem(f"{key} of the model in {file}", f"be {value}", str(model[key]))]
     if different := set(model.get("vocab", {}).items()) ^ {(piece, i) for i, piece in enumerate(pieces)}:
         names = sorted({piece for piece, _ in different})
         received = f"{len(names)} pieces that differ, such as {names[0]!r}"

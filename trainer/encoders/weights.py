@@ -1,200 +1,149 @@
-"""Read the values of a BERT's variables from other formats: Hugging Face's safetensors, Google's checkpoints of 2018.
+"""Read the values of a BERT encoder's variables from a file of weights, by the names that its family has for them.
 
 Every tensor of a file is used, or is known to belong to a head or an optimizer, or the file is refused.
 """
 
-import dataclasses
+import logging
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 import tensorflow as tf
 import tf_keras
 
-from trainer.encoders import native
-from trainer.errors import Problem, UserError, describe_error
+from trainer.encoders import native, tensor_names
+from trainer.encoders.tensor_names import TensorNames
+from trainer.encoders.weight_files import WeightsFile
+from trainer.errors import Problem, describe_error
 
 MAX_VALUE_PROBLEMS = 5  # One wrong size is found again in every layer.
+POOLER_SEED = 0
+POOLER_STDDEV = 0.02  # BERT's own, for every kernel
 
-# --- Names ----------------------------------------------------------------------------------------
-
-# A variable's canonical name in official.nlp, without its last part -> its name in Google's checkpoints of 2018.
-# Hugging Face's names are the latter with dots, and its kernels are transposed.
-_GOOGLE_NAMES = {
-    "word_embeddings": "embeddings/word_embeddings",
-    "position_embedding": "embeddings/position_embeddings",
-    "type_embeddings": "embeddings/token_type_embeddings",
-    "embeddings/layer_norm": "embeddings/LayerNorm",
-    "self_attention/query": "attention/self/query",
-    "self_attention/key": "attention/self/key",
-    "self_attention/value": "attention/self/value",
-    "self_attention/attention_output": "attention/output/dense",
-    "self_attention_layer_norm": "attention/output/LayerNorm",
-    "intermediate": "intermediate/dense",
-    "output": "output/dense",
-    "output_layer_norm": "output/LayerNorm",
-    "pooler_transform": "pooler/dense",
-}
-
-# Tensors that an encoder does without: heads, buffers that only count positions, the state of optimizers.
-_UNUSED_BY_HUGGING_FACE = re.compile(r"(cls|classifier|qa_outputs)\.|embeddings\.(position_ids|token_type_ids)$")
-_UNUSED_BY_GOOGLE = re.compile(
-    r"cls/|output_(weights|bias)$|global_step$|.*/adam_[mv]$|.*/Adam(_1)?$|beta[12]_power$|(good|bad)_steps$|loss_scale$"
-)
+_LOG = logging.getLogger(__name__)
 
 
-def google_name(name: str) -> str:
-    """`transformer/layer_3/output/kernel` -> `encoder/layer_3/output/dense/kernel`."""
-    path, kind = name.rsplit("/", 1)
-    layer = ""
-    if path.startswith("transformer/"):
-        _, layer, path = path.split("/", 2)
-        layer = f"encoder/{layer}/"
-    return layer + _GOOGLE_NAMES[path] + ("" if kind == "embeddings" else f"/{kind}")
+def read_values(
+    encoder: tf_keras.Model, file: WeightsFile, names: TensorNames
+) -> tuple[dict[str, np.ndarray], list[Problem]]:
+    """The value of each of a BertEncoder's variables, by canonical name: float32, in stored_shape.
 
+    What has no pooler gets one drawn by POOLER_SEED, and what has no token types gets zeros for them.
 
-def hugging_face_name(name: str) -> str:
-    """`transformer/layer_3/output/kernel` -> `encoder.layer.3.output.dense.weight`."""
-    dotted = google_name(name).replace("layer_", "layer.").replace("/", ".")
-    if name.endswith("/embeddings"):
-        return dotted + ".weight"
-    path, kind = dotted.rsplit(".", 1)
-    return f"{path}.{ {'kernel': 'weight', 'gamma': 'weight', 'beta': 'bias', 'bias': 'bias'}[kind] }"
-
-
-# --- Files ----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightsFile:
-    """The tensors of a file, and how they are named and stored."""
-
-    path: Path
-    names: list[str]
-    read: Callable[[str], np.ndarray]  # The tensor of a name.
-    plain_name: Callable[[str], str]  # A name in the file -> without prefix and spellings of older versions.
-    expected_name: Callable[[str], str]  # The canonical name of a variable -> its plain name.
-    unused: re.Pattern[str]  # The plain names of tensors that an encoder does without.
-    transposed: bool  # Kernels are [heads * size, in] instead of [in, heads * size].
-
-
-def _plain_hugging_face_name(name: str) -> str:
-    return re.sub(r"LayerNorm\.(gamma|beta)$", _replace_old_name, name.removeprefix("bert."))
-
-
-def _replace_old_name(match: re.Match[str]) -> str:
-    return {"gamma": "LayerNorm.weight", "beta": "LayerNorm.bias"}[match[1]]
-
-
-def open_safetensors(path: Path) -> WeightsFile:
-    """Raises UserError if the file is cut, or not in this format."""
-    try:
-        values = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:  # the latter for unknown types
-        with path.open("rb") as file:
-            is_pointer = file.read(20).startswith(b"version https://git-")
-        advice = "It is a pointer of Git LFS: git lfs pull replaces it." if is_pointer else "Download it again."
-        received = f"{path.stat().st_size:,} bytes that cannot be read ({type(error).__name__}: {error})"
-        raise UserError(Problem(str(path), "be a complete file of safetensors", received, advice)) from None
-    return WeightsFile(
-        path,
-        list(values),
-        values.__getitem__,
-        _plain_hugging_face_name,
-        hugging_face_name,
-        _UNUSED_BY_HUGGING_FACE,
-        transposed=True,
-    )
-
-
-def open_checkpoint(path: Path, reader: Any) -> WeightsFile:
-    """A checkpoint of names, as TensorFlow 1 wrote it. `path` is its prefix, `reader` tf.train.load_checkpoint's."""
-    return WeightsFile(
-        path,
-        list(reader.get_variable_to_shape_map()),
-        reader.get_tensor,
-        lambda name: name.removeprefix("bert/"),
-        google_name,
-        _UNUSED_BY_GOOGLE,
-        transposed=False,
-    )
-
-
-# --- Values ---------------------------------------------------------------------------------------
-
-
-def assign_values(encoder: tf_keras.Model, file: WeightsFile) -> list[Problem]:
-    """Assign to every variable of a BertEncoder its value in the file.
-
-    Returns a problem for what is missing, not expected, damaged, or of another shape.
+    Returns a problem as well for what is missing, not expected, damaged, or of another shape.
     """
-    expected = {file.expected_name(native.canonical_name(v.name)): v for v in encoder.trainable_variables}
-    names: dict[str, list[str]] = {}
+    shapes = {native.canonical_name(v.name): stored_shape(v) for v in encoder.trainable_variables}
+    files_names: dict[str, list[str]] = {}
     for name in file.names:
-        names.setdefault(file.plain_name(name), []).append(name)
-    value_problems = [
-        problem
-        for plain, variable in expected.items()
-        if plain in names
-        for problem in _assign_value(variable, plain, names[plain][0], file)
-    ]
-    return [*_find_name_problems(file, expected, names), *value_problems[:MAX_VALUE_PROBLEMS]]
-
-
-def _find_name_problems(
-    file: WeightsFile, expected: Mapping[str, tf.Variable], names: Mapping[str, list[str]]
-) -> Iterator[Problem]:
-    def some(found: list[str]) -> str:
-        return ", ".join(sorted(found)[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-
-    if missing := [plain for plain in expected if plain not in names]:
-        only_pooler = all(plain.startswith("pooler") for plain in missing)
-        advice = "What was trained on masked words alone has no pooler, and no output for a text as a whole."
-        required = "hold all weights of the configuration's BERT"
-        yield Problem(str(file.path), required, f"no {some(missing)}", advice if only_pooler else "")
-    if other := [plain for plain in names if plain not in expected and not file.unused.match(plain)]:
-        yield Problem(
-            str(file.path),
-            "hold no weights that the configuration's BERT does not have",
-            some(other),
-            "Check the number of layers and the kind of encoder in the configuration.",
+        files_names.setdefault(tensor_names.plain_name(names, name), []).append(name)
+    expected = {canonical: tensor_names.file_name(names, canonical) for canonical in shapes}
+    drawn = _find_drawn(expected, files_names)
+    expected = {canonical: plain for canonical, plain in expected.items() if canonical not in drawn}
+    values: dict[str, np.ndarray] = {canonical: _draw(canonical, shapes[canonical]) for canonical in drawn}
+    problems = []
+    for canonical, plain in expected.items():
+        if plain in files_names:
+            is_transposed = names.transposed and canonical.endswith("/kernel")
+            read = _read_value(file, files_names[plain][0], f"{plain} in {file.path}", shapes[canonical], is_transposed)
+            if isinstance(read, Problem):
+                problems.append(read)
+            else:
+                values[canonical] = read
+    if any(canonical.startswith("pooler_transform/") for canonical in drawn):
+        _LOG.warning(
+            "%s has no pooler, as what was trained on masked words alone: it was drawn at random, with seed %d, and is "
+            "learned in training. Set model.pooling=mean to do without one.",
+            file.path,
+            POOLER_SEED,
         )
-    if repeated := [name for plain in names if plain in expected and len(names[plain]) > 1 for name in names[plain]]:
-        yield Problem(str(file.path), "hold every weight once", some(repeated))
+    name_problems = _find_name_problems(file, names, list(filter(None, expected.values())), files_names)
+    return values, [*name_problems, *problems[:MAX_VALUE_PROBLEMS]]
 
 
-def _assign_value(variable: tf.Variable, plain: str, name: str, file: WeightsFile) -> Iterator[Problem]:
-    """Assign a variable its value, unless there is a problem with it."""
-    subject = f"{plain} in {file.path}"
-    try:
-        value = file.read(name)
-    except Exception as error:  # TensorFlow raises errors of several types for files that are cut.
-        yield Problem(subject, "be readable", describe_error(error), "Download the file again.")
-        return
-    if file.transposed and variable.name.endswith("kernel:0"):
-        value = value.T
-    shape = _stored_shape(variable)
-    if value.shape != shape:
-        yield Problem(subject, f"have the shape {shape} that the configuration's sizes give", str(value.shape))
-    elif value.dtype.kind not in "fV":  # NumPy's kind of bfloat16 is V
-        yield Problem(subject, "hold floating-point numbers", str(value.dtype))
-    elif not np.isfinite(value := value.astype(np.float32)).all():
-        count = int((~np.isfinite(value)).sum())
-        yield Problem(subject, "hold finite numbers", f"{count:,} of {value.size:,} that are NaN or infinite")
-    else:
-        variable.assign(value.reshape(variable.shape))
+def assign_values(encoder: tf_keras.Model, values: Mapping[str, np.ndarray]) -> None:
+    """Assign to every variable of a BertEncoder its value of read_values."""
+    for variable in encoder.trainable_variables:
+        variable.assign(values[native.canonical_name(variable.name)].reshape(variable.shape))
 
 
-def _stored_shape(variable: tf.Variable) -> tuple[int, ...]:
-    """The variable's shape in files, where the heads of attention are not an axis of their own."""
+def stored_values(encoder: tf_keras.Model) -> dict[str, np.ndarray]:
+    """The values of a BertEncoder's variables, as read_values returns them."""
+    return {
+        native.canonical_name(variable.name): variable.numpy().reshape(stored_shape(variable))
+        for variable in encoder.trainable_variables
+    }
+
+
+def to_hugging_face(encoder: tf_keras.layers.Layer) -> dict[str, np.ndarray]:
+    """The values of a BERT's variables by Hugging Face's names: what read_values reads again, bit for bit."""
+    names = tensor_names.HUGGING_FACE["bert"]
+    return {
+        str(tensor_names.file_name(names, canonical)): np.ascontiguousarray(
+            value.T if canonical.endswith("/kernel") else value
+        )
+        for canonical, value in stored_values(encoder).items()
+    }
+
+
+def stored_shape(variable: tf.Variable) -> tuple[int, ...]:
+    """The variable's shape in files, [in, out] or [size], where the heads of attention are not an axis of their own."""
     shape = tuple(variable.shape)
     if "self_attention/" not in variable.name:
         return shape
     if variable.name.endswith("attention_output/kernel:0"):
         return (math.prod(shape[:-1]), shape[-1])
     return (shape[0], math.prod(shape[1:])) if variable.name.endswith("kernel:0") else (math.prod(shape),)
+
+
+def _find_drawn(expected: Mapping[str, str | None], files_names: Mapping[str, list[str]]) -> list[str]:
+    """The canonical names of what a family lacks, and of a pooler of which the file has no part."""
+    pooler = [canonical for canonical in expected if canonical.startswith("pooler_transform/")]
+    has_pooler = any(expected[canonical] in files_names for canonical in pooler)
+    return [
+        canonical for canonical, plain in expected.items() if plain is None or (canonical in pooler and not has_pooler)
+    ]
+
+
+def _draw(canonical: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The first value of a variable that a file lacks: only the pooler's kernel is not 0."""
+    if canonical == "pooler_transform/kernel":
+        return np.random.default_rng(POOLER_SEED).normal(0, POOLER_STDDEV, shape).astype(np.float32)
+    return np.zeros(shape, np.float32)
+
+
+def _find_name_problems(
+    file: WeightsFile, names: TensorNames, expected: Sequence[str], files_names: Mapping[str, list[str]]
+) -> Iterator[Problem]:
+    def some(found: list[str]) -> str:
+        return ", ".join(sorted(found)[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+
+    if missing := [plain for plain in expected if plain not in files_names]:
+        yield Problem(str(file.path), "hold all weights of the configuration's encoder", f"no {some(missing)}")
+    if other := [plain for plain in files_names if plain not in expected and not names.unused.match(plain)]:
+        yield Problem(
+            str(file.path),
+            "hold no weights that the configuration's encoder does not have",
+            some(other),
+            "Check the number of layers and the kind of encoder in the configuration.",
+        )
+    if repeated := [name for plain in expected if len(files_names.get(plain, ())) > 1 for name in files_names[plain]]:
+        yield Problem(str(file.path), "hold every weight once", some(repeated))
+
+
+def _read_value(
+    file: WeightsFile, name: str, subject: str, shape: tuple[int, ...], is_transposed: bool
+) -> np.ndarray | Problem:
+    """The tensor of a name as float32, or what is wrong with it."""
+    try:
+        value = file.read(name)
+    except Exception as error:  # TensorFlow raises errors of several types for files that are cut.
+        return Problem(subject, "be readable", describe_error(error), "Download the file again.")
+    value = value.T if is_transposed else value
+    if value.shape != shape:
+        return Problem(subject, f"have the shape {shape} that the configuration's sizes give", str(value.shape))
+    if value.dtype.kind not in "fV":  # NumPy's kind of bfloat16 is V
+        return Problem(subject, "hold floating-point numbers", str(value.dtype))
+    if not np.isfinite(value := value.astype(np.float32)).all():
+        count = int((~np.isfinite(value)).sum())
+        return Problem(subject, "hold finite numbers", f"{count:,} of {value.size:,} that are NaN or infinite")
+    return value

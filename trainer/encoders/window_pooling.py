@@ -12,7 +12,7 @@ def pool_logits(logits: tf.Tensor, present: tf.Tensor, pooling: str) -> tf.Tenso
     `logits`: float32 [B, W, C]; `present`: bool [B, W], which windows the text has, at least one. The logits of others
     have no effect, and no gradient.
     """
-    present = present[:, :, tf.newaxis]
+    present = tf.expand_dims(present, 2)  # Not tf.newaxis, which LiteRT's converter does not take of booleans.
     if pooling == "max":
         return tf.reduce_max(tf.where(present, logits, logits.dtype.min), axis=1)
     total = tf.reduce_sum(tf.where(present, logits, tf.zeros_like(logits)), axis=1)
@@ -29,9 +29,10 @@ def build_window_classifier(model: tf_keras.Model, pooling: str) -> tf_keras.Mod
     present = inputs["input_mask"][:, :, 0] > 0
     shape = tf.shape(inputs["input_mask"])
     sequences = {name: tf.reshape(value, [-1, shape[2]]) for name, value in inputs.items()}
-    # Attention over no token at all is not defined: in a window of padding the first one takes part.
-    first = tf.one_hot(tf.zeros_like(sequences["input_mask"][:, 0]), shape[2], dtype=tf.int32)
-    sequences["input_mask"] = tf.maximum(sequences["input_mask"], first)
+    # Attention over no token at all is not defined: in a window of padding the first one takes part, as in any other.
+    # Not tf.one_hot, whose depth would have to be constant for LiteRT and ONNX.
+    mask = sequences["input_mask"]
+    sequences["input_mask"] = tf.concat([tf.ones_like(mask[:, :1]), mask[:, 1:]], axis=1)
     logits = model(sequences)
     logits = tf.reshape(logits, [-1, shape[1], logits.shape[-1]])
     return tf_keras.Model(inputs, pool_logits(logits, present, pooling))

@@ -56,6 +56,7 @@ def prepare_task(options: SuiteOptions, task: str, script: str, request: StopReq
         return
     arguments = [f"--task={task}", f"--source={options.glue_dir}", f"--output={folder}", f"--encoder={options.encoder}"]
     arguments += [f"--preprocess={options.preprocess}"] if options.preprocess else []
+    arguments += [f"--{each.strip()}" for each in options.overrides if each.strip().startswith("encoders.mirror=")]
     arguments += ["--bad_rows=skip"] if SUITE[task].skips_bad_rows else []
     processes.run(f"The preparation of {task}", [sys.executable, script, *arguments], request)
 

@@ -3,12 +3,17 @@
 The headings are those of "Model Cards for Model Reporting" (Mitchell et al., 2019), as far as a run knows them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from trainer.data.labels import format_figure
+from trainer.data.manifests import Manifest
+from trainer.encoders.embedded import EMBEDDED
 from trainer.report import calibration, comparison, data_card, usage
 from trainer.report.facts import ReportFacts
 
 # What is known of the terms of encoders that can be named.
-_LICENSES = {"minilm": "Apache 2.0 (sentence-transformers' all-MiniLM-L6-v2)"}
+LICENSES = {name: f"{embedded.terms} ({embedded.model})" for name, embedded in EMBEDDED.items()}
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|$~"})
 
 
@@ -17,11 +22,15 @@ def escape(text: str) -> str:
     return " ".join(text.split()).translate(_SPECIAL)
 
 
+def encoder_terms(name: str) -> str:
+    """The license of the encoder of this name."""
+    return LICENSES.get(name, "that of the encoder, which this run does not know: look at where it came from")
+
+
 def write(facts: ReportFacts) -> str:
     """The card."""
-    result, manifest, validation = facts.result, facts.manifest, facts.result["validation"]
+    result, manifest = facts.result, facts.manifest
     name = result["encoder"]["name"]
-    license_note = _LICENSES.get(name, "that of the encoder, which this run does not know: look at where it came from")
     lines = [
         f"# {escape(manifest.task)}: {escape(name)}",
         "",
@@ -33,25 +42,12 @@ def write(facts: ReportFacts) -> str:
         f"{result['steps']:,} steps; the weights are those of step {result['best_step']:,}, the best by validation "
         f"{facts.metric.replace('_', ' ')}.",
         f"- It reads {facts.readable_tokens:,} tokens of an example; the rest of a longer one is left out.",
-        f"- Terms of the encoder: {license_note}. Those of the data are its owner's.",
+        f"- Terms of the encoder: {encoder_terms(name)}. Those of the data are its owner's.",
         "",
-        "## Data",
-        *(
-            f"- {split}: {content.examples:,} examples"
-            + ("" if not content.label_counts else f" ({_counts(content.label_counts)})")
-            for split, content in manifest.splits.items()
-        ),
+        *describe_data(manifest),
         f"- Fingerprint: `{result['data_fingerprint'][:16]}`",
         "",
-        "## Figures",
-        "| | validation | test |",
-        "| --- | --- | --- |",
-        *(
-            f"| {metric.replace('_', ' ')} | {format_figure(validation.get(metric))} | {format_figure(value)} |"
-            for metric, value in result["test"].items()
-        ),
-        "",
-        "Test was read once, at the end, with the weights that were best on validation.",
+        *describe_figures(result),
         "",
         "## Limits",
         *(f"- {escape(limit)}" for limit in limits(facts)),
@@ -63,6 +59,34 @@ def write(facts: ReportFacts) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def describe_data(manifest: Manifest) -> list[str]:
+    """The section with the size of each split."""
+    return [
+        "## Data",
+        *(
+            f"- {split}: {content.examples:,} examples"
+            + ("" if not content.label_counts else f" ({_counts(content.label_counts)})")
+            for split, content in manifest.splits.items()
+        ),
+    ]
+
+
+def describe_figures(result: Mapping[str, Any]) -> list[str]:
+    """The section with the metrics of result.json."""
+    validation = result["validation"]
+    return [
+        "## Figures",
+        "| | validation | test |",
+        "| --- | --- | --- |",
+        *(
+            f"| {metric.replace('_', ' ')} | {format_figure(validation.get(metric))} | {format_figure(value)} |"
+            for metric, value in result["test"].items()
+        ),
+        "",
+        "Test was read once, at the end, with the weights that were best on validation.",
+    ]
 
 
 def _counts(counts: dict[str, int]) -> str:

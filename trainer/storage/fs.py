@@ -77,6 +77,11 @@ def list_names(folder: str) -> list[str]:
     return sorted(_files(folder).list_names(folder))
 
 
+def list_files(folder: str) -> list[str]:
+    """The paths of all files in a folder and those in it, relative to it, sorted."""
+    return sorted(_files(folder).list_files(folder))
+
+
 def remove(path: str) -> None:
     """Remove a file, or a folder with its contents. Does nothing if it does not exist."""
     _files(path).remove(path)
@@ -142,14 +147,14 @@ def tensorflow_path(path: str) -> str:
     path = local_copy(path)
     if not any(character in path for character in "[]*?\\"):
         return path
-    link = join(_make_scratch_folder(), "link")
+    link = join(make_scratch_folder(), "link")
     os.symlink(os.path.abspath(path), link)
     return link
 
 
 def local_scratch(path: str) -> str:
     """A local folder for what belongs to `path`: `path` itself, or one that lives as long as the process."""
-    return _make_scratch_folder() if in_bucket(path) else path
+    return make_scratch_folder() if in_bucket(path) else path
 
 
 def scratch_root() -> str:
@@ -157,7 +162,8 @@ def scratch_root() -> str:
     return tempfile.gettempdir()
 
 
-def _make_scratch_folder() -> str:
+def make_scratch_folder() -> str:
+    """A new local folder that lives as long as the process."""
     folder = local.process_folder(scratch_root())
     local.make_folder(folder)  # A cleaner of temporary files may have removed it.
     return tempfile.mkdtemp(dir=folder)
@@ -194,6 +200,20 @@ def new_file(path: str) -> Iterator[str]:
             os.replace(partial, path)
     finally:
         remove(partial)
+
+
+@contextlib.contextmanager
+def complete_folder(target: str) -> Iterator[str]:
+    """A new local folder to fill. At the end it replaces `target`, as replace_folder does, or goes after an error."""
+    parent = None
+    if not in_bucket(target):  # In the same file system, so that a rename puts it in place.
+        parent = os.path.dirname(os.path.abspath(target))
+        make_folder(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".partial-") as temporary:
+        folder = join(temporary, "complete")
+        make_folder(folder)
+        yield folder
+        replace_folder(folder, target)
 
 
 def crc32c(data: bytes) -> int:

@@ -24,7 +24,7 @@ GCS_PREFIX = "gs://"
 # https://cloud.google.com/storage/docs/buckets#naming
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]|[a-z0-9]")
 # A folder without its own of these counts as missing. They are written last, in this order, and removed first.
-LAST_WRITTEN_FILES = ("saved_model.pb", "dataset.json")
+LAST_WRITTEN_FILES = ("saved_model.pb", "dataset.json", "config.json", "classifier.json")
 CHECKSUM_BLOCK_BYTES = 1 << 20
 
 

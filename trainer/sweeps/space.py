@@ -23,7 +23,7 @@ import pydantic
 from pydantic import Field
 
 from trainer.config import loading, yaml_file
-from trainer.config.schema import Integer, Number, PositiveInteger, PositiveNumber
+from trainer.config.value_types import Integer, Number, PositiveInteger, PositiveNumber
 from trainer.errors import Problem, UsageError
 
 MAX_TRIALS = 1000

@@ -22,7 +22,7 @@ from tensorflow.python.client import session
 from tensorflow.python.tpu import topology, tpu_system_metadata
 
 from trainer.data import manifests, model_inputs, records, windows
-from trainer.encoders import classifier, native, random_encoders, window_pooling
+from trainer.encoders import architectures, classifier, native, random_encoders, window_pooling
 from trainer.errors import Problem, UserError
 from trainer.tpu_check import child_requests, lowering
 from trainer.tpu_check.estimate import CompileCase
@@ -39,11 +39,11 @@ VOCABULARY_SIZES = {"bert_en_cased": 28996, "bert_en_wwm_cased": 28996, "bert_mu
 UNCASED_VOCABULARY_SIZE = 30522
 
 
-def get_architecture(encoder: str) -> native.Architecture:
+def get_architecture(encoder: str) -> architectures.Architecture:
     """Return the sizes of a random encoder's preset or of a BERT of the tutorials. Raises UserError for other names."""
     if encoder in PRESETS:
-        _, layers, hidden, heads, vocabulary = random_encoders.RANDOM_PRESETS[encoder]
-    elif match := SIZES_IN_NAME.search(encoder):
+        return random_encoders.RANDOM_PRESETS[encoder].architecture
+    if match := SIZES_IN_NAME.search(encoder):
         layers, hidden, heads = map(int, match.groups())
         family = encoder[: match.start()].rstrip("_")
         vocabulary = VOCABULARY_SIZES.get(family, UNCASED_VOCABULARY_SIZE)
@@ -52,7 +52,7 @@ def get_architecture(encoder: str) -> native.Architecture:
             f"be of {', '.join(PRESETS)}, or names that end in sizes, such as small_bert/bert_en_uncased_L-4_H-512_A-8"
         )
         raise UserError(Problem("--encoders", required, encoder))
-    return native.Architecture(
+    return architectures.Architecture(
         vocab_size=vocabulary,
         embedding_width=hidden,
         hidden_size=hidden,
@@ -124,7 +124,7 @@ class CaseSteps:
 
 @functools.cache
 def build_steps(
-    architecture: native.Architecture, replicas: int, accumulation_steps: int, in_windows: bool = False
+    architecture: architectures.Architecture, replicas: int, accumulation_steps: int, in_windows: bool = False
 ) -> CaseSteps:
     """Build the steps as builder.build_job does for a TPU: training in bfloat16, evaluation in float32."""
     strategy = build_tracing_strategy(replicas)

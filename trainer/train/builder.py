@@ -14,7 +14,7 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, recomputation, registry, window_pooling
+from trainer.encoders import classifier, freezing, recomputation, registry, window_pooling
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
 from trainer.train import averages, compilation, encoder_loading, example_weights, label_use, losses, optimizers
@@ -61,6 +61,11 @@ class Job:
     parent: Parent | None = None  # warm_start.start_from_parent sets it.
 
     @property
+    def trained_variables(self) -> list[tf.Variable]:
+        """Those of `model` that the optimizer changes."""
+        return _trained_variables(self.config, self.model)
+
+    @property
     def metric(self) -> str:
         """The validation metric that selects the best step."""
         return best_metric(self.config, self.manifest)
@@ -70,6 +75,13 @@ class Job:
         """The index of the class that precision, recall and F1 are of. None: they are means over the classes."""
         name = self.label_use.positive_class
         return None if name is None else self.manifest.labels.index(name)
+
+    @property
+    def readable_tokens(self) -> int:
+        """The most tokens of an example that the model reads, without special ones."""
+        windows = self.layout.windows
+        content = self.config.data.seq_length - tokenization.special_token_count(self.manifest.texts)
+        return windows.covered if windows else content
 
 
 def best_metric(config: Config, manifest: manifests.Manifest) -> str:
@@ -181,12 +193,16 @@ def _model(
     config: Config, manifest: manifests.Manifest, encoder: encoder_loading.LoadedEncoder, precision: str
 ) -> tf_keras.Model:
     """Call it in the strategy's scope."""
-    layer = encoder_loading.build_encoder_layer(encoder, precision)
+    layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
     if config.model.recompute:
         recomputation.install_recomputation(layer)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
-    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed)
+    model = classifier.build_classifier(layer, manifest.classes or 1, rate, config.seed, config.model.pooling)
     return window_pooling.build_window_classifier(model, config.model.window_pooling) if plan_windows(config) else model
+
+
+def _trained_variables(config: Config, model: tf_keras.Model) -> list[tf.Variable]:
+    return freezing.choose_trained_variables(model.trainable_variables, config.model.freeze, config.model.pooling)
 
 
 def read_job_manifest(config: Config) -> manifests.Manifest:
@@ -206,7 +222,7 @@ def read_job_manifest(config: Config) -> manifests.Manifest:
 
 def job_signature(config: Config, parent: Parent | None = None) -> dict[str, Any]:
     """What must be the same on every worker, by name: the configuration; data, encoder and parent by their content."""
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     return {
         **schema.fingerprinted(config),
         "the data set": read_job_manifest(config).fingerprint,
@@ -243,7 +259,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         optimizer = build_optimizer(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
         if o.layer_decay < 1:
             optimizers.decay_layer_rates(optimizer, trained.trainable_variables, o.layer_decay)
-        optimizers.create_slots(optimizer, trained.trainable_variables)
+        optimizers.create_slots(optimizer, _trained_variables(config, trained))
         weight_averages = averages.create_averages(trained, o.ema) if o.ema else None
     return Job(
         config=config,

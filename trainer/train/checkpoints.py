@@ -224,12 +224,21 @@ def _local_checkpoint(series: CheckpointSeries, step: int) -> Iterator[str]:
 
 
 def _restore(series: CheckpointSeries, step: int) -> str | None:
-    """Restore a checkpoint. Returns why it is corrupt, None if it has been restored."""
+    """Restore a checkpoint. Returns why it is corrupt, None if it has been restored.
+
+    Raises UserError if it is of another model. Encoders that an earlier version did not rebuild have such checkpoints.
+    """
     with _local_checkpoint(series, step) as prefix:
         corruption = find_corruption(prefix)
         if corruption is None:
             options = tf.train.CheckpointOptions(experimental_io_device=series.io_device)
-            series.checkpoint.read(prefix, options).assert_existing_objects_matched()
+            status = series.checkpoint.read(prefix, options)
+            try:
+                status.assert_existing_objects_matched()
+            except AssertionError:
+                required = "hold the variables of this run's model"
+                advice = "Start again with another --model_dir; --init_from takes the weights of a finished run."
+                raise UserError(Problem(f"The checkpoint of step {step}", required, "others", advice)) from None
         return corruption
 
 

@@ -12,13 +12,18 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import manifests, tokenization
 from trainer.distributed import remote_hosts
-from trainer.encoders import classifier, native, registry, saved_models
+from trainer.encoders import architectures, classifier, freezing, native, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 
-# What hub.KerasLayer can follow of the settings that say how an encoder computes.
-VALUES_FOR_HUB: dict[str, tuple[Any, ...]] = {"model.recompute": (False,), "model.compile": ("off", "auto")}
-
 _LOG = logging.getLogger(__name__)
+
+# Settings that not every encoder can follow -> what they may be for one that trains through hub.KerasLayer, whose graph
+# is as it was saved. Others are refused rather than ignored.
+HUB_LAYER_VALUES: dict[str, tuple[Any, ...]] = {
+    "precision": ("auto", "float32"),
+    "model.recompute": (False,),
+    "model.compile": ("off", "auto"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +32,7 @@ class LoadedEncoder:
 
     name: str
     sha256: str
-    architecture: native.Architecture | None
+    architecture: architectures.Architecture | None
     values: list[Any]  # The values of the native encoder's variables.
     folder: str
 
@@ -39,9 +44,9 @@ class LoadedEncoder:
 def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
     """Find, load and rebuild the encoder.
 
-    Raises UserError if it is no encoder, or does not fit the data set or the sequence length.
+    Raises UserError if it is no encoder, or does not fit the data set, the sequence length or other settings.
     """
-    folders = registry.resolve_encoder(config.encoder, preprocess=config.preprocess, need_preprocess=False)
+    folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     saved = saved_models.load_encoder(folders)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
@@ -51,56 +56,87 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
         raise UserError(Problem("--data_dir", required, prepared, advice))
     digest = registry.saved_model_sha256(folders.encoder)
     variables = native.variables_by_name(list(saved.trainable_variables))
-    _check_length(config.data.seq_length, variables)
+    own_positions = _count_positions(variables)
+    if problems := _find_length_problems(config, own_positions, manifest.max_tokens // 2):
+        raise UsageError(*problems)
+    if problem := freezing.find_freeze_problem(config.model.freeze, list(variables), config.encoder):
+        raise UsageError(problem)
     try:
         architecture, values = native.rebuild_encoder(saved)
-    except native.CannotRebuild as reason:
-        if problems := find_hub_problems(config):
+    except architectures.CannotRebuild as reason:
+        if problems := find_hub_layer_problems(config, own_positions, str(reason)):
             raise UsageError(*problems) from None
-        classifier.check_hub_encoder(saved, folders.place)
+        classifier.check_hub_encoder(saved, folders.place, config.model.pooling)
         _LOG.info(
-            "note: %s trains through hub.KerasLayer, since %s. That costs: no bfloat16, no XLA, no exact resume (its "
-            "dropout cannot be seeded, and model.dropout does not reach it), and 512 positions at most.",
+            "note: %s trains through hub.KerasLayer, since %s. That costs: %s.",
             config.encoder,
             reason,
+            "; ".join(_costs_of_hub_layer(saved)),
         )
         return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
     rate = config.model.dropout
     if rate is not None:
         architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
+    if config.model.max_positions:
+        architecture = dataclasses.replace(architecture, max_positions=config.model.max_positions)
     return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
 
 
-def find_hub_problems(config: Config) -> list[Problem]:
-    """The settings that only a native encoder can follow: the graph of the Hub's own layer cannot be changed."""
+def find_hub_layer_problems(config: Config, own_positions: int, reason: str) -> list[Problem]:
+    """What of the settings an encoder cannot do that trains through hub.KerasLayer. `reason` is CannotRebuild's."""
     values = dict(schema.flatten(dataclasses.asdict(config)))
-    advice = f"{config.encoder} cannot be rebuilt natively."
     return [
         Problem(
             key,
-            f"be {loading.format_value(suited[0])} for an encoder that trains through hub.KerasLayer",
+            f"be {' or '.join(map(loading.format_value, possible))} for an encoder that trains through hub.KerasLayer",
             loading.format_value(values[key]),
-            advice,
+            f"{config.encoder} does, since {reason}.",
         )
-        for key, suited in VALUES_FOR_HUB.items()
-        if values[key] not in suited
+        for key, possible in {**HUB_LAYER_VALUES, "model.max_positions": ("none", own_positions)}.items()
+        if values[key] not in (*possible, None)
     ]
 
 
-def _check_length(seq_length: int, variables: dict[str, tf.Variable]) -> None:
-    positions = next((int(v.shape[0]) for name, v in variables.items() if "position_embedding" in name), 512)
+def _costs_of_hub_layer(saved: Any) -> list[str]:
+    operators = {node.op for body in architectures.function_bodies(saved) for node in body.node_def}
+    return [
+        "it computes in float32",
+        *(
+            ["a resumed run is not exact, and model.dropout changes the head alone, as its own dropout has no seed"]
+            if "RandomUniform" in operators
+            else []
+        ),
+    ]
+
+
+def _count_positions(variables: dict[str, tf.Variable]) -> int:
+    """The most tokens of a sequence. 512 if no variable tells, as BERT has."""
+    return next((int(v.shape[0]) for name, v in variables.items() if native.is_position_table(name)), 512)
+
+
+def _find_length_problems(config: Config, own_positions: int, stored: int) -> list[Problem]:
+    """What of the lengths does not suit an encoder of so many positions. `stored` tokens of a text's start are kept."""
+    asked, seq_length = config.model.max_positions, config.data.seq_length
+    problems = []
+    if asked is not None and not own_positions <= asked <= stored:
+        required = (
+            f"be from the encoder's {own_positions:,} positions to {stored:,}, the tokens that are stored of a text"
+        )
+        problems.append(Problem("model.max_positions", required, str(asked)))
+    positions = asked or own_positions
     if seq_length > positions:
         required = f"be at most the encoder's {positions} positions"
-        advice = f"Change it with --data.seq_length={positions}."
-        raise UsageError(Problem("data.seq_length", required, str(seq_length), advice))
+        advice = f"Change it with --data.seq_length={positions}, or raise --model.max_positions."
+        problems.append(Problem("data.seq_length", required, str(seq_length), advice))
+    return problems
 
 
-def build_encoder_layer(encoder: LoadedEncoder, precision: str) -> tf_keras.layers.Layer:
-    """The encoder as a layer that computes in `precision`.
+def build_encoder_layer(encoder: LoadedEncoder, precision: str, pooling: str) -> tf_keras.layers.Layer:
+    """The encoder as a layer that computes in `precision`, for classifier.pool_tokens with `pooling`.
 
     Call it in the strategy's scope: there the Hub's SavedModel is loaded again, since its variables belong there.
     """
     if encoder.architecture:
-        return classifier.build_native_encoder(encoder.architecture, encoder.values, precision)
+        return classifier.build_native_encoder(encoder.architecture, encoder.values, precision, pooling)
     io_device = remote_hosts.coordinator_device(tf.distribute.get_strategy())
     return classifier.build_hub_encoder(saved_models.load_saved_model(encoder.folder, encoder.name, io_device))

@@ -12,7 +12,7 @@ from trainer.data.labels import format_number
 from trainer.evals import metrics, prediction_files
 from trainer.runtime import signals, versions
 from trainer.storage import fs
-from trainer.train import advice, decisions, machine, metrics_log, optimizers, report, run_report, runs
+from trainer.train import advice, decisions, machine, metrics_log, optimizers, report, run_exports, run_report, runs
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
 
@@ -34,7 +34,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     runs.keep_decision(run, decision)
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", decision, request)
     test = test_line(run, predictions)
-    difference = runs.export_run(run, decision, request)
+    difference = run_exports.export_run(run, decision, request)
     if run.chief:
         keep_test_predictions(run, predictions)
     decided = decisions.describe_result(decision, predictions, job.manifest.labels)

@@ -24,6 +24,7 @@ from trainer.train import (
     loop,
     metric_sinks,
     run_data,
+    run_exports,
     run_files,
     run_report,
     runs,
@@ -44,6 +45,11 @@ class Session:
     strategy: str  # A key of strategies.STRATEGIES.
     devices: strategies.DeviceRequest
     started: float  # time.monotonic() at the start of the process.
+
+
+def open_session(config: Config, model_dir: str, started: float) -> Session:
+    """A session on the run in `model_dir`, on the CPU: an accelerator may be training."""
+    return Session(config, run_files.resolve_run_files(model_dir), "cpu", strategies.DeviceRequest(), started)
 
 
 def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None = None) -> dict[str, Any] | None:
@@ -149,7 +155,7 @@ def _lost_hosts_stop(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _RestoredRun:
+class RestoredRun:
     """A run with its best weights by validation."""
 
     run: runs.Run
@@ -157,7 +163,8 @@ class _RestoredRun:
     own: run_data.OwnData | None  # Its own data, if the session's is other data.
 
 
-def _restore_best(session: Session) -> _RestoredRun:
+def restore_best(session: Session) -> RestoredRun:
+    """The run in the session's model_dir. Raises UserError if there is none, or if it has not evaluated yet."""
     config, files = session.config, session.files
     manifest = builder.read_job_manifest(config)
     own = run_data.compare_data(files, config.data_dir, manifest)
@@ -175,10 +182,10 @@ def _restore_best(session: Session) -> _RestoredRun:
     if step is None:
         received = f"{files.root}, which has no best checkpoint yet"
         raise UserError(Problem("--model_dir", "hold a run that has evaluated", received))
-    return _RestoredRun(run, step, own)
+    return RestoredRun(run, step, own)
 
 
-def _find_decision(restored: _RestoredRun, request: signals.StopRequest) -> decisions.Decision | None:
+def find_decision(restored: RestoredRun, request: signals.StopRequest) -> decisions.Decision | None:
     """The decision that the run keeps. None if there is none, and it needs none.
 
     Raises UserError if it is needed, there is none, and the session's data are not the run's own.
@@ -205,7 +212,7 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
 
     Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
     """
-    restored = _restore_best(session)
+    restored = restore_best(session)
     run, own = restored.run, restored.own
     job = run.job
     columns = runs.read_split(run, split, with_text=own is not None or with_baseline)
@@ -215,7 +222,7 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
     with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
-        decision = _find_decision(restored, request)
+        decision = find_decision(restored, request)
         predictions = runs.predict_split(run, columns, split, decision, request)
     if predictions_path:
         rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels)
@@ -244,13 +251,13 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
         received = f"{files.root}, which has no result.json yet"
         raise UserError(Problem("--model_dir", "hold a run that is finished", received))
     with fs.exclusive_lock(files.root), signals.watch_signals() as request:
-        restored = _restore_best(session)
+        restored = restore_best(session)
         run = restored.run
         if restored.own is not None:
             raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
         result = json.loads(fs.read_text(files.result))
         with _lost_hosts_stop(run.job.strategy):
-            decision = _find_decision(restored, request)
+            decision = find_decision(restored, request)
             columns = run_report.read_columns(run)
             predictions = {
                 split: runs.predict_split(run, rows, split, decision, request) for split, rows in columns.items()
@@ -264,9 +271,9 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
 def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
     with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
-        restored = _restore_best(session)
+        restored = restore_best(session)
         with _lost_hosts_stop(restored.run.job.strategy):
-            return runs.export_run(restored.run, _find_decision(restored, request), request)
+            return run_exports.export_run(restored.run, find_decision(restored, request), request)
 
 
 def inspect_batches(config: Config, checkpoint_folder: str | None, count: int) -> Iterator[dict[str, Any]]:

@@ -108,7 +108,6 @@ def gather_facts(
     `columns` are those of read_columns, `predictions` the model's of the same splits.
     """
     job = run.job
-    content = job.config.data.seq_length - tokenization.special_token_count(job.manifest.texts)
     return ReportFacts(
         model_dir=run.files.root,
         export=run.files.export,
@@ -121,7 +120,7 @@ def gather_facts(
         positive=job.positive,
         scale=job.label_use.scale,
         rating_range=job.label_use.rating_range,
-        readable_tokens=job.layout.windows.covered if job.layout.windows else content,
+        readable_tokens=job.readable_tokens,
         columns={"train": _read_train(run), **columns},
         predictions=predictions,
     )

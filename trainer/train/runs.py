@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
-from trainer.data import batching, label_scale, records
+from trainer.data import label_scale, records
 from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
-from trainer.export import saved_model
 from trainer.runtime import signals
 from trainer.train import (
     averages,
@@ -30,8 +30,6 @@ from trainer.train import (
 from trainer.train.checkpoints import CheckpointSeries
 from trainer.train.decisions import Decision
 
-# The number of validation texts whose scores an export must reproduce.
-PARITY_TEXTS = 100
 # The chief, whose TensorFlow coordinates the workers, ends this long after them: what it sends last has to arrive.
 LEAD_S = 1.0
 
@@ -83,6 +81,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         training.accumulation_steps,
         losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
         job.averages,
+        job.trained_variables,
         xla=xla,
     )
     worker, _ = strategies.worker_index_and_count(job.strategy)
@@ -206,6 +205,15 @@ def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Colu
     return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
 
 
+def update_eval_model(run: Run) -> tf_keras.Model:
+    """Give the model that evaluates and is exported the run's weights, or their averages. Returns it."""
+    job = run.job
+    classifier.copy_variables(job.model, job.eval_model)
+    if job.averages:
+        averages.copy_to_model(job.averages, job.eval_model)
+    return job.eval_model
+
+
 def predict_split(
     run: Run, columns: records.Columns, name: str, decision: Decision | None, request: signals.StopRequest
 ) -> metrics.Predictions:
@@ -214,9 +222,7 @@ def predict_split(
     The losses are those of the standardized labels. Raises signals.Stopped between two batches.
     """
     job, scale = run.job, run.job.label_use.scale
-    classifier.copy_variables(job.model, job.eval_model)
-    if job.averages:
-        averages.copy_to_model(job.averages, job.eval_model)
+    update_eval_model(run)
     predictions = evaluation.predict_rows(
         job.strategy,
         run.eval_step,
@@ -293,37 +299,3 @@ def keep_decision(run: Run, decision: Decision | None) -> None:
     """Write decision.json, on the chief."""
     if run.chief and decision:
         decisions.write_decision(run.files.decision, decision)
-
-
-def export_run(run: Run, decision: Decision | None, request: signals.StopRequest) -> float:
-    """Export the model, if the export scores validation texts as the job does. Returns the largest difference.
-
-    All workers score. The chief alone writes.
-    """
-    job, config, scale = run.job, run.job.config, run.job.label_use.scale
-    columns = read_split(run, "validation", with_text=True)
-    sample = batching.select_rows(columns, np.arange(min(PARITY_TEXTS, len(columns))))
-    texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
-    rows = list(zip(*(column[: len(sample)] for column in texts if column), strict=True))
-    predictions = predict_split(run, sample, "export", decision, request)
-    if not run.chief:
-        return 0.0
-    threshold = predictions.threshold
-    module, signature = saved_model.build_serving_module(
-        job.eval_model,
-        builder.load_data_tokenizer(config),
-        texts=job.manifest.texts,
-        labels=job.manifest.labels,
-        seq_length=config.data.seq_length,
-        truncation=config.data.truncation,
-        windows=job.layout.windows,
-        window_pooling=config.model.window_pooling,
-        scale=scale,
-        temperature=predictions.temperature,
-        threshold=(threshold.positive, threshold.score) if threshold else None,
-        thresholds=predictions.label_thresholds,
-    )
-    unit = scale.deviation if scale else 1.0
-    return saved_model.write_saved_model(
-        module, signature, run.files.export, rows, predictions.scores, unit, io_device=run.checkpoints.io_device
-    )

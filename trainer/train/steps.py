@@ -1,7 +1,7 @@
 """The train step and its inner loop, and the evaluation step. Shapes: B rows of a replica's batch, C classes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,12 +53,17 @@ class GradientSums(NamedTuple):
 
     loss: tf.Tensor  # float32 []: weight * loss
     correct: tf.Tensor  # float32 []: weight of the correct answers
-    # Of the trainable variables, by their number. A Hub encoder may have variables that its output does not use.
+    # Of the trained variables, by their number. A Hub encoder may have variables that its output does not use.
     gradients: dict[int, tf.Tensor]
 
 
 def _build_share_sums(
-    model: tf_keras.Model, seed: int, accumulation_steps: int, example_losses: losses.ExampleLosses, xla: bool
+    model: tf_keras.Model,
+    trained_variables: Sequence[tf.Variable],
+    seed: int,
+    accumulation_steps: int,
+    example_losses: losses.ExampleLosses,
+    xla: bool,
 ) -> Callable[[Batch, tf.Tensor, tf.Tensor, tf.Tensor], GradientSums]:
     """What a replica computes by itself in a train step: the sums of its share, in micro-batches."""
 
@@ -72,12 +77,14 @@ def _build_share_sums(
         labels, weights = batch["label"], batch["weight"]
         rows = count_encoder_rows(batch)
         key = dataclasses.replace(key, first_row=key.first_row + tf.cast(index, tf.int64) * rows)
-        with tf.GradientTape() as tape:
+        # The backward pass ends at the first layer with a watched variable.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained_variables)
             with dropout.use_key(key):
                 logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=True)
             total = tf.reduce_sum(weights * example_losses(labels, logits))
             loss = tf.math.divide_no_nan(total, weight)
-        gradients = tape.gradient(loss, model.trainable_variables)
+        gradients = tape.gradient(loss, trained_variables)
         # The word embeddings' gradient as a matrix: a sparse one repeats rows, which would change its norm.
         dense = {n: tf.convert_to_tensor(gradient) for n, gradient in enumerate(gradients) if gradient is not None}
         return GradientSums(total, correct_weight(labels, logits, weights), dense)
@@ -106,9 +113,12 @@ def build_train_step(
     accumulation_steps: int = 1,
     example_losses: losses.ExampleLosses = losses.example_losses,
     weight_averages: averages.WeightAverages | None = None,
+    trained_variables: Sequence[tf.Variable] | None = None,
     xla: bool = False,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
+
+    It changes `trained_variables`, by default all of the model's trainable ones, and computes no other gradients.
 
     The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
     micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
@@ -116,8 +126,8 @@ def build_train_step(
     a loss and gradients of 0. With `xla`, what a replica computes by itself is one program for each width of a batch:
     everything but the all-reduces and the optimizer.
     """
-
-    share_sums = _build_share_sums(model, seed, accumulation_steps, example_losses, xla)
+    trained = model.trainable_variables if trained_variables is None else list(trained_variables)
+    share_sums = _build_share_sums(model, trained, seed, accumulation_steps, example_losses, xla)
 
     def step(batch: Batch) -> None:
         replica = tf.distribute.get_replica_context()
@@ -126,7 +136,7 @@ def build_train_step(
         share = share_sums(batch, tf.cast(optimizer.iterations, tf.int64), first_row, weight)
         total = replica.all_reduce(tf.distribute.ReduceOp.SUM, share)
         clipped, norm = optimizers.clip_gradients(list(total.gradients.values()), clip_norm)
-        optimizers.apply_gradients(optimizer, clipped, [model.trainable_variables[n] for n in total.gradients])
+        optimizers.apply_gradients(optimizer, clipped, [trained[n] for n in total.gradients])
         if weight_averages:
             averages.update_averages(weight_averages, model.trainable_variables, optimizer.iterations)
 

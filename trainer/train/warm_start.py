@@ -17,14 +17,13 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from trainer.data import manifests, tokenization
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import hub_cache, native
+from trainer.encoders import freezing, native, saved_model_files
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
 from trainer.train import averages, builder, checkpoints, run_files
 from trainer.train.run_files import RunFiles
 
 FLAG = "--init_from"
-_HEAD = "classifier/"  # The layer of classifier.build_classifier, as its variables' names begin.
 # The keys in a checkpoint of what saved_model.build_serving_module saves: the variables of the model, the names of its
 # classes, the thresholds of several labels, the scale of its numbers.
 _EXPORTED_VARIABLES, _EXPORTED_NAMES = "model_variables/", "names/.ATTRIBUTES/VARIABLE_VALUE"
@@ -73,7 +72,7 @@ def read_parent(path: str) -> WarmStart:
     Raises UserError if it is none of these, or its checkpoint is corrupt, and UsageError for a bucket out of reach.
     """
     preflight.check_paths([preflight.PathUse(FLAG, path)])
-    if hub_cache.is_saved_model(path):
+    if saved_model_files.is_saved_model(path):
         local = fs.tensorflow_path(path)
         prefix = fs.join(local, "variables", "variables")
         reader = _open_checkpoint(path, prefix)
@@ -104,7 +103,7 @@ def _complete(start: WarmStart, files: RunFiles) -> WarmStart:
     config, manifest = run_files.find_own_data(files)
     labels = identity.get("labels", manifest.labels if manifest else None)
     vocabulary = manifest.vocabulary.sha256 if manifest else None
-    if vocabulary is None and hub_cache.is_saved_model(files.export):
+    if vocabulary is None and saved_model_files.is_saved_model(files.export):
         vocabulary = tokenization.vocabulary_sha256(files.export)
     return dataclasses.replace(
         start,
@@ -170,7 +169,8 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
     if new_head:
         keys, variables = _without_head(keys), _without_head(variables)
     all_shapes = reader.get_variable_to_shape_map()
-    _check_variables(start, job, variables, {name: tuple(all_shapes[key]) for name, key in keys.items()})
+    shapes = {name: tuple(all_shapes[key]) for name, key in keys.items()}
+    _check_variables(start, job, variables, _extend_positions(start, job, variables, shapes))
     if start.encoder_sha256 not in (None, job.encoder.sha256):  # Its activation may be another one: no shape tells.
         _LOG.warning(
             "--encoder=%s is another one than that of %s, with variables of the same names and shapes.",
@@ -178,7 +178,7 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
         )
     with job.strategy.scope():
         for name, variable in variables.items():
-            variable.assign(reader.get_tensor(keys[name]))
+            variable.assign(native.fit_positions(name, reader.get_tensor(keys[name]), variable.shape[0]))
         if not new_head and job.manifest.kind == "regression":
             _rescale_head(variables, start.scale, job.label_use.scale)
         if job.averages:
@@ -192,7 +192,7 @@ def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, 
     """Make a head that has learned numbers of the scale `before` predict the same numbers in the scale `after`."""
     before, after = before or LabelScale(0.0, 1.0), after or LabelScale(0.0, 1.0)
     factor = before.deviation / after.deviation
-    kernel, bias = variables[f"{_HEAD}kernel"], variables[f"{_HEAD}bias"]
+    kernel, bias = variables[f"{freezing.HEAD}kernel"], variables[f"{freezing.HEAD}bias"]
     kernel.assign(kernel * factor)
     bias.assign(bias * factor + (before.mean - after.mean) / after.deviation)
 
@@ -200,16 +200,18 @@ def _rescale_head(variables: dict[str, tf.Variable], before: LabelScale | None, 
 def _keys_by_name(reader: Any) -> dict[str, str]:
     """The canonical name of each of a checkpoint's model variables -> its key there."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
-    keys = {
-        native.canonical_name(attribute.full_name): attribute.checkpoint_key
+    attributes = [
+        attribute
         for node in graph.nodes
         for attribute in node.attributes
-    }
-    return {name: key for name, key in keys.items() if key.startswith(("model/", _EXPORTED_VARIABLES))}
+        if attribute.checkpoint_key.startswith(("model/", _EXPORTED_VARIABLES))
+    ]
+    names = native.canonical_names([attribute.full_name for attribute in attributes])
+    return {name: attribute.checkpoint_key for name, attribute in zip(names, attributes, strict=True)}
 
 
 def _without_head(by_name: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in by_name.items() if not name.startswith(_HEAD)}
+    return {name: value for name, value in by_name.items() if not name.startswith(freezing.HEAD)}
 
 
 def _check_vocabulary(start: WarmStart, manifest: manifests.Manifest, data_dir: str) -> None:
@@ -221,6 +223,26 @@ def _check_vocabulary(start: WarmStart, manifest: manifests.Manifest, data_dir: 
         required = f"be prepared with the vocabulary of --init_from={start.parent.path} ({start.vocabulary[:12]})"
         received = f"{data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
         raise UserError(Problem("--data_dir", required, received, "Prepare it with that run's encoder."))
+
+
+def _extend_positions(
+    start: WarmStart, job: builder.Job, variables: dict[str, tf.Variable], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The parent's shapes after its table of positions has been extended to model.max_positions.
+
+    Raises UserError if the parent has more positions than the job.
+    """
+    asked, extended = job.config.model.max_positions, dict(shapes)
+    for name in filter(native.is_position_table, shapes.keys() & variables.keys()):
+        (positions, width), (own, own_width) = shapes[name], variables[name].shape
+        if positions > own and width == own_width:
+            required = f"be the {positions} positions of {FLAG}={start.parent.path}"
+            received = str(asked) if asked else f"none, with the {own} of --encoder={job.config.encoder}"
+            advice = f"Set it with --model.max_positions={positions}."
+            raise UserError(Problem("model.max_positions", required, received, advice))
+        if asked:
+            extended[name] = (own, width)
+    return extended
 
 
 def _check_variables(
