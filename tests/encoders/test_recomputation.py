@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,12 +18,11 @@ FAMILIES = [name for name in random_encoders.RANDOM_PRESETS if name.startswith("
 def build_encoder(preset: str, policy: str = "float32") -> tf_keras.layers.Layer:
     """An encoder of three layers whose dropout depends on a key."""
     chosen = random_encoders.RANDOM_PRESETS[preset]
-    sizes = {"vocab_size": chosen.vocab_size, "hidden_size": chosen.hidden_size, "num_layers": 3}
-    sizes |= {"num_attention_heads": chosen.heads, "max_sequence_length": 32, "type_vocab_size": 2}
+    architecture = dataclasses.replace(chosen.architecture, layers=3, max_positions=32)
     tf_keras.mixed_precision.set_global_policy(policy)
     try:
         tf_keras.utils.set_random_seed(1)
-        encoder = chosen.build(sizes)
+        encoder = random_encoders.NETWORKS[chosen.network](architecture, random_encoders.STDDEV)
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
     dropout.install_seeded_dropout(encoder)

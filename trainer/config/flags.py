@@ -71,7 +71,7 @@ def load_run_to_export(model_dir: str, output: str, problems: Sequence[Problem] 
     if "--model_dir" not in faulty:
         try:
             config = load_run_config(model_dir)
-            paths = {key: getattr(config, key) for key in schema.PATH_KEYS if key != "init_from"}
+            paths = schema.get_values(config, [key for key in schema.PATH_KEYS if key != "init_from"])
             problems += preflight.find_path_problems([PathUse(f"--{key}", path) for key, path in paths.items()])
         except UsageError as error:
             problems.extend(error.problems)
