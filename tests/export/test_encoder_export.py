@@ -128,7 +128,7 @@ def test_each_format_has_its_files_and_the_card(exported):
 
 def test_another_family_is_refused_for_hugging_face(tiny, tmp_path):
     narrow = build_trained(tiny, dataclasses.replace(ARCHITECTURE, embedding_width=16), name="electra_small")
-    with pytest.raises(UserError, match=r"--format must be hub .*electra_small, whose embeddings are of another size \(16\)"):
+    with pytest.raises(UserError, match=r"--format must be hub .*electra_small, whose embeddings are of another size"):
         encoder_export.write_encoder(narrow, str(tmp_path / "out"), "hugging_face", "")
     assert list(tmp_path.iterdir()) == []
 

@@ -6,6 +6,7 @@ its layers.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -14,9 +15,17 @@ from official.nlp.modeling import layers, networks
 from trainer.encoders import dropout
 from trainer.encoders.architectures import ACTIVATIONS, Architecture
 
+STDDEV = 0.02  # Of BERT's own initial weights.
 
-def _build_bert(architecture: Architecture, output_range: int | None) -> tf_keras.layers.Layer:
-    return networks.BertEncoderV2(
+
+def initializer(stddev: float = STDDEV) -> tf_keras.initializers.Initializer:
+    """How a new encoder's kernels and embeddings are drawn."""
+    return tf_keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def bert_options(architecture: Architecture, stddev: float = STDDEV) -> dict[str, Any]:
+    """The arguments of networks.BertEncoder and networks.BertEncoderV2."""
+    return dict(
         vocab_size=architecture.vocab_size,
         embedding_width=architecture.embedding_width,
         hidden_size=architecture.hidden_size,
@@ -28,14 +37,13 @@ def _build_bert(architecture: Architecture, output_range: int | None) -> tf_kera
         type_vocab_size=architecture.token_types,
         output_dropout=architecture.dropout,
         attention_dropout=architecture.attention_dropout,
-        initializer=_initializer(),
-        output_range=output_range,
+        initializer=initializer(stddev),
         norm_first=architecture.norm_first,
     )
 
 
-def _initializer() -> tf_keras.initializers.Initializer:
-    return tf_keras.initializers.TruncatedNormal(stddev=0.02)  # BERT's own
+def _build_bert(architecture: Architecture, output_range: int | None) -> tf_keras.layers.Layer:
+    return networks.BertEncoderV2(**bert_options(architecture), output_range=output_range)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +69,7 @@ def _build_albert(architecture: Architecture, output_range: int | None) -> tf_ke
         output_dropout=architecture.dropout,
         attention_dropout=architecture.attention_dropout,
         norm_first=architecture.norm_first,
-        kernel_initializer=_initializer(),
+        kernel_initializer=initializer(),
         name="transformer",
     )
     _set_layers(encoder, tuple(_BlockAtDepth(encoder.shared_block, depth) for depth in range(architecture.layers)))
@@ -94,13 +102,13 @@ def _build_scaffold(architecture: Architecture, number: int) -> tf_keras.layers.
             inner_activation=lambda x: tf.cast(activation(x), dtype),
             dropout=architecture.dropout,
             apply_output_layer_norm=not architecture.norm_first,
-            kernel_initializer=_initializer(),
+            kernel_initializer=initializer(),
             name="feedforward",
         ),
         dropout_rate=architecture.dropout,
         attention_dropout_rate=architecture.attention_dropout,
         norm_first=architecture.norm_first,
-        kernel_initializer=_initializer(),
+        kernel_initializer=initializer(),
         name=f"transformer/layer_{number}",
     )
     layer_call = layer.call

@@ -25,6 +25,7 @@ from official.nlp.tools import export_tfhub_lib
 from trainer.encoders import (
     architectures,
     bert_configs,
+    builders,
     native,
     reference,
     saved_models,
@@ -55,20 +56,7 @@ class ImportedEncoder:
 
 
 def build_bert(architecture: architectures.Architecture) -> tf_keras.Model:
-    encoder = networks.BertEncoder(
-        vocab_size=architecture.vocab_size,
-        embedding_width=architecture.embedding_width,
-        hidden_size=architecture.hidden_size,
-        num_layers=architecture.layers,
-        num_attention_heads=architecture.heads,
-        inner_dim=architecture.inner_size,
-        inner_activation=architectures.ACTIVATIONS[architecture.activation],
-        max_sequence_length=architecture.max_positions,
-        type_vocab_size=architecture.token_types,
-        output_dropout=architecture.dropout,
-        attention_dropout=architecture.attention_dropout,
-        dict_outputs=True,
-    )
+    encoder = networks.BertEncoder(**builders.bert_options(architecture), dict_outputs=True)
     native.set_layer_norm_epsilon(encoder, architecture.layer_norm_epsilon)
     _LOG.info(
         "note: an encoder of %d layers of size %d, with %d attention heads of size %d. The number of heads is the "

@@ -3,16 +3,15 @@
 import string
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tf_keras
 from official.nlp.modeling import layers, networks
 
 from trainer.encoders.architectures import ACTIVATIONS, Architecture
+from trainer.encoders.builders import STDDEV, bert_options, initializer
 from trainer.encoders.convert import ImportedEncoder
 from trainer.errors import Problem, UsageError
-
-STDDEV = 0.02  # Of BERT's own initial weights.
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -79,34 +78,12 @@ def write_sentencepiece(folder: Path, size: int) -> Path:
 # --- How the Hub's encoders were built --------------------------------------------------------------
 
 
-def _initializer(stddev: float) -> tf_keras.initializers.Initializer:
-    return tf_keras.initializers.TruncatedNormal(stddev=stddev)
-
-
-def _bert_options(architecture: Architecture, stddev: float) -> dict[str, Any]:
-    return dict(
-        vocab_size=architecture.vocab_size,
-        embedding_width=architecture.embedding_width,
-        hidden_size=architecture.hidden_size,
-        num_layers=architecture.layers,
-        num_attention_heads=architecture.heads,
-        max_sequence_length=architecture.max_positions,
-        type_vocab_size=architecture.token_types,
-        inner_dim=architecture.inner_size,
-        inner_activation=ACTIVATIONS[architecture.activation],
-        output_dropout=architecture.dropout,
-        attention_dropout=architecture.attention_dropout,
-        norm_first=architecture.norm_first,
-        initializer=_initializer(stddev),
-    )
-
-
 def _build_bert(architecture: Architecture, stddev: float) -> tf_keras.Model:
-    return networks.BertEncoder(**_bert_options(architecture, stddev), dict_outputs=True)
+    return networks.BertEncoder(**bert_options(architecture, stddev), dict_outputs=True)
 
 
 def _build_bert_v2(architecture: Architecture, stddev: float) -> tf_keras.layers.Layer:
-    encoder = networks.BertEncoderV2(**_bert_options(architecture, stddev))
+    encoder = networks.BertEncoderV2(**bert_options(architecture, stddev))
     encoder(encoder.inputs)  # creates the variables
     return encoder
 
@@ -124,7 +101,7 @@ def _build_albert(architecture: Architecture, stddev: float) -> tf_keras.Model:
         activation=ACTIVATIONS[architecture.activation],
         dropout_rate=architecture.dropout,
         attention_dropout_rate=architecture.attention_dropout,
-        initializer=_initializer(stddev),
+        initializer=initializer(stddev),
         dict_outputs=True,
     )
 
@@ -137,7 +114,7 @@ def _build_talking_heads(architecture: Architecture, stddev: float) -> tf_keras.
             type_vocab_size=architecture.token_types,
             hidden_size=architecture.hidden_size,
             max_seq_length=architecture.max_positions,
-            initializer=_initializer(stddev),
+            initializer=initializer(stddev),
             dropout_rate=architecture.dropout,
         ),
         hidden_cls=layers.TransformerScaffold,
@@ -152,16 +129,16 @@ def _build_talking_heads(architecture: Architecture, stddev: float) -> tf_keras.
                 inner_activation=activation,
                 dropout=architecture.dropout,
                 apply_output_layer_norm=not architecture.norm_first,
-                kernel_initializer=_initializer(stddev),
+                kernel_initializer=initializer(stddev),
             ),
             dropout_rate=architecture.dropout,
             attention_dropout_rate=architecture.attention_dropout,
             norm_first=architecture.norm_first,
-            kernel_initializer=_initializer(stddev),
+            kernel_initializer=initializer(stddev),
         ),
         num_hidden_instances=architecture.layers,
         pooled_output_dim=architecture.hidden_size,
-        pooler_layer_initializer=_initializer(stddev),
+        pooler_layer_initializer=initializer(stddev),
         dict_outputs=True,
     )
 
