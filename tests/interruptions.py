@@ -88,6 +88,10 @@ class JobCommand:
     flags: list[str]
     workers: int
 
+    def with_settings(self, *settings: str) -> "JobCommand":
+        """The same job with more settings, each "section.key=value"."""
+        return JobCommand([*self.flags, *(f"--set={setting}" for setting in settings)], self.workers)
+
     def start(self, model_dir: Path) -> RunningJob:
         """Start every worker. Their output is in a file next to `model_dir`."""
         arguments = ["-m", "trainer.task", *self.flags, f"--model_dir={model_dir}"]

@@ -10,7 +10,6 @@ from helpers import python
 from interruptions import (
     INSTANTS,
     Instant,
-    JobCommand,
     assert_equal_runs,
     count_log_lines,
     read_metrics,
@@ -30,12 +29,7 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def make_command(make_job_command):
     """A function (name of STRATEGIES) -> the command of the job."""
-
-    def make(strategy: str) -> JobCommand:
-        job = make_job_command(strategy, STEPS)
-        return JobCommand([*job.flags, *(f"--set={key}" for key in SETTINGS)], job.workers)
-
-    return make
+    return lambda strategy: make_job_command(strategy, STEPS).with_settings(*SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from helpers import python
-from interruptions import JobCommand, assert_equal_runs, read_newest_checkpoint
+from interruptions import assert_equal_runs, read_newest_checkpoint
 
 STEPS = 120
 # With one evaluation, at the end, the newest checkpoint has the averages that were evaluated.
@@ -17,12 +17,7 @@ SETTINGS = ("optimizer.ema=0.9", "optimizer.layer_decay=0.8", f"training.eval_ev
 @pytest.fixture(scope="module")
 def make_command(make_job_command):
     """A function (name of STRATEGIES) -> the command of the job."""
-
-    def make(strategy: str) -> JobCommand:
-        job = make_job_command(strategy, STEPS)
-        return JobCommand([*job.flags, *(f"--set={key}" for key in SETTINGS)], job.workers)
-
-    return make
+    return lambda strategy: make_job_command(strategy, STEPS).with_settings(*SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +70,8 @@ def test_an_encoder_that_is_exported_has_the_averages(averaged, tmp_path):
 
 def test_a_run_that_starts_from_averages_averages_from_them(averaged, make_job_command, tmp_path):
     job = make_job_command("cpu", 1)
-    settings = [f"--set={key}" for key in ("optimizer.ema=0.999999", "optimizer.learning_rate=1e-12")]
-    child = JobCommand([*job.flags, *settings, f"--init_from={averaged}"], 1).run_to_end(tmp_path / "run")
+    job = job.with_settings("optimizer.ema=0.999999", "optimizer.learning_rate=1e-12", f"init_from={averaged}")
+    child = job.run_to_end(tmp_path / "run")
     before, after = weights(averaged / "best"), weights(child / "best")
     assert before.keys() == after.keys()
     assert all(np.allclose(before[key], after[key], atol=1e-6, rtol=0) for key in before)

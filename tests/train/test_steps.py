@@ -116,6 +116,14 @@ def sums(training: Training) -> list[float]:
     return [float(v.numpy()) for v in (training.sums.weight, training.sums.loss, training.sums.correct)]
 
 
+def assert_equal_values(one: list[np.ndarray], others: dict[str, list[np.ndarray]], tolerance: float = 1e-5) -> None:
+    """No parameter or average is further than `tolerance` from that of `one`. `others` are values by name."""
+    for name, other in others.items():
+        largest = max(np.abs(a - b).max() for a, b in zip(one, other, strict=True))
+        print(f"{name}: largest difference of a parameter {largest:.1e}")
+        assert largest <= tolerance
+
+
 @pytest.fixture(scope="module")
 def trained(tiny, prepared) -> dict:
     """rate -> (values before, values after STEPS steps in one window, sums, the training)."""
@@ -158,9 +166,7 @@ def test_training_changes_every_parameter(trained, rate):
 def test_several_replicas_give_the_result_of_one(trained, on_replicas, rate, replicas):
     _, after, totals, _ = trained[rate]
     others = [on_replicas[replicas][f"{rate}:{index}"] for index in range(len(after))]
-    largest = max(np.abs(a - b).max() for a, b in zip(after, others, strict=True))
-    print(f"{replicas} replicas, dropout {rate}, {STEPS} steps: largest difference of a parameter {largest:.1e}")
-    assert largest <= 1e-5
+    assert_equal_values(after, {f"{replicas} replicas, dropout {rate}, {STEPS} steps": others})
     assert totals[0] == STEPS * BATCH
     assert on_replicas[replicas][f"{rate}:sums"] == pytest.approx(totals, rel=1e-5)
 
@@ -204,10 +210,7 @@ def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepa
     }
     if kind in KINDS_ON_REPLICAS:
         others["2 replicas"] = [on_replicas[2][f"{kind}:{i}"] for i in range(len(values(plain_steps)))]
-    for name, other in others.items():
-        largest = max(np.abs(a - b).max() for a, b in zip(values(plain_steps), other, strict=True))
-        print(f"{kind}, {name}, {KIND_STEPS} steps: largest difference of a parameter {largest:.1e}")
-        assert largest <= 1e-6
+    assert_equal_values(values(plain_steps), others, tolerance=1e-6)
 
 
 # --- The other families -----------------------------------------------------------------------------
@@ -229,10 +232,7 @@ def test_the_division_of_a_batch_does_not_change_a_family(tiny, prepared, on_rep
         for replicas in REPLICAS
     }
     others["micro-batches"] = values(train_family(one_replica(), tiny, prepared, family, parts=3))
-    for name, other in others.items():
-        largest = max(np.abs(a - b).max() for a, b in zip(values(one), other, strict=True))
-        print(f"{family}, {name}: largest difference of a parameter {largest:.1e}")
-        assert largest <= 1e-5
+    assert_equal_values(values(one), others)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -268,10 +268,7 @@ def test_the_division_of_a_batch_does_not_change_its_windows(tiny, prepared, on_
         for replicas in REPLICAS
     }
     others["micro-batches"] = values(train_windows(one_replica(), tiny, prepared, pooling, parts=3))
-    for name, other in others.items():
-        largest = max(np.abs(a - b).max() for a, b in zip(values(one), other, strict=True))
-        print(f"windows, {pooling}, {name}: largest difference of a parameter {largest:.1e}")
-        assert largest <= 1e-5
+    assert_equal_values(values(one), others)
 
 
 def test_texts_of_one_window_are_trained_as_without_windows(tiny, prepared):
