@@ -18,9 +18,10 @@ from trainer.export.classifier_export import FORMATS, ParityTexts
 ARCHITECTURE = architectures.Architecture(1024, 32, 32, 2, 2, 64, 64, 2, "gelu", 0.1, 0.1)
 
 
-def build_model(activation="gelu", windows=False):
-    architecture = dataclasses.replace(ARCHITECTURE, activation=activation)
-    model = classifier.build_classifier(native.build_encoder(architecture, output_range=1), 3, 0.1, seed=0)
+def build_model(activation="gelu", windows=False, family="bert", pooling="pooled"):
+    architecture = dataclasses.replace(ARCHITECTURE, activation=activation, family=family)
+    encoder = native.build_encoder(architecture, output_range=None if pooling == "mean" else 1)
+    model = classifier.build_classifier(encoder, 3, 0.1, seed=0, pooling=pooling)
     rng = np.random.default_rng(0)
     for variable in model.variables:
         variable.assign(rng.normal(0, 0.3, variable.shape))
@@ -92,6 +93,13 @@ def test_int8_weights_take_a_third_of_the_space_or_less(tmp_path):
 @pytest.mark.parametrize("activation", ["gelu_tanh", "relu"])
 def test_every_activation_is_converted(tmp_path, activation, format_name):
     model = build_model(activation)
+    assert write(tmp_path, format_name, model, make_parity(model, make_inputs(4, 12)))["check"]["same_labels"] == 4
+
+
+@pytest.mark.parametrize("format_name", ["litert", "onnx"])
+@pytest.mark.parametrize(("family", "pooling"), [("bert", "mean"), ("albert", "first"), ("talking_heads", "pooled")])
+def test_families_and_poolings_are_converted(tmp_path, family, pooling, format_name):
+    model = build_model(family=family, pooling=pooling)
     assert write(tmp_path, format_name, model, make_parity(model, make_inputs(4, 12)))["check"]["same_labels"] == 4
 
 

@@ -31,7 +31,7 @@ def pool_tokens(outputs: Mapping[str, tf.Tensor], mask: tf.Tensor, pooling: str)
     sequence = outputs["sequence_output"]
     if pooling == "first":
         return tf.cast(sequence[:, 0], tf.float32)
-    weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
+    weights = tf.cast(tf.expand_dims(mask, 2), tf.float32)
     return tf.reduce_sum(tf.cast(sequence, tf.float32) * weights, axis=1) / tf.reduce_sum(weights, axis=1)
 
 
