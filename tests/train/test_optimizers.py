@@ -45,13 +45,14 @@ def test_weights_decay_and_biases_and_layer_norms_do_not():
         assert variable.numpy() == pytest.approx(np.full(variable.shape, expected)), variable.name
 
 
-def test_each_layer_has_the_rate_of_the_one_above_it_times_the_decay():
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_each_layer_has_the_rate_of_the_one_above_it_times_the_decay(name):
     names = ("word_embeddings/embeddings", "transformer/layer_0/a/kernel", "transformer/layer_1/a/kernel", "b/kernel")
 
     def distances(layer_decay: float) -> list[float]:
         """How far a step moves a variable of each depth. The weight decay is part of it."""
         variables = [tf.Variable([2.0], name=name) for name in names]
-        optimizer = optimizers.build_adamw(0.1, 10, 0.0, 0.01)
+        optimizer = optimizers.OPTIMIZERS[name](0.1, 10, 0.0, 0.01)
         if layer_decay < 1:
             optimizers.decay_layer_rates(optimizer, variables, layer_decay)
         optimizers.create_slots(optimizer, variables)
