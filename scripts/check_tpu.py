@@ -16,8 +16,8 @@ from trainer.tpu_check import compiler, estimate
 ENCODERS = flags.DEFINE_list(
     "encoders",
     ["tiny"],
-    "Compile the steps of these encoders: tiny, bert_base, bert_large, or the tutorials' names that end in sizes, such "
-    "as small_bert/bert_en_uncased_L-4_H-512_A-8.",
+    "Compile the steps of these encoders: tiny, tiny_albert, tiny_talking_heads, bert_base, bert_large, or the "
+    "tutorials' names that end in sizes, such as small_bert/bert_en_uncased_L-4_H-512_A-8.",
 )
 TOPOLOGIES = flags.DEFINE_list(
     "topologies", list(compiler.TOPOLOGIES), "Compile for these TPUs, of one host or several."

@@ -14,9 +14,13 @@ from trainer.tpu_check.compiler import TOPOLOGIES, CompiledProgram
 
 @pytest.fixture(scope="module")
 def table() -> list[dict[str, str]]:
-    """The rows that the script prints for the tiny encoder: column -> cell."""
+    """The rows that the script prints for small encoders: column -> cell."""
     rows = []
-    for options in (["--topologies=v2-8"], ["--topologies=v5e-4", "--accumulation_steps=2", "--max_windows=3"]):
+    for options in (
+        ["--topologies=v2-8"],
+        ["--topologies=v5e-4", "--accumulation_steps=2", "--max_windows=3"],
+        ["--topologies=v5e-4", "--encoders=tiny_albert,tiny_talking_heads"],
+    ):
         done = python("scripts/check_tpu.py", "--batch_size=8", "--seq_length=32", *options)
         assert done.returncode == 0, done.stderr
         heading, _, *lines = [re.split(r" *\| *", line.strip("| \n")) for line in done.stdout.splitlines()]
@@ -24,10 +28,12 @@ def table() -> list[dict[str, str]]:
     return rows
 
 
-def test_the_tiny_encoder_compiles_for_an_old_and_a_new_tpu(table):
+def test_each_family_compiles_for_a_tpu(table):
     assert [(row["encoder"], row["topology"], row["global batch"]) for row in table] == [
         ("tiny", "v2-8", "64"),
         ("tiny", "v5e-4", "32"),
+        ("tiny_albert", "v5e-4", "32"),
+        ("tiny_talking_heads", "v5e-4", "32"),
     ]
     for row in table:
         assert 0 < float(row["HBM used, GB"]) < 1 < float(row["HBM free, GB"])
@@ -35,7 +41,7 @@ def test_the_tiny_encoder_compiles_for_an_old_and_a_new_tpu(table):
 
 
 def test_a_run_has_one_program_to_train_and_one_to_evaluate(table):
-    assert [row["programs"] for row in table] == ["2", "2"]
+    assert [row["programs"] for row in table] == ["2"] * 4
 
 
 def test_the_gradients_need_few_all_reduces(table):
@@ -46,7 +52,7 @@ def test_an_unknown_encoder_is_a_failure_with_one_message():
     done = python("scripts/check_tpu.py", "--encoders=albert_en_base", "--topologies=v5e-4")
     assert done.returncode == errors.EXIT_FAILED
     assert done.stderr.startswith(
-        "error: --encoders must be of tiny, bert_base, bert_large, or names that end in sizes"
+        "error: --encoders must be of tiny, tiny_albert, tiny_talking_heads, bert_base, bert_large, or names"
     )
     assert done.stderr.endswith("Received: albert_en_base.\n")
 

@@ -31,7 +31,7 @@ from trainer.train import optimizers, steps
 # Of the topologies of compiler.TOPOLOGIES. A logical CPU for each is made at the first trace.
 MAX_REPLICAS = 32
 
-PRESETS = ("tiny", "bert_base", "bert_large")
+PRESETS = ("tiny", "tiny_albert", "tiny_talking_heads", "bert_base", "bert_large")
 # The tutorials' names have their sizes: small_bert/bert_en_uncased_L-4_H-512_A-8.
 SIZES_IN_NAME = re.compile(r"L-(\d+)_H-(\d+)_A-(\d+)$")
 # Vocabulary sizes by the name without the sizes; every other BERT has the vocabulary of bert_en_uncased.
