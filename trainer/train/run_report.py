@@ -43,7 +43,8 @@ def write_at_end(
         return
     later = f"--mode=report --model_dir={run.files.root} writes it."
     try:
-        columns = read_columns(run)
+        # Only the chief, which writes the report, reads test and the texts.
+        columns = read_columns(run) if run.chief else {"validation": runs.read_split(run, "validation")}
         validation = runs.predict_split(run, columns["validation"], "report", decision, request)
         if run.chief:
             facts = gather_facts(run, result, columns, {"validation": validation, "test": test})
