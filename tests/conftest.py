@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from filelock import FileLock
 from helpers import python, write_points, write_reviews
 
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # A process that crashes says so in its first lines.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # The workers inherit it.
+    CACHE = tempfile.TemporaryDirectory()
+    os.environ["HUBTUNE_CACHE_DIR"] = CACHE.name
 
 import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
 

@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from fakes.encoders import save_for_inference, save_mean_of_embeddings
@@ -40,6 +41,22 @@ def test_what_the_encoder_is_too_small_for_is_refused(load, manifest, settings, 
     with pytest.raises(UsageError) as raised:
         encoder_loading.load_encoder(load(*settings), manifest)
     assert {problem.setting: problem.received for problem in raised.value.problems} == refused
+
+
+def test_an_encoder_is_loaded_and_compared_once(load, manifest, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUBTUNE_CACHE_DIR", str(tmp_path / "cache"))
+    first = encoder_loading.load_encoder(load(), manifest)
+    with monkeypatch.context() as without:
+        without.delattr(saved_models, "load_encoder")
+        without.delattr(native, "rebuild_encoder")
+        again = encoder_loading.load_encoder(load("model.dropout=0.2", "model.max_positions=600"), manifest)
+        with pytest.raises(UsageError, match=r"model\.freeze must be layers:2 at most .* Received: layers:3\."):
+            encoder_loading.load_encoder(load("model.freeze=layers:3"), manifest)
+    assert (again.sha256, again.path) == (first.sha256, "native")
+    assert again.architecture == dataclasses.replace(
+        first.architecture, dropout=0.2, attention_dropout=0.2, max_positions=600
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first.values, again.values, strict=True))
 
 
 @pytest.fixture

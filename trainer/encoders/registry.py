@@ -213,6 +213,8 @@ def fill_mirror(encoder: str, mirror: str) -> list[str]:
 def saved_model_sha256(folder: str) -> str:
     """SHA-256 of a SavedModel's graph and variables. It identifies an encoder in whatever folder it is."""
     digest = hashlib.sha256()
-    for path in ("saved_model.pb", *(f"variables/{name}" for name in fs.list_names(fs.join(folder, "variables")))):
+    variables = fs.join(folder, "variables")
+    names = fs.list_names(variables) if fs.is_folder(variables) else []  # Whatever loads it says what is missing.
+    for path in ("saved_model.pb", *(f"variables/{name}" for name in names)):
         digest.update(fs.read_bytes(fs.join(folder, path)))
     return digest.hexdigest()

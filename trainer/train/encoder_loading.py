@@ -12,7 +12,7 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import manifests, tokenization
 from trainer.distributed import remote_hosts
-from trainer.encoders import architectures, classifier, freezing, native, registry, saved_models
+from trainer.encoders import architectures, classifier, freezing, native, rebuild_cache, registry, saved_models
 from trainer.errors import Problem, UsageError, UserError
 
 _LOG = logging.getLogger(__name__)
@@ -42,44 +42,55 @@ class LoadedEncoder:
 
 
 def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
-    """Find, load and rebuild the encoder.
+    """Find, load and rebuild the encoder. What was rebuilt before is read from rebuild_cache.
 
     Raises UserError if it is no encoder, or does not fit the data set, the sequence length or other settings.
     """
     folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
-    saved = saved_models.load_encoder(folders)
+    digest = registry.saved_model_sha256(folders.encoder)
+    rebuilt = rebuild_cache.find_rebuilt(folders.encoder, digest)
+    saved: Any = None if rebuilt else saved_models.load_encoder(folders)
     vocabulary = tokenization.vocabulary_sha256(folders.encoder)
     if vocabulary and vocabulary != manifest.vocabulary.sha256:
         required = f"be prepared with the encoder's own vocabulary ({vocabulary[:12]})"
         prepared = f"{config.data_dir}, prepared with that of {manifest.encoder} ({manifest.vocabulary.sha256[:12]})"
         advice = f"Prepare it again with --encoder={shlex.quote(config.encoder)}, or change --encoder."
         raise UserError(Problem("--data_dir", required, prepared, advice))
-    digest = registry.saved_model_sha256(folders.encoder)
-    variables = native.variables_by_name(list(saved.trainable_variables))
-    own_positions = _count_positions(variables)
+    if rebuilt:
+        names, own_positions = rebuilt.names, rebuilt.architecture.max_positions
+    else:
+        variables = native.variables_by_name(list(saved.trainable_variables))
+        names, own_positions = list(variables), _count_positions(variables)
     if problems := _find_length_problems(config, own_positions, manifest.max_tokens // 2):
         raise UsageError(*problems)
-    if problem := freezing.find_freeze_problem(config.model.freeze, list(variables), config.encoder):
+    if problem := freezing.find_freeze_problem(config.model.freeze, names, config.encoder):
         raise UsageError(problem)
-    try:
-        architecture, values = native.rebuild_encoder(saved)
-    except architectures.CannotRebuild as reason:
-        if problems := find_hub_layer_problems(config, own_positions, str(reason)):
-            raise UsageError(*problems) from None
-        classifier.check_hub_encoder(saved, folders.place, config.model.pooling)
-        _LOG.info(
-            "note: %s trains through hub.KerasLayer, since %s. That costs: %s.",
-            config.encoder,
-            reason,
-            "; ".join(_costs_of_hub_layer(saved)),
-        )
-        return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
-    rate = config.model.dropout
+    if rebuilt is None:
+        try:
+            rebuilt = rebuild_cache.RebuiltEncoder(*native.rebuild_encoder(saved), names)
+        except architectures.CannotRebuild as reason:
+            _accept_hub_layer(config, saved, folders.place, own_positions, str(reason))
+            return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
+        rebuild_cache.keep_rebuilt(folders.encoder, digest, rebuilt)
+    architecture = _adapt_architecture(config, rebuilt.architecture)
+    return LoadedEncoder(config.encoder, digest, architecture, rebuilt.values, folders.encoder)
+
+
+def _adapt_architecture(config: Config, architecture: architectures.Architecture) -> architectures.Architecture:
+    """With the dropout and the positions that the configuration has, if it has any."""
+    rate, positions = config.model.dropout, config.model.max_positions
     if rate is not None:
         architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
-    if config.model.max_positions:
-        architecture = dataclasses.replace(architecture, max_positions=config.model.max_positions)
-    return LoadedEncoder(config.encoder, digest, architecture, values, folders.encoder)
+    return dataclasses.replace(architecture, max_positions=positions) if positions else architecture
+
+
+def _accept_hub_layer(config: Config, saved: Any, place: str, own_positions: int, reason: str) -> None:
+    """Log what training through hub.KerasLayer costs. `reason` is CannotRebuild's. Raises UserError if it cannot be."""
+    if problems := find_hub_layer_problems(config, own_positions, reason):
+        raise UsageError(*problems) from None
+    classifier.check_hub_encoder(saved, place, config.model.pooling)
+    costs = "; ".join(_costs_of_hub_layer(saved))
+    _LOG.info("note: %s trains through hub.KerasLayer, since %s. That costs: %s.", config.encoder, reason, costs)
 
 
 def find_hub_layer_problems(config: Config, own_positions: int, reason: str) -> list[Problem]:
