@@ -104,6 +104,7 @@ def distribute_model_inputs(
     return input_pipelines.distribute_batches(strategy, batches, build_dataset)
 
 
+@tf.autograph.experimental.do_not_convert  # There is nothing to convert, and to find that takes half a second.
 def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
     """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 

@@ -35,6 +35,7 @@ def pool_tokens(outputs: Mapping[str, tf.Tensor], mask: tf.Tensor, pooling: str)
     return tf.reduce_sum(tf.cast(sequence, tf.float32) * weights, axis=1) / tf.reduce_sum(weights, axis=1)
 
 
+@tf.autograph.experimental.do_not_convert  # As in native.build_encoder.
 def build_classifier(
     encoder: tf_keras.layers.Layer, classes: int, head_dropout: float, seed: int, pooling: str = "pooled"
 ) -> tf_keras.Model:

@@ -76,6 +76,7 @@ def set_layer_norm_epsilon(encoder: tf_keras.layers.Layer, epsilon: float) -> No
             layer.epsilon = epsilon
 
 
+@tf.autograph.experimental.do_not_convert  # Converting the code of all layers would take a second.
 def build_encoder(
     architecture: Architecture,
     policy: str = "float32",

@@ -19,6 +19,7 @@ def pool_logits(logits: tf.Tensor, present: tf.Tensor, pooling: str) -> tf.Tenso
     return total / tf.reduce_sum(tf.cast(present, logits.dtype), axis=1)
 
 
+@tf.autograph.experimental.do_not_convert  # As in native.build_encoder.
 def build_window_classifier(model: tf_keras.Model, pooling: str) -> tf_keras.Model:
     """A model from {input_word_ids, input_mask, input_type_ids}: int32 [B, W, S] to pooled logits: float32 [B, C].
 

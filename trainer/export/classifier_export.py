@@ -65,7 +65,7 @@ def build_token_module(model: tf_keras.Model, scale: LabelScale | None, rank: in
     signature = [tf.TensorSpec([None] * rank, tf.int32, name=name) for name in native.INPUT_NAMES]
     module = tf.Module()
     module.model_variables = model.variables
-    module.classify = tf.function(classify, input_signature=signature)
+    module.classify = tf.function(classify, input_signature=signature, autograph=False)
     return module
 
 

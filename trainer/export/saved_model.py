@@ -94,7 +94,7 @@ def build_serving_module(
         return {"scores": scores, "logits": logits, "labels": tf.gather(names, chosen)}
 
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
-    function = tf.function(serve, input_signature=signature)
+    function = tf.function(serve, input_signature=signature, autograph=False)
     module = tf.Module()
     # The tokenizer's vocabulary becomes an asset. The preprocessor's packing is not saved: its operator
     # TFText>RoundRobinTrim is missing from TensorFlow Serving.

@@ -101,7 +101,7 @@ def _build_share_sums(
             _, share = tf.while_loop(lambda index, _: index < accumulation_steps, add, (tf.constant(1), share))
         return share
 
-    return tf.function(share_sums, jit_compile=True) if xla else share_sums
+    return tf.function(share_sums, jit_compile=True, autograph=False) if xla else share_sums
 
 
 def build_train_step(
@@ -167,10 +167,14 @@ def build_inner_loop(
     """A function (iterator, count) that runs `count` (int32 []) train steps without leaving the device."""
     device = remote_hosts.step_device(strategy)
 
-    @tf.function
+    # Nothing here needs AutoGraph, which would convert the code of all layers: a second of every start.
+    @tf.function(autograph=False)
     def inner_loop(iterator: Any, count: tf.Tensor) -> None:
-        for _ in tf.range(count):
+        def run_step(done: tf.Tensor) -> tuple[tf.Tensor]:
             strategy.run(step, args=(next(iterator),))
+            return (done + 1,)
+
+        tf.while_loop(lambda done: done < count, run_step, (tf.constant(0),))
 
     def run_on_hosts(iterator: Any, count: tf.Tensor) -> None:
         with tf.device(device):
@@ -190,7 +194,7 @@ def build_replica_eval_step(model: tf_keras.Model, *, xla: bool = False) -> Call
         logits = model({name: batch[name] for name in native.INPUT_NAMES}, training=False)
         return tf.concat([logits, losses.example_losses(batch["label"], logits)[:, tf.newaxis]], axis=1)
 
-    computed = tf.function(score, jit_compile=True) if xla else score
+    computed = tf.function(score, jit_compile=True, autograph=False) if xla else score
 
     def step(batch: Batch) -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(computed(batch), axis=0)
@@ -204,7 +208,7 @@ def build_eval_step(
     """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
     device = remote_hosts.step_device(strategy)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def run(batch: Batch) -> Any:
         return strategy.run(step, args=(batch,))
 
