@@ -89,10 +89,14 @@ def texts_of(node: ast.AST, scope: ast.AST, module: ast.Module, depth: int = 0) 
             return {join(re.sub(r"\{\w+\}", HOLE, found)) for found in texts(text)}
         case ast.Call(func=ast.Name(id=name)):
             return {text for part in returns(module, name) for text in texts_of(*part, module, depth + 1)} or {HOLE}
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=imported), attr=name)) if other := find_import(module, imported):
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=imported), attr=name)) if other := find_import(
+            module, imported
+        ):
             return {text for part in returns(other, name) for text in texts_of(*part, other, depth + 1)} or {HOLE}
         case ast.Attribute(value=ast.Name(id=imported), attr=name) if other := find_import(module, imported):
-            return {text for value in assigned(other, name) for text in texts_of(value, other, other, depth + 1)} or {HOLE}
+            return {text for value in assigned(other, name) for text in texts_of(value, other, other, depth + 1)} or {
+                HOLE
+            }
         case ast.Name(id=name):
             values = list(assigned(scope, name)) or list(assigned(module, name))
             return set().union(*map(texts, values)) or {HOLE}
