@@ -1,6 +1,7 @@
 """docs/troubleshooting.md has an entry for every message to users, and none for one that is gone.
 
-An entry is `SETTING must REQUIREMENT` in the first column of a table. Of a long requirement it may show a part.
+An entry is `SETTING must REQUIREMENT` in the first column of a table, or the line of a warning in the tables of that
+section. It may show a part of a long one.
 """
 
 import re
@@ -22,6 +23,12 @@ def entries(page: str) -> list[str]:
     """The messages in the first column of the page's tables."""
     cells = re.findall(r"^\| (.*?) \| .* \|$", page, re.MULTILINE)
     return [entry for cell in cells for entry in re.findall(r"`(.+? must .*?)`(?=<br>|$)", cell)]
+
+
+def warning_entries(page: str) -> list[str]:
+    (section,) = re.findall(r"^## Warnings.*?(?=^## )", page, re.MULTILINE | re.DOTALL)
+    cells = re.findall(r"^\| (`.*?) \| .* \|$", section, re.MULTILINE)
+    return [entry for cell in cells for entry in re.findall(r"`(.+?)`(?=<br>|$)", cell)]
 
 
 def fixed(text: str) -> str:
@@ -89,3 +96,11 @@ def test_a_new_message_is_missed():
     assert len(missed('Problem("--first", "be smaller", x)')) == 2
     assert len(missed('Problem("--first", "be small" if x else "be large", x)')) == 1
     assert len(missed('def f():\n    required = "be large"\n    Problem("--first", required, x)')) == 2
+
+
+def test_every_warning_has_an_entry_and_every_entry_a_warning():
+    lines = [(place, text) for place, text in user_messages.find_lines() if len(fixed(text)) >= MIN_CHARACTERS]
+    found = warning_entries(PAGE)
+    assert [line for line in lines if not any(shows(entry, line[1]) for entry in found)] == []
+    assert [entry for entry in found if not any(shows(entry, text) for _, text in lines)] == []
+    assert [entry for entry in found if len(fixed(entry)) < MIN_CHARACTERS] == []

@@ -14,6 +14,8 @@ from helpers import ROOT
 HOLE = "…"
 # Whatever makes a problem: its setting and its requirement are the first two arguments.
 MAKERS = ("Problem", "BucketError")
+# What else says something to users: the first argument is a line.
+LINES = ("_LOG.warning", "Stopped", "OSError", "FileNotFoundError")
 FUNCTION_LIKE = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -28,12 +30,28 @@ class Message:
 
 def find_messages() -> list[Message]:
     """Those of trainer/ and scripts/, in the order of their files."""
-    paths = [*sorted((ROOT / "trainer").rglob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]
-    return [
-        message
-        for path in paths
-        for message in messages_in(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
-    ]
+    return [message for name, source in _sources() for message in messages_in(source, name)]
+
+
+def find_lines() -> list[tuple[str, str]]:
+    """("file:line", text) of each warning, and of what ends a command without a problem."""
+    found = []
+    for name, source in _sources():
+        module = ast.parse(source)
+        for node in ast.walk(module):
+            if isinstance(node, ast.Call) and node.args and is_line(ast.unparse(node.func)):
+                texts = texts_of(node.args[0], module, module)
+                found += [(f"{name}:{node.lineno}", join(re.sub(r"%[\d.]*[sdfr]", HOLE, text))) for text in texts]
+    return [(place, text) for place, text in found if text != HOLE]
+
+
+def is_line(called: str) -> bool:
+    return called in LINES or called.rpartition(".")[2] in LINES
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    for path in [*sorted((ROOT / "trainer").rglob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]:
+        yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
 
 
 def messages_in(source: str, name: str) -> Iterator[Message]:
