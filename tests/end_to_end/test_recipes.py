@@ -7,14 +7,13 @@ several GPUs are two parts of the CPU.
 import random
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from helpers import PLAIN, ROOT, excerpt, write_reviews
+from helpers import PLAIN, ROOT, python, write_reviews
 
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 _PARTS = re.split(r"^## (.*)\n", PAGE, flags=re.MULTILINE)
@@ -29,51 +28,45 @@ def commands(recipe: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def words(rng: random.Random, count: int, *others: str) -> str:
-    return " ".join([*rng.choices(PLAIN, k=count), *others])
+def words(rng: random.Random, count: int, *others: object) -> str:
+    return " ".join([*rng.choices(PLAIN, k=count), *map(str, others)])
 
 
-def write_table(path: Path, header: str, rows, delimiter: str = ",") -> None:
-    lines = [header, *(delimiter.join(map(str, row)) for row in rows)]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+def write_table(path: Path, header: str, rows: Iterable[tuple], delimiter: str = ",") -> None:
+    lines = [header.split(","), *rows]
+    path.write_text("".join(f"{delimiter.join(map(str, line))}\n" for line in lines), encoding="utf-8")
+
+
+def write_sources(folder: Path, stars: bool) -> None:
+    """The tables that the recipes name, of numbered texts. The reviews of one recipe have stars."""
+    rng = random.Random(0)
+    labels = rng.choices(["fraud", "other"], [1, 9], k=300)
+    tickets = [(words(rng, 8, label[0], number), label) for number, label in enumerate(labels)]
+    write_table(folder / "tickets.csv", "text,label", tickets)
+    intents = [(words(rng, 6, f"topic{number % 25}", number), f"intent{number % 25}") for number in range(500)]
+    write_table(folder / "intents.csv", "text,intent", intents)
+    pairs = [(words(rng, 6, number), words(rng, 5, number), number % 2) for number in range(300)]
+    write_table(folder / "questions.tsv", "question1,question2,duplicate", pairs, "\t")
+    write_table(folder / "new.csv", "question1,question2", [pair[:2] for pair in pairs[:5]])
+    texts = [words(rng, rng.randint(50, 900), number) for number in range(200)]
+    documents = pyarrow.table({"text": texts, "label": ["ab"[number % 2] for number in range(200)]})
+    pyarrow.parquet.write_table(documents, folder / "documents.parquet")
+    if stars:
+        reviews = [(words(rng, 5, number, *["great"] * (number % 5)), number % 5 + 1) for number in range(300)]
+        write_table(folder / "reviews.csv", "text,stars", reviews)
+    else:
+        write_reviews(folder / "reviews.csv", 300)
 
 
 @pytest.fixture
 def folder(tiny, tmp_path):
-    """Where the commands find what they name."""
+    """Where the commands find the code, and the tiny encoder by another one's name."""
     for name in ("scripts", "configs", "trainer"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "encoders").mkdir()
     (tmp_path / "encoders/minilm").symlink_to(tiny)
     (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
-    rng = random.Random(0)
-    kinds = [("fraud", "stolen")] + [("other", "invoice")] * 9
-    tickets = [
-        (words(rng, 8, clue, str(number)), label) for number in range(300) for label, clue in [rng.choice(kinds)]
-    ]
-    write_table(tmp_path / "tickets.csv", "text,label", tickets)
-    intents = [(words(rng, 6, f"topic{number % 25}", str(number)), f"intent{number % 25}") for number in range(500)]
-    write_table(tmp_path / "intents.csv", "text,intent", intents)
-    pairs = [(words(rng, 6, str(number)), words(rng, 5, str(number)), "01"[number % 2]) for number in range(300)]
-    write_table(tmp_path / "questions.tsv", "question1\tquestion2\tduplicate", pairs, "\t")
-    write_table(tmp_path / "new.csv", "question1,question2", [pair[:2] for pair in pairs[:5]])
-    long = {
-        "text": [words(rng, rng.randint(50, 900), str(n)) for n in range(200)],
-        "label": ["ab"[n % 2] for n in range(200)],
-    }
-    pyarrow.parquet.write_table(pyarrow.table(long), tmp_path / "documents.parquet")
     return tmp_path
-
-
-def write_reviews_of(recipe: str, folder: Path) -> None:
-    if recipe == "Numbers and ratings":
-        rng = random.Random(1)
-        stars = [(words(rng, 5, "great " * number), number + 1) for number in range(5) for _ in range(60)]
-        write_table(
-            folder / "reviews.csv", "text,stars", [(f"{n} {text}", star) for n, (text, star) in enumerate(stars)]
-        )
-    else:
-        write_reviews(folder / "reviews.csv", 300)
 
 
 def shortened(command: str, folder: Path) -> str:
@@ -92,16 +85,14 @@ def shortened(command: str, folder: Path) -> str:
 @pytest.mark.chaos
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_commands_of_a_recipe_run(folder, recipe):
-    write_reviews_of(recipe, folder)
+    write_sources(folder, stars=recipe == "Numbers and ratings")
     if recipe == "Several GPUs":
-        command = "scripts/prepare_data.py --task=csv --source=reviews.csv --output=data/mine"
-        subprocess.run([sys.executable, *command.split()], cwd=folder, check=True, capture_output=True)
+        prepare = "--task=csv --source=reviews.csv --output=data/mine".split()
+        python("scripts/prepare_data.py", *prepare, cwd=folder, check=True)
     for command in commands(recipe):
         program, *arguments = shlex.split(shortened(command, folder))
         assert program == "python"
-        done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{command}\n{excerpt(done.stderr)}"
-        print(done.stdout)
+        print(python(*arguments, cwd=folder, timeout=600, check=True).stdout)
 
 
 def test_every_recipe_has_a_command():
