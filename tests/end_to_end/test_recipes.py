@@ -87,7 +87,7 @@ def shortened(command: str, folder: Path) -> str:
 def test_the_commands_of_a_recipe_run(folder, recipe):
     write_sources(folder, stars=recipe == "Numbers and ratings")
     if recipe == "Several GPUs":
-        prepare = "--task=csv --source=reviews.csv --output=data/mine".split()
+        prepare = ["--task=csv", "--source=reviews.csv", "--output=data/mine"]
         python("scripts/prepare_data.py", *prepare, cwd=folder, check=True)
     for command in commands(recipe):
         program, *arguments = shlex.split(shortened(command, folder))
