@@ -72,7 +72,7 @@ def folder(tiny, tmp_path):
 def shortened(command: str, folder: Path) -> str:
     """The command with less to compute."""
     if "scripts/submit.py" in command:
-        return f"{command} --dry_run"
+        return command.replace("BUCKET", "bucket").replace("PROJECT", "project") + " --dry_run"
     if "runs/TRIAL/" in command:
         (trial, *_) = sorted((folder / "sweeps/small/runs").iterdir())
         return command.replace("TRIAL", trial.name)
