@@ -109,14 +109,12 @@ def copy_folder(source: str, target: str) -> None:
 def copy_file(source: str, target: str) -> None:
     """Copy a file, verified by its checksum if one of the two is in a bucket. Makes the local folder of `target`."""
     make_folder(os.path.dirname(target) or ".")
-    if in_bucket(source) and in_bucket(target):
-        gcs.copy(source, target)
+    if _scheme(source) == _scheme(target):
+        _files(source).copy(source, target)
     elif in_bucket(source):
-        gcs.download(source, target)
-    elif in_bucket(target):
-        gcs.upload(source, target)
+        _files(source).download(source, target)
     else:
-        local.copy(source, target)
+        _files(target).upload(source, target)
 
 
 def local_copy(path: str, only: Sequence[str] | None = None) -> str:
