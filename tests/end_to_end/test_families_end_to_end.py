@@ -12,7 +12,7 @@ FAMILIES = ("tiny_albert", "tiny_talking_heads")
 
 @pytest.fixture(scope="module")
 def make_job(make_encoder, tmp_path_factory):
-    """A function preset -> the command of a job in bfloat16, with dropout, whose batches are divided in two."""
+    """A function preset -> the command of a job, all in bfloat16, with dropout, whose batches are divided in two."""
 
     def make(preset: str) -> JobCommand:
         folder, encoder = tmp_path_factory.mktemp(preset), make_encoder(preset)
@@ -22,7 +22,8 @@ def make_job(make_encoder, tmp_path_factory):
         keys = (
             *(f"training.steps={STEPS}", "training.log_every=7", "training.save_every=10", "training.eval_every=20"),
             *("training.accumulation_steps=2", "data.batch_size=16", "data.seq_length=24"),
-            *("optimizer.learning_rate=2e-3", "precision=bfloat16", "logging.progress=off", "logging.report=off"),
+            *("precision=bfloat16", "eval_precision=bfloat16", "optimizer.learning_rate=2e-3"),
+            *("logging.progress=off", "logging.report=off"),
         )
         where = [f"--encoder={encoder}", f"--data_dir={folder / 'data'}", "--strategy=cpu"]
         return JobCommand([*where, *(f"--set={key}" for key in keys)], 1)
@@ -38,6 +39,7 @@ def test_a_killed_run_equals_an_uninterrupted_one_and_predicts(preset, make_job,
     assert_equal_runs(killed, uninterrupted)
     result = json.loads((killed / "result.json").read_text())
     assert (result["encoder"]["path"], result["precision"]) == ("native", "bfloat16")
+    assert 0 <= result["export_difference"] <= 0.05
     lines = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["split"] == "train"]
     assert len(losses) == 6

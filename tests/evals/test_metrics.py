@@ -9,7 +9,7 @@ import sklearn.metrics
 
 from trainer.data.label_scale import RatingRange
 from trainer.evals import metrics
-from trainer.evals.metrics import Predictions
+from trainer.evals.metrics import Predictions, Threshold
 
 RNG = np.random.default_rng(0)
 
@@ -153,6 +153,30 @@ def test_a_class_without_an_example_is_described_too():
     described = metrics.describe_classes(predictions([0, 1], [[1, 0, 0], [1, 0, 0]]), ("a", "b", "c"))
     assert described["by_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
     assert described["confusion"] == {"a": {"a": 1}, "b": {"a": 1}, "c": {}}
+
+
+@pytest.mark.parametrize("kind", ["likeliest", "threshold", "several"])
+def test_labels_change_when_scores_move_by_more_than_their_margin(kind):
+    found = predictions(RNG.integers(0, 3, 50), RNG.normal(size=(50, 3)))
+    if kind == "threshold":
+        found = dataclasses.replace(predictions([0] * 50, RNG.normal(size=(50, 2))), threshold=Threshold(0, 0.3))
+    if kind == "several":
+        limits = np.array([0.2, 0.5, 0.8], np.float32)
+        found = dataclasses.replace(found, labels=np.zeros([50, 3], bool), label_thresholds=limits)
+    scores, predicted = found.scores.astype(np.float64), found.predicted
+
+    def decide(scores):
+        if kind == "threshold":
+            return np.where(scores[:, 0] > np.float32(0.3), 0, 1)
+        return scores > limits if kind == "several" else scores.argmax(axis=1)
+
+    # Each score moves to where it makes another label likelier.
+    against = predicted if kind == "several" else np.arange(scores.shape[1]) == predicted[:, np.newaxis]
+    for share, changes in ((0.99, False), (1.01, True)):
+        margins = found.margins if kind == "several" else found.margins[:, np.newaxis]
+        moved = scores + share * margins * np.where(against, -1, 1)
+        assert (decide(moved) != predicted).all() == (decide(moved) != predicted).any() == changes
+    assert found.margins.shape == predicted.shape
 
 
 def test_scores_are_probabilities_or_values():

@@ -1,5 +1,6 @@
 """The exported SavedModel, and the parity check that it passes before it replaces an older one."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -164,20 +165,74 @@ def test_the_export_of_numbers_scores_in_their_own_units(points_run, tiny):
     assert predict.class_names(loaded[0]) == []
 
 
+def score(signature, texts, **changes) -> saved_model.ScoredTexts:
+    """What a job expects of an export that computes what `signature` does."""
+    outputs = signature(tf.constant(texts))
+    labels = np.array([label.decode() for label in outputs["labels"].numpy()])
+    margins = np.abs(outputs["scores"].numpy()[:, 0] - 0.5)
+    expected = saved_model.ScoredTexts(
+        [(text,) for text in texts], outputs["scores"].numpy(), labels, margins, saved_model.TOLERANCES["float32"]
+    )
+    return dataclasses.replace(expected, **changes)
+
+
 @pytest.mark.parametrize(("unit", "accepted"), [(1.0, False), (10.0, True)])
 def test_scores_of_numbers_are_compared_in_units_of_their_deviation(
     serving_module, test_split, tmp_path, unit, accepted
 ):
     module, signature = serving_module
-    texts = test_split.texts[:4]
-    scores = signature(tf.constant(texts))["scores"].numpy() + np.float32(5e-4)
-    arguments = (module, signature, str(tmp_path / "export"), [(text,) for text in texts], scores, unit)
-    if accepted:
-        assert saved_model.write_saved_model(*arguments) == pytest.approx(5e-4, abs=1e-5)
-    else:
-        with pytest.raises(UserError, match="The export's scores must be within"):
-            saved_model.write_saved_model(*arguments)
+    expected = score(signature, test_split.texts[:4], unit=unit)
+    expected = dataclasses.replace(expected, scores=expected.scores + np.float32(5e-4))
+    with saved_model.fresh_process() as fresh:
+        arguments = (module, signature, str(tmp_path / "export"), expected, fresh)
+        if accepted:
+            assert saved_model.write_saved_model(*arguments) == pytest.approx(5e-4, abs=1e-5)
+        else:
+            with pytest.raises(UserError, match="The export's scores must be within"):
+                saved_model.write_saved_model(*arguments)
     assert (tmp_path / "export/saved_model.pb").exists() == accepted
+    assert fresh.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "precision", "accepted"),
+    [
+        *[([0.04, 0], "bfloat16", True), ([0.06, 0], "bfloat16", False), ([np.nan, 0], "bfloat16", False)],
+        # What is off by a little for every text is not rounding.
+        *[([0.009, -0.009], "bfloat16", True), ([0.011, -0.011], "bfloat16", False)],
+        *[([9e-5, -9e-5], "float32", True), ([2e-4, 0], "float32", False)],
+    ],
+)
+def test_each_precision_has_its_own_tolerance(error, precision, accepted):
+    scores = np.linspace(0.1, 0.9, 60, dtype=np.float32).reshape(30, 2)
+    expected = saved_model.ScoredTexts([("a",)] * 30, scores, None, None, saved_model.TOLERANCES[precision])
+    found = scores.copy()
+    if error[1]:
+        found += np.tile(np.float32(error), (30, 1))
+    else:
+        found[7, 1] += error[0]
+    if accepted:
+        assert saved_model.check_parity(found, np.zeros(30), expected) == pytest.approx(max(error), abs=1e-6)
+    else:
+        with pytest.raises(UserError, match="The export's scores"):
+            saved_model.check_parity(found, np.zeros(30), expected)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_label_may_differ_only_where_the_tolerance_leaves_it_open(several):
+    labels, margins = np.array(["no", "yes", "yes"]), np.array([0.3, 0.04, 0.2], np.float32)
+    changed = np.array(["no", "no", "yes"]), np.array(["no", "no", "no"])
+    if several:
+        labels = np.array([[True, False], [True, True], [False, False]])
+        margins = np.array([[0.3, 0.4], [0.04, 0.4], [0.2, 0.4]], np.float32)
+        changed = tuple(labels ^ (margins < most) for most in (0.1, 0.25))
+    scores = np.full([3, 2], 0.5, np.float32)
+    tolerance = saved_model.TOLERANCES["bfloat16"]
+    expected = saved_model.ScoredTexts([("a",)] * 3, scores, labels, margins, tolerance)
+    for accepted in (labels, changed[0]):
+        assert saved_model.check_parity(scores, accepted, expected) == 0
+    with pytest.raises(UserError, match=r"The export's labels .*Received: 1 others on 3 texts"):
+        saved_model.check_parity(scores, changed[1], expected)
 
 
 @pytest.mark.parametrize("error", [2e-4, np.nan])
@@ -186,18 +241,30 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
     old.mkdir()
     (old / "saved_model.pb").write_text("old")
     module, signature = serving_module
-    rows = [(text,) for text in test_split.texts[:4]]
-    scores = signature(tf.constant(test_split.texts[:4]))["scores"].numpy()
-    scores[2, 1] += error
-    with pytest.raises(
-        UserError,
-        match=r"must be within 0\.0001 of the job's\. Received: a difference of (2\.00e-04|nan) on 4 .*Nothing",
+    expected = score(signature, test_split.texts[:4])
+    expected.scores[2, 1] += error
+    with (
+        saved_model.fresh_process() as fresh,
+        pytest.raises(
+            UserError,
+            match=r"must be within 0\.0001 of the job's\. Received: a difference of (2\.00e-04|nan) on 4 .*Nothing",
+        ),
     ):
-        saved_model.write_saved_model(module, signature, str(old), rows, scores)
+        saved_model.write_saved_model(module, signature, str(old), expected, fresh)
     assert (old / "saved_model.pb").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-def test_the_message_for_an_export_that_does_not_load_has_the_cause(tmp_path):
-    with pytest.raises(UserError, match=r"must load in a fresh process\. Received: [\s\S]*has no saved_model\.pb"):
-        saved_model.score_in_fresh_process(str(tmp_path), [("a text",)])
+def test_the_message_for_an_export_that_does_not_load_has_the_cause():
+    with (
+        saved_model.fresh_process() as fresh,
+        pytest.raises(UserError, match=r"must load in a fresh process\. Received: [\s\S]*has no saved_model\.pb"),
+    ):
+        saved_model.score_in_fresh_process(fresh, [("a text",)])
+
+
+def test_the_process_of_the_check_ends_with_its_block():
+    with pytest.raises(KeyError), saved_model.fresh_process() as fresh:
+        raise KeyError
+    assert fresh.process.returncode is not None
+    assert not Path(fresh.folder).parent.exists()

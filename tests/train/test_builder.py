@@ -109,6 +109,17 @@ def test_a_bfloat16_job_evaluates_with_a_float32_model(load):
         assert (a.numpy() == b.numpy()).all()
 
 
+@pytest.mark.parametrize(("precision", "one_model"), [("float32", False), ("bfloat16", True)])
+def test_a_job_may_evaluate_in_bfloat16(load, precision, one_model):
+    config = load(f"precision={precision}", "eval_precision=bfloat16")
+    job = builder.build_job(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    assert (job.eval_model is job.model) == one_model
+    computes_in = {layer.compute_dtype for layer in job.eval_model._flatten_layers() if "encoder" in layer.name}
+    assert computes_in == {"bfloat16"}
+    assert job.eval_model.output.dtype == "float32"
+    assert {variable.dtype for variable in job.eval_model.variables} == {tf.float32}
+
+
 def test_a_task_other_than_the_data_sets_is_rejected(load, manifest):
     assert builder.read_job_manifest(load("task=csv")) == manifest
     with pytest.raises(UsageError, match=r"task must .*csv\. Received: imdb\."):
@@ -159,13 +170,17 @@ def test_a_corrupt_or_missing_shard_is_named(load, manifest, prepared, tmp_path)
             builder.check_shards(load(f"data_dir={moved}"), manifest)
 
 
+@pytest.mark.parametrize("evaluation", ["float32", "bfloat16", "auto"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_precision_auto_follows_the_hardware(job, precision):
+def test_precision_auto_follows_the_hardware(job, precision, evaluation):
     resolved = builder.resolve_precision(
-        dataclasses.replace(job.config, precision=precision), job.encoder, job.strategy
+        dataclasses.replace(job.config, precision=precision, eval_precision=evaluation), job.encoder, job.strategy
     )
     fast = "bfloat16" if strategies.has_bfloat16(job.strategy) else "float32"
     assert resolved.precision == (fast if precision == "auto" else precision)
+    # What is trained in float32 is evaluated in float32.
+    follows = fast if resolved.precision == "bfloat16" else "float32"
+    assert resolved.eval_precision == (follows if evaluation == "auto" else evaluation)
 
 
 def test_compile_auto_is_off_on_a_cpu_and_xla_has_few_widths(job, load):
@@ -197,6 +212,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
     assert len(same) == 1
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
+        fingerprint("eval_precision=bfloat16"),
         *(fingerprint("training.class_weights=balanced"), fingerprint("training.loss=focal")),
         *(fingerprint("model.compile=xla"), fingerprint("model.recompute=true"), fingerprint("optimizer.name=lamb")),
         *(fingerprint(o) for o in ("model.pooling=mean", "model.freeze=encoder", "model.max_positions=1024")),

@@ -70,7 +70,7 @@ def foreign(tmp_path):
     "setting",
     [
         *("model.max_positions=600", "model.pooling=mean", "model.freeze=embeddings"),
-        *("model.recompute=true", "model.compile=xla", "precision=bfloat16"),
+        *("model.recompute=true", "model.compile=xla", "precision=bfloat16", "eval_precision=bfloat16"),
     ],
 )
 def test_what_the_hub_layer_cannot_do_is_refused_by_its_name(load, manifest, foreign, setting):
@@ -115,7 +115,7 @@ def test_every_family_is_rebuilt(load, manifest, make_encoder, preset):
 
 def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, foreign, caplog):
     caplog.set_level("INFO", "trainer")
-    chosen = load(f"encoder={foreign}", "precision=auto")
+    chosen = load(f"encoder={foreign}", "precision=auto", "eval_precision=auto")
     encoder = encoder_loading.load_encoder(chosen, manifest)
     assert encoder.path == "hub"
     (note,) = [record.getMessage() for record in caplog.records if record.name == "trainer.train.encoder_loading"]
@@ -123,7 +123,8 @@ def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, fo
     assert "float32" in note
     assert "resumed" not in note  # It has no dropout, so that a resumed run is exact.
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    assert builder.resolve_precision(chosen, encoder, strategy).precision == "float32"
+    resolved = builder.resolve_precision(chosen, encoder, strategy)
+    assert (resolved.precision, resolved.eval_precision) == ("float32", "float32")
 
 
 def test_the_note_names_the_costs_of_dropout(tiny):

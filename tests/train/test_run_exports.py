@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import python
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer.config import loading
 from trainer.data import manifests, records, tokenization
 from trainer.encoders import native, saved_models
 from trainer.errors import UserError
 from trainer.evals import metrics
-from trainer.export import token_classifier
+from trainer.export import predict, token_classifier
 from trainer.runtime import signals
-from trainer.train import decisions, modes, run_exports
+from trainer.train import decisions, modes, run_exports, runs
 
 ENCODER, CLASSIFIER = "scripts/export_encoder.py", "scripts/export_classifier.py"
 
@@ -30,8 +32,8 @@ def export_encoder(model_dir, output, **changes):
     return run_exports.export_encoder(restore_best(model_dir, **changes).run, str(output), "hub")
 
 
-def export_classifier(model_dir, output):
-    request, restored = signals.StopRequest(), restore_best(model_dir)
+def export_classifier(model_dir, output, **changes):
+    request, restored = signals.StopRequest(), restore_best(model_dir, **changes)
     decision = modes.find_decision(restored, request)
     return run_exports.export_classifier(restored.run, decision, str(output), "litert", request)
 
@@ -40,6 +42,45 @@ def test_another_worker_than_the_chief_exports_nothing(model_dir):
     worker = dataclasses.replace(restore_best(model_dir).run, chief=False)
     assert run_exports.export_run(worker, None, signals.StopRequest()) == 0
     assert not (model_dir / "export").exists()
+
+
+@pytest.mark.parametrize("evaluated_before", [False, True])
+def test_a_run_that_evaluates_in_bfloat16_exports_what_it_evaluates(model_dir, evaluated_before):
+    run, request = restore_best(model_dir, eval_precision="bfloat16").run, signals.StopRequest()
+    test = runs.read_split(run, "test", with_text=True)
+    predictions = runs.predict_split(run, test, "test", None, request)
+    difference = run_exports.export_run(run, None, request, predictions if evaluated_before else None)
+    _, signature = predict.load_export(str(model_dir / "export"))
+    found = np.array(list(predict.score_texts(signature, [[text] for text in test.texts])))
+    assert np.abs(found - predictions.scores).max() <= max(2 * difference, 1e-6) <= 0.05
+    exact = runs.predict_split(restore_best(model_dir).run, test, "test", None, request)
+    assert np.abs(predictions.logits - exact.logits).max() > 1e-4  # float32's are others.
+    functions = saved_model_pb2.SavedModel.FromString((model_dir / "export/saved_model.pb").read_bytes())
+    (graph,) = [meta.graph_def for meta in functions.meta_graphs]
+    nodes = [node for function in graph.library.function for node in function.node_def]
+    products = [node.attr["T"].type for node in nodes if node.op in ("Einsum", "MatMul", "BatchMatMulV2")]
+    assert products.count(types_pb2.DT_BFLOAT16) > products.count(types_pb2.DT_FLOAT) > 0  # The head is in float32.
+    outputs = signature(text=tf.constant(test.texts[:2]))
+    assert {outputs[name].dtype for name in ("scores", "logits")} == {tf.float32}
+
+
+def test_an_export_with_the_scores_of_other_texts_is_refused(model_dir):
+    run, request = restore_best(model_dir).run, signals.StopRequest()
+    predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", None, request)
+    moved = dataclasses.replace(predictions, logits=np.roll(predictions.logits, 1, axis=0))
+    with pytest.raises(UserError, match="Nothing was exported"):
+        run_exports.export_run(run, None, request, moved)
+    assert not (model_dir / "export").exists()
+
+
+def test_only_the_shards_of_the_first_rows_are_read(model_dir):
+    run = restore_best(model_dir).run
+    shards = run.job.manifest.splits["train"].shards
+    first, second = (shard.examples for shard in shards[:2])
+    every = runs.read_split(run, "train", with_text=True)
+    for count, expected in ((1, first), (first, first), (first + 1, first + second), (10_000, len(every))):
+        read = run_exports._read_first(run, "train", count)
+        assert (read.ids, read.texts) == (every.ids[:expected], every.texts[:expected])
 
 
 # --- The encoder ----------------------------------------------------------------------------------
@@ -115,6 +156,15 @@ def test_the_metrics_of_an_export_are_of_its_own_logits(exported, finished_run):
         assert measured["metric"] == "accuracy"
         assert measured["run"] == measured["export"] == pytest.approx(result[split]["accuracy"])
     assert described["metrics"]["test"]["examples"] == 30
+
+
+def test_a_classifier_of_a_bfloat16_run_computes_in_float32(exported, model_dir, tmp_path):
+    described = export_classifier(model_dir, tmp_path / "out", eval_precision="bfloat16")
+    assert described["check"]["largest_difference"] <= 1e-4
+    inputs = {name: np.full([2, 9], value, np.int32) for name, value in zip(native.INPUT_NAMES, (7, 1, 0), strict=True)}
+    folders = (str(tmp_path / "out"), str(exported[0]))
+    of_bfloat16, of_float32 = (token_classifier.load_classifier(folder)(inputs) for folder in folders)
+    assert of_bfloat16 == pytest.approx(of_float32, abs=1e-6)
 
 
 def test_an_export_has_the_decision_of_the_run(model_dir, tmp_path):

@@ -37,9 +37,24 @@ def test_the_resolved_configuration_is_written_and_read_back(finished_run, flags
 
 def test_a_finished_run_is_recognized(model_dir, configured):
     expected = json.loads((model_dir / "result.json").read_text())
-    automatic = ("precision=auto", "model.compile=auto")
+    automatic = ("precision=auto", "eval_precision=auto", "model.compile=auto")
     for same in ((), ("logging.progress=off",), ("data_dir=moved", "encoder=moved"), automatic):
         assert run_files.read_finished_result(configured(*same), resolve_run_files(str(model_dir))) == expected
+
+
+def test_a_run_resumes_with_what_it_made_of_auto(model_dir, configured, tmp_path):
+    files, asked = resolve_run_files(str(model_dir)), configured("precision=auto", "eval_precision=auto")
+    (model_dir / "result.json").unlink()
+    written = (model_dir / "config.yaml").read_text()
+    for started in ("bfloat16", "float32"):
+        text = written.replace("precision: float32", f"precision: {started}")  # Of eval_precision too.
+        (model_dir / "config.yaml").write_text(text)
+        kept = run_files.keep_resolved(asked, files)
+        assert (kept.precision, kept.eval_precision) == (started, started)
+    (model_dir / "config.yaml").write_text(written.replace("eval_precision: float32\n", ""))  # From before it existed.
+    assert run_files.keep_resolved(asked, files).eval_precision == "float32"
+    shutil.rmtree(model_dir / "checkpoints")
+    assert run_files.keep_resolved(asked, files) == asked
 
 
 def test_a_new_or_unfinished_run_has_no_result(model_dir, configured, tmp_path):

@@ -151,6 +151,8 @@ def resolve_as(started: schema.Config, config: schema.Config) -> schema.Config:
     """`config` with what a started run made of `auto`."""
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=started.precision)
+    if config.eval_precision == "auto":
+        config = dataclasses.replace(config, eval_precision=started.eval_precision)
     if config.model.compile == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, compile=started.model.compile))
     return config

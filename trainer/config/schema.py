@@ -243,7 +243,14 @@ class Config:
     ] = 0
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
-        _doc("The type that training steps compute in. Evaluation and export compute in float32."),
+        _doc("The type that training steps compute in: auto is bfloat16 where the hardware computes in it."),
+    ] = "float32"
+    eval_precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        _doc(
+            "The type that evaluation, test and the export compute in: auto is bfloat16 if training steps compute in "
+            "it and the hardware does."
+        ),
     ] = "float32"
     data_dir: Annotated[str, _doc("The folder of a prepared data set.")] = ""
     init_from: Annotated[
@@ -278,6 +285,7 @@ LATER_KEYS = (
     *("optimizer.layer_decay", "optimizer.ema"),
     *("model.recompute", "model.compile", "optimizer.name"),
     *("model.pooling", "model.freeze", "model.max_positions"),
+    "eval_precision",
 )
 
 

@@ -76,6 +76,17 @@ class Predictions:
         chosen = thresholds.apply_threshold(self.scores[:, positive], self.threshold.score)
         return np.where(chosen, positive, 1 - positive).astype(np.int32)
 
+    @property
+    def margins(self) -> np.ndarray:
+        """How far each score may move before `predicted` changes: float32 of its shape. Not of numbers."""
+        if self.several_labels:
+            least = thresholds.DEFAULT_THRESHOLD if self.label_thresholds is None else self.label_thresholds
+            return np.abs(self.scores - least)
+        if self.threshold is not None:
+            return np.abs(self.scores[:, self.threshold.positive] - np.float32(self.threshold.score))
+        lower, highest = np.sort(self.scores, axis=1)[:, -2:].T
+        return (highest - lower) / 2
+
 
 def prediction_rows(predictions: Predictions, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield {"id", "label", "scores", "loss"} for each example, as values that JSON can hold.

@@ -1,8 +1,8 @@
 """Score texts with an exported SavedModel. Needs TensorFlow and tensorflow-text, and nothing of the training.
 
 `python -m trainer.export.predict FOLDER` reads a JSON list of rows from standard input, each a list of one text or
-two, and prints a JSON list of {"scores": [number, ...], "label": Prediction.label}. The export's parity check runs it
-in a fresh process, and glue.predictions.
+two, and prints a JSON list of {"scores": [number, ...], "label": Prediction.label, "labels": Prediction.labels}. The
+export's parity check runs it in a fresh process, and glue.predictions.
 """
 
 import dataclasses
@@ -157,10 +157,17 @@ def is_blank(texts: Sequence[str]) -> bool:
 
 
 def main() -> None:
-    _, signature = load_export(sys.argv[1])
+    import tensorflow  # noqa: F401  Seconds, while the export is written: the rows come when it is complete.
+    import tensorflow_text  # noqa: F401
+
     rows = json.load(sys.stdin)
+    _, signature = load_export(sys.argv[1])
     predicted = predict_texts(signature, rows)
-    print(json.dumps([{"scores": scores.astype(float).tolist(), "label": label} for scores, label, _ in predicted]))
+    answers = [
+        {"scores": scores.astype(float).tolist(), "label": label, "labels": labels}
+        for scores, label, labels in predicted
+    ]
+    print(json.dumps(answers))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class StepPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    config: Config  # Resolved: neither its precision nor its model.compile is "auto".
+    config: Config  # Resolved: none of precision, eval_precision and model.compile is "auto".
     manifest: manifests.Manifest
     encoder: encoder_loading.LoadedEncoder
     plan: StepPlan
@@ -53,7 +53,8 @@ class Job:
     order: batching.ShuffleOrder
     strategy: tf.distribute.Strategy
     model: tf_keras.Model  # The one that is trained.
-    eval_model: tf_keras.Model  # Evaluates and is exported, in float32. `model` itself if that has the same weights.
+    # Evaluates and is exported, in config.eval_precision. `model` itself if that has this precision and these weights.
+    eval_model: tf_keras.Model
     optimizer: tf_keras.optimizers.Optimizer
     averages: averages.WeightAverages | None  # Of the weights of `model`, for `eval_model`.
     label_use: LabelUse
@@ -149,13 +150,22 @@ def shuffle_order(config: Config) -> batching.ShuffleOrder:
 def resolve_precision(
     config: Config, encoder: encoder_loading.LoadedEncoder, strategy: tf.distribute.Strategy
 ) -> Config:
-    """`auto` is bfloat16 if every worker's hardware computes in it. The Hub's own layer computes in float32 only."""
-    precision = config.precision
-    if precision == "auto":
+    """`auto` is bfloat16 if every worker's hardware computes in it; for evaluation, if training steps do so as well.
+
+    The Hub's own layer computes in float32 only.
+    """
+    if not encoder.architecture:
+        return dataclasses.replace(config, precision="float32", eval_precision="float32")
+    precision: Any = config.precision
+    eval_precision: Any = config.eval_precision
+    if "auto" in (precision, eval_precision):
         all_reduce_max = strategies.build_all_reduce_max(strategy)
         lacking = all_reduce_max({"lacks bfloat16": not strategies.has_bfloat16(strategy)})
-        precision = "float32" if lacking["lacks bfloat16"] else "bfloat16"
-    return dataclasses.replace(config, precision=precision if encoder.architecture else "float32")
+        fast = "float32" if lacking["lacks bfloat16"] else "bfloat16"
+        precision = fast if precision == "auto" else precision
+        if eval_precision == "auto":
+            eval_precision = fast if precision == "bfloat16" else "float32"
+    return dataclasses.replace(config, precision=precision, eval_precision=eval_precision)
 
 
 def resolve_compile(config: Config, encoder: encoder_loading.LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
@@ -189,10 +199,10 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
     )
 
 
-def _model(
+def build_model(
     config: Config, manifest: manifests.Manifest, encoder: encoder_loading.LoadedEncoder, precision: str
 ) -> tf_keras.Model:
-    """Call it in the strategy's scope."""
+    """A classifier that computes in `precision`, with the encoder's values. Call it in the strategy's scope."""
     layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
     if config.model.recompute:
         recomputation.install_recomputation(layer)
@@ -251,10 +261,10 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     config = resolve_compile(resolve_precision(config, encoder, strategy), encoder, strategy)
     steps = plan_steps(config, manifest.splits["train"].examples)
     with strategy.scope():
-        trained = _model(config, manifest, encoder, config.precision)
+        trained = build_model(config, manifest, encoder, config.precision)
         o = config.optimizer
-        same_weights = config.precision == "float32" and not o.ema
-        eval_model = trained if same_weights else _model(config, manifest, encoder, "float32")
+        same = config.precision == config.eval_precision and not o.ema
+        eval_model = trained if same else build_model(config, manifest, encoder, config.eval_precision)
         build_optimizer = optimizers.OPTIMIZERS[o.name]
         optimizer = build_optimizer(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
         if o.layer_decay < 1:

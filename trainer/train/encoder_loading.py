@@ -21,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 # is as it was saved. Others are refused rather than ignored.
 HUB_LAYER_VALUES: dict[str, tuple[Any, ...]] = {
     "precision": ("auto", "float32"),
+    "eval_precision": ("auto", "float32"),
     "model.recompute": (False,),
     "model.compile": ("off", "auto"),
 }

@@ -34,7 +34,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
     runs.keep_decision(run, decision)
     predictions = runs.predict_split(run, runs.read_split(run, "test"), "test", decision, request)
     test = test_line(run, predictions)
-    difference = run_exports.export_run(run, decision, request)
+    difference = run_exports.export_run(run, decision, request, predictions)
     if run.chief:
         keep_test_predictions(run, predictions)
     decided = decisions.describe_result(decision, predictions, job.manifest.labels)

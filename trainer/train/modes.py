@@ -102,7 +102,8 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop
     with _lost_hosts_stop(choice.strategy):
         manifest = builder.read_job_manifest(session.config)
         started = run_files.read_label_use(session.files, manifest)
-        job = builder.build_job(session.config, choice.strategy, started)
+        config = run_files.keep_resolved(session.config, session.files)
+        job = builder.build_job(config, choice.strategy, started)
         if start:
             job = warm_start.start_from_parent(job, start)
         run_files.write_run_identity(job, session.files)

@@ -2,6 +2,7 @@
 takes token ids.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -19,47 +20,81 @@ from trainer.export import classifier_export, encoder_export, saved_model, token
 from trainer.report import encoder_card
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import builder, run_files, runs
+from trainer.train import builder, run_files, runs, steps
 from trainer.train.decisions import Decision
 from trainer.train.runs import Run
 
-# The number of validation texts whose scores an export must reproduce.
+# The number of texts whose scores and labels an export must reproduce.
 PARITY_TEXTS = 100
 MEASURED_SPLITS = ("validation", "test")
 
 
-def export_run(run: Run, decision: Decision | None, request: signals.StopRequest) -> float:
-    """Export the model, if the export scores validation texts as the job does. Returns the largest difference.
+def export_run(
+    run: Run, decision: Decision | None, request: signals.StopRequest, test: Predictions | None = None
+) -> float:
+    """Export the model, if the export scores texts of test as the job does. Returns the largest difference of a score.
 
-    All workers score. The chief alone writes.
+    `test` are the predictions of test, with this decision, if they have been computed: they are what is compared then.
+    All workers score otherwise. The chief alone writes.
     """
     job, config, scale = run.job, run.job.config, run.job.label_use.scale
-    columns = runs.read_split(run, "validation", with_text=True)
-    sample = _first_rows(columns)
-    texts = [columns.texts] if columns.texts_b is None else [columns.texts, columns.texts_b]
-    rows = list(zip(*(column[: len(sample)] for column in texts if column), strict=True))
-    predictions = runs.predict_split(run, sample, "export", decision, request)
-    if not run.chief:
-        return 0.0
-    threshold = predictions.threshold
-    module, signature = saved_model.build_serving_module(
-        job.eval_model,
-        builder.load_data_tokenizer(config),
-        texts=job.manifest.texts,
-        labels=job.manifest.labels,
-        seq_length=config.data.seq_length,
-        truncation=config.data.truncation,
-        windows=job.layout.windows,
-        window_pooling=config.model.window_pooling,
-        scale=scale,
-        temperature=predictions.temperature,
-        threshold=(threshold.positive, threshold.score) if threshold else None,
-        thresholds=predictions.label_thresholds,
+    with saved_model.fresh_process() if run.chief else contextlib.nullcontext() as fresh:
+        sample = _read_first(run, "test", PARITY_TEXTS)
+        predictions = test or runs.predict_split(run, _first_rows(sample), "export", decision, request)
+        if fresh is None:
+            return 0.0
+        threshold = predictions.threshold
+        module, signature = saved_model.build_serving_module(
+            runs.update_eval_model(run),
+            builder.load_data_tokenizer(config),
+            texts=job.manifest.texts,
+            labels=job.manifest.labels,
+            seq_length=config.data.seq_length,
+            truncation=config.data.truncation,
+            windows=job.layout.windows,
+            window_pooling=config.model.window_pooling,
+            scale=scale,
+            temperature=predictions.temperature,
+            threshold=(threshold.positive, threshold.score) if threshold else None,
+            thresholds=predictions.label_thresholds,
+        )
+        return saved_model.write_saved_model(
+            module,
+            signature,
+            run.files.export,
+            _scored_texts(run, sample, predictions),
+            fresh,
+            io_device=run.checkpoints.io_device,
+        )
+
+
+def _scored_texts(run: Run, sample: records.Columns, predictions: Predictions) -> saved_model.ScoredTexts:
+    """What the export has to compute: the first of the `predictions`, which are of the rows of `sample` and others."""
+    job, scale = run.job, run.job.label_use.scale
+    texts = [sample.texts] if sample.texts_b is None else [sample.texts, sample.texts_b]
+    rows = list(zip(*(column[:PARITY_TEXTS] for column in texts if column), strict=True))
+    count = len(rows)
+    labels, margins = None, None
+    if job.manifest.kind != "regression":
+        labels, margins = predictions.predicted[:count], predictions.margins[:count]
+        labels = labels if predictions.several_labels else np.array(job.manifest.labels)[labels]
+    return saved_model.ScoredTexts(
+        rows,
+        predictions.scores[:count],
+        labels,
+        margins,
+        saved_model.TOLERANCES[job.config.eval_precision],
+        scale.deviation if scale else 1.0,
     )
-    unit = scale.deviation if scale else 1.0
-    return saved_model.write_saved_model(
-        module, signature, run.files.export, rows, predictions.scores, unit, io_device=run.checkpoints.io_device
-    )
+
+
+def _read_first(run: Run, split: str, count: int) -> records.Columns:
+    """The rows of a split's first shards, as many as have `count` rows together, with their texts."""
+    manifest = run.job.manifest
+    shards = manifest.splits[split].shards
+    ends = np.cumsum([shard.examples for shard in shards])
+    first = shards[: int(np.searchsorted(ends, count)) + 1]
+    return records.read_shards(run.job.config.data_dir, first, manifest, with_text=True)
 
 
 def _first_rows(columns: records.Columns) -> records.Columns:
@@ -119,12 +154,14 @@ def export_classifier(
 ) -> dict[str, Any]:
     """Write the classifier to the new folder `output`, in a format of classifier_export.FORMATS.
 
-    Returns the contents of classifier.json. Raises UserError if it does not compute what the run does, and
-    signals.Stopped after a signal.
+    It computes in float32, whatever the run evaluates in, and is compared with the run's weights in float32. Returns
+    the contents of classifier.json. Raises UserError if it does not compute what they do, and signals.Stopped after a
+    signal.
     """
     job, scale = run.job, run.job.label_use.scale
     sample = _first_rows(runs.read_split(run, "validation"))
-    expected = runs.predict_split(run, sample, "export", decision, request)
+    exact = _evaluate_in_float32(run)
+    expected = runs.predict_split(exact, sample, "export", decision, request)
     parity = classifier_export.ParityTexts(
         inputs=_model_inputs(run, sample),
         logits=expected.logits,
@@ -137,7 +174,7 @@ def export_classifier(
         return {split: _measure_split(run, split, decision, classify, request) for split in MEASURED_SPLITS}
 
     return classifier_export.write_classifier(
-        classifier_export.build_token_module(runs.update_eval_model(run), scale, rank=3 if job.layout.windows else 2),
+        classifier_export.build_token_module(exact.job.eval_model, scale, rank=3 if job.layout.windows else 2),
         output,
         format_name,
         _describe_classifier(run, expected),
@@ -145,6 +182,17 @@ def export_classifier(
         parity,
         measure,
     )
+
+
+def _evaluate_in_float32(run: Run) -> Run:
+    """The run, with a model that evaluates in float32."""
+    job = run.job
+    if job.config.eval_precision == "float32":
+        return run
+    with job.strategy.scope():
+        model = builder.build_model(job.config, job.manifest, job.encoder, "float32")
+    step = steps.build_eval_step(job.strategy, steps.build_replica_eval_step(model))
+    return dataclasses.replace(run, job=dataclasses.replace(job, eval_model=model), eval_step=step)
 
 
 def _model_inputs(run: Run, columns: records.Columns) -> dict[str, np.ndarray]:

@@ -94,15 +94,28 @@ def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | No
     in another folder than these files say.
     """
     _check_checkpoint_folder(files)
-    if not fs.exists(files.config) or not (fs.exists(files.result) or checkpoints.list_checkpoints(files.checkpoints)):
+    started = _read_started_config(files)
+    if started is None:
         return None
-    started = loading.load_config(files.config)
     differences = loading.find_differences(started, loading.resolve_as(started, config))
     if differences:
         required = "be new, or have a run of this configuration"
         received = f"{files.root}, with a run of another ({'; '.join(differences)})"
         raise UserError(Problem("--model_dir", required, received, advise_new_run(files, "the same values")))
     return json.loads(fs.read_text(files.result)) if fs.exists(files.result) else None
+
+
+def _read_started_config(files: RunFiles) -> Config | None:
+    """The configuration of the run in model_dir. None if it has neither a checkpoint nor a result: it would start."""
+    if not fs.exists(files.config) or not (fs.exists(files.result) or checkpoints.list_checkpoints(files.checkpoints)):
+        return None
+    return loading.load_config(files.config)
+
+
+def keep_resolved(config: Config, files: RunFiles) -> Config:
+    """`config` with what the run in model_dir made of `auto` when it started, whatever hardware it resumes on."""
+    started = _read_started_config(files)
+    return loading.resolve_as(started, config) if started else config
 
 
 def advise_new_run(files: RunFiles, same: str) -> str:

@@ -217,9 +217,10 @@ def update_eval_model(run: Run) -> tf_keras.Model:
 def predict_split(
     run: Run, columns: records.Columns, name: str, decision: Decision | None, request: signals.StopRequest
 ) -> metrics.Predictions:
-    """The trained model's predictions, computed in float32, in the label's own units, by the decision if there is one.
+    """The trained model's predictions, in the label's own units, by the decision if there is one.
 
-    The losses are those of the standardized labels. Raises signals.Stopped between two batches.
+    They are computed in config.eval_precision. The losses are those of the standardized labels. Raises signals.Stopped
+    between two batches.
     """
     job, scale = run.job, run.job.label_use.scale
     update_eval_model(run)
