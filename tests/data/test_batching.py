@@ -116,8 +116,9 @@ def test_a_corrupt_shard_is_named(write_corpus, tmp_path):
 def test_evaluation_reads_every_example_once_longest_first(corpus):
     folder, manifest = corpus
     columns = records.read_shards(folder, manifest.splits["train"].shards, manifest)
-    stream = list(batching.evaluation_batches(columns, 100))
+    stream = list(batching.evaluation_batches(columns, [100, 100, 100]))
     assert [len(batch) for batch in stream] == [100, 100, 3]
+    assert [len(batch) for batch in batching.evaluation_batches(columns, [150, 53])] == [150, 53]
     assert sorted(ids(stream)) == list(range(TOTAL))
     lengths = np.concatenate([batch.lengths() for batch in stream])
     assert (np.diff(lengths) <= 0).all()

@@ -62,6 +62,44 @@ def test_padding_rows_have_weight_0(corpus):
     assert [batch["weight"].tolist() for batch in elements] == [[1] * 5] * 3 + [[1, 1, 1, 0, 0]]
 
 
+@pytest.mark.parametrize(("replicas", "pipelines"), [(1, 1), (3, 1), (4, 2)])
+def test_a_batch_may_have_the_rows_of_its_examples(corpus, replicas, pipelines):
+    columns = list(batching.train_batches(*corpus, ORDER, 6, 0, 18))
+    batches = [
+        columns[0],
+        batching.select_rows(columns[1], np.arange(5)),
+        batching.select_rows(columns[2], np.arange(2)),
+    ]
+    parts = [
+        layout(replicas, batch_size=7, fixed_rows=False, pipeline_index=index, pipeline_count=pipelines)
+        for index in range(pipelines)
+    ]
+    made = [list(model_inputs.to_model_inputs(iter(batches), corpus[1], part).as_numpy_iterator()) for part in parts]
+    own = replicas // pipelines
+    for k, expected in enumerate(batches):
+        shares = [share for elements in made for share in elements[k * own : (k + 1) * own]]
+        assert {len(share["weight"]) for share in shares} == {-(-len(expected) // replicas)}
+        joined = {name: np.concatenate([share[name] for share in shares]) for name in shares[0]}
+        (alone,) = model_inputs.to_model_inputs(
+            iter([expected]), corpus[1], layout(batch_size=len(expected))
+        ).as_numpy_iterator()
+        for name, value in alone.items():
+            assert (joined[name][: len(expected)] == value).all(), name
+        assert not joined["weight"][len(expected) :].any()
+
+
+def test_an_evaluation_batch_has_no_more_tokens_than_one_of_the_longest():
+    widths = np.array([64] * 10 + [40] * 10 + [32] * 15 + [16] * 100 + [8] * 7)
+    sizes = model_inputs.plan_evaluation(widths, layout(batch_size=8, fixed_rows=False))
+    assert sizes == [8, 8, 8, 16, 32, 32, 32, 64]
+    starts = np.cumsum([0, *sizes])
+    assert starts[-2] < len(widths) <= starts[-1]
+    assert all(size * widths[start] <= 8 * 64 for size, start in zip(sizes, starts, strict=False))
+    several_windows = windows.Windows(content=10, stride=5, most=3)
+    for same in (layout(batch_size=8), layout(batch_size=8, fixed_rows=False, windows=several_windows)):
+        assert model_inputs.plan_evaluation(widths, same) == [8] * 18
+
+
 @pytest.mark.parametrize("replicas", [2, 3])
 def test_replicas_share_the_rows_of_one_batch_in_order(corpus, replicas):
     one, _ = inputs(corpus, layout())

@@ -175,8 +175,8 @@ def evaluation_order(columns: Columns) -> np.ndarray:
     return np.argsort(-columns.lengths(), kind="stable")
 
 
-def evaluation_batches(columns: Columns, batch_size: int) -> Iterator[Columns]:
-    """Every example once, in evaluation_order; the last batch may be short."""
+def evaluation_batches(columns: Columns, sizes: Sequence[int]) -> Iterator[Columns]:
+    """Every example once, in evaluation_order, in batches of these sizes; the last batch may be short."""
     order = evaluation_order(columns)
-    for start in range(0, len(order), batch_size):
-        yield select_rows(columns, order[start : start + batch_size])
+    for rows in np.split(order, np.cumsum(sizes)[:-1]):
+        yield select_rows(columns, rows)

@@ -34,6 +34,8 @@ class BatchLayout:
     pipeline_index: int = 0  # An input pipeline makes the rows of one worker, or of one host of a TPU.
     pipeline_count: int = 1  # Every pipeline has equally many replicas.
     windows: Windows | None = None  # For windows.TRUNCATION.
+    # Whether every batch is padded to `batch_size` rows. A compiler needs that: each other shape is another program.
+    fixed_rows: bool = True
 
     @property
     def padded_rows(self) -> int:
@@ -60,10 +62,24 @@ class BatchLayout:
         return [self.windows.most if self.static_width else None, self.static_width]
 
 
-def padded_width(columns: Columns, layout: BatchLayout) -> int:
-    """W: the tokens of the longest row, special tokens included, rounded up to pad_multiple, at most seq_length."""
-    longest = int(columns.lengths().max()) + tokenization.special_token_count(2 if columns.tokens_b else 1)
-    return min(-(-longest // layout.pad_multiple) * layout.pad_multiple, layout.seq_length)
+def padded_widths(columns: Columns, layout: BatchLayout) -> np.ndarray:
+    """int64 [rows]: the tokens of each, special ones included, rounded up to pad_multiple, at most seq_length."""
+    lengths = columns.lengths() + tokenization.special_token_count(2 if columns.tokens_b else 1)
+    return np.minimum(-(-lengths // layout.pad_multiple) * layout.pad_multiple, layout.seq_length)
+
+
+def plan_evaluation(widths: np.ndarray, layout: BatchLayout) -> list[int]:
+    """The sizes of an evaluation's batches, for rows of these widths, int64 [rows], longest first.
+
+    A batch has no more tokens than `batch_size` of the longest rows, so that it takes no more memory: short texts are
+    evaluated more at a time, which takes fewer steps. The sizes do not depend on the number of replicas.
+    """
+    if layout.fixed_rows or layout.windows:
+        return [layout.batch_size] * -(-len(widths) // layout.batch_size)
+    sizes: list[int] = []
+    while (start := sum(sizes)) < len(widths):
+        sizes.append(layout.batch_size * int(widths[0] // widths[start]))
+    return sizes
 
 
 @contextlib.contextmanager
@@ -108,7 +124,8 @@ def distribute_model_inputs(
 def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: BatchLayout) -> tf.data.Dataset:
     """The rows of each batch that are this pipeline's, as one element for each of its replicas in turn.
 
-    With windows, the encoder's inputs are int32 [B / R, K, W], and K is that of the text with most in the global batch.
+    B is `layout.padded_rows`, or without `layout.fixed_rows` what that is for as many examples as the batch has. With
+    windows, the encoder's inputs are int32 [B / R, K, W], and K is that of the text with most in the global batch.
 
     An element is a dictionary: input_word_ids, input_mask and input_type_ids, int32 [B / R, W]; label, int32 or
     float32 [B / R], or of several labels float32 [B / R, C], 1 for those that apply; weight, float32 [B / R], 0 for
@@ -118,18 +135,19 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     special = tokenization.SpecialTokens(
         manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding
     )
-    rows = len(layout.pipeline_rows)
+    rows = len(layout.pipeline_rows) if layout.fixed_rows else None
     label_type = np.int32 if manifest.kind == "classification" else np.float32
     label_shape = [rows, manifest.classes] if manifest.kind == "multi_label" else [rows]
 
     def generate() -> Iterator[dict[str, Any]]:
         for columns in batches:
+            own = layout.pipeline_rows
+            if not layout.fixed_rows:
+                own = dataclasses.replace(layout, batch_size=len(columns)).pipeline_rows
             selected = columns
             if layout.pipeline_count > 1:
-                selected = batching.select_rows(
-                    columns, np.arange(len(columns))[layout.pipeline_rows.start : layout.pipeline_rows.stop]
-                )
-            padding = rows - len(selected)
+                selected = batching.select_rows(columns, np.arange(len(columns))[own.start : own.stop])
+            padding = len(own) - len(selected)
             weights = np.ones(len(selected), np.float32) if selected.weights is None else selected.weights
             batch: dict[str, Any] = {
                 "values": selected.tokens.values,
@@ -139,7 +157,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
                 ),
                 "weight": np.pad(weights, (0, padding)),
                 # The width of the global batch, so that it does not depend on the number of pipelines.
-                "width": np.int32(padded_width(columns, layout)),
+                "width": np.int32(padded_widths(columns, layout).max()),
             }
             if layout.windows:
                 batch["longest"] = np.int32(columns.lengths().max())  # Of the global batch, too.
@@ -165,7 +183,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
 
     def divide(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
-            name: tf.reshape(value, [replicas, rows // replicas, *_static_shape(value)[1:]])
+            name: tf.reshape(value, [replicas, rows // replicas if rows else -1, *_static_shape(value)[1:]])
             for name, value in batch.items()
         }
 

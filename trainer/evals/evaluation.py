@@ -23,22 +23,24 @@ def predict_rows(
 ) -> Predictions:
     """Return the predictions of all N rows of `columns`, in their order.
 
-    `eval_step` (steps.build_eval_step) maps a distributed batch to logits: float32 [rows, classes] and losses: float32
-    [rows], of which the first ones are examples and the rest padding. `name` labels the progress bar. `after_batch` is
-    called after each batch, and stops the evaluation by raising.
+    `eval_step` (steps.build_eval_step) takes the next of an iterator's distributed batches, and returns its logits,
+    float32 [rows, classes], and losses, float32 [rows]: first those of examples, then those of padding. `name` labels
+    the progress bar. `after_batch` is called after each batch, and stops the evaluation by raising.
     """
     order = batching.evaluation_order(columns)
-    logits, losses = [], []
+    sizes = model_inputs.plan_evaluation(model_inputs.padded_widths(columns, layout)[order], layout)
+    logits, losses, start = [], [], 0
     with (
-        model_inputs.original_exceptions(batching.evaluation_batches(columns, layout.batch_size)) as stream,
+        model_inputs.original_exceptions(batching.evaluation_batches(columns, sizes)) as stream,
         tqdm.tqdm(total=len(columns), desc=name, unit=" texts", disable=not progress, leave=False) as bar,
     ):
         batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
-        for start in range(0, len(order), layout.batch_size):
-            examples = min(layout.batch_size, len(order) - start)
-            batch_logits, batch_losses = eval_step(next(batches))
+        for size in sizes:
+            examples = min(size, len(order) - start)
+            batch_logits, batch_losses = eval_step(batches)
             logits.append(batch_logits[:examples])
             losses.append(batch_losses[:examples])
+            start += examples
             bar.update(examples)
             after_batch()
     position = np.argsort(order)  # Where each row of `columns` is among the evaluated rows.

@@ -67,6 +67,12 @@ class Job:
         return _trained_variables(self.config, self.model)
 
     @property
+    def eval_layout(self) -> model_inputs.BatchLayout:
+        """That of evaluations, whose batches have any number of rows where nothing compiles a program for each."""
+        compiled = self.config.model.compile == "xla" or self.layout.static_width is not None
+        return dataclasses.replace(self.layout, fixed_rows=compiled)
+
+    @property
     def metric(self) -> str:
         """The validation metric that selects the best step."""
         return best_metric(self.config, self.manifest)

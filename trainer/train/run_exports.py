@@ -5,11 +5,9 @@ takes token ids.
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization
 from trainer.encoders import native
@@ -213,7 +211,8 @@ def _measure_split(
     job, columns = run.job, runs.read_split(run, split)
     of_run = runs.predict_split(run, columns, split, decision, request)
 
-    def eval_step(batch: Mapping[str, tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    def eval_step(batches: Any) -> tuple[np.ndarray, np.ndarray]:
+        batch = next(batches)
         logits = classify({name: batch[name].numpy() for name in native.INPUT_NAMES})
         return logits, np.zeros(len(logits), np.float32)
 

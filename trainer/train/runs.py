@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -42,7 +41,7 @@ class Run:
     checkpoints: CheckpointSeries  # The complete state, every training.save_every steps.
     best: CheckpointSeries  # The weights that were best on validation.
     inner_loop: Callable[[Any, tf.Tensor], None]  # steps.build_inner_loop
-    eval_step: Callable[[steps.Batch], tuple[np.ndarray, np.ndarray]]  # steps.build_eval_step
+    eval_step: steps.EvalStep
     all_reduce_max: Callable[[Mapping[str, float]], dict[str, float]]  # strategies.build_all_reduce_max
     chief: bool  # The chief alone writes to model_dir. The other workers write nowhere.
     history: metrics_log.MetricsHistory
@@ -229,7 +228,7 @@ def predict_split(
         run.eval_step,
         label_scale.standardize(columns, scale),
         job.manifest,
-        job.layout,
+        job.eval_layout,
         name=name,
         progress=job.config.logging.progress and run.chief,
         after_batch=lambda: stop_if_requested(run, request),

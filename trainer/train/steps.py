@@ -202,19 +202,21 @@ def build_replica_eval_step(model: tf_keras.Model, *, xla: bool = False) -> Call
     return step
 
 
-def build_eval_step(
-    strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor]
-) -> Callable[[Batch], tuple[np.ndarray, np.ndarray]]:
-    """A function batch -> (logits float32 [rows, C], losses float32 [rows]) of the global batch's rows, in order."""
+# An iterator of distributed batches -> (logits float32 [rows, C], losses float32 [rows]) of the next one, in order.
+EvalStep = Callable[[Any], tuple[np.ndarray, np.ndarray]]
+
+
+def build_eval_step(strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor]) -> EvalStep:
+    """The evaluation of a global batch. It is taken from the iterator inside, so that one trace is of all shapes."""
     device = remote_hosts.step_device(strategy)
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def run(batch: Batch) -> Any:
-        return strategy.run(step, args=(batch,))
+    @tf.function(autograph=False)
+    def run(batches: Any) -> Any:
+        return strategy.run(step, args=(next(batches),))
 
-    def scored(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    def scored(batches: Any) -> tuple[np.ndarray, np.ndarray]:
         with tf.device(device):
-            results = run(batch)
+            results = run(batches)
         values = strategy.experimental_local_results(results)[0].numpy()
         return values[:, :-1], values[:, -1]
 
