@@ -140,6 +140,14 @@ def test_a_metric_that_is_no_number_ends_the_run(own_job, tmp_path):
     assert not (tmp_path / "best").exists()
 
 
+def test_an_evaluation_returns_its_predictions_if_they_are_the_best(own_job, tmp_path):
+    run = runs.open_run(own_job, resolve_run_files(str(tmp_path)), time.monotonic())
+    validation, request = runs.read_split(run, "validation"), StopRequest()
+    best = loop.evaluate_at(run, 50, validation, request)
+    assert runs.measure(run, best)["loss"] == run.history.at("validation", 50)["loss"]
+    assert loop.evaluate_at(run, 100, validation, request) is None  # The same again is no better.
+
+
 def test_weights_that_are_no_numbers_end_the_run_at_an_evaluation(own_job, tmp_path):
     bias = own_job.model.trainable_variables[-1]
     before = bias.numpy()

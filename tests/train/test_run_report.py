@@ -70,6 +70,22 @@ def test_a_process_that_is_asked_to_stop_leaves_the_report_out(run, parts, model
     assert "--mode=report" in caplog.text
 
 
+def test_what_is_known_of_validation_is_not_predicted_again(run, parts, model_dir):
+    validation = runs.predict_split(run, runs.read_split(run, "validation"), "validation", None, StopRequest())
+    calls, pages = [], []
+
+    def counted(batches):
+        calls[-1] += 1
+        return run.eval_step(batches)
+
+    for known in (None, validation):
+        calls.append(0)
+        run_report.write_at_end(dataclasses.replace(run, eval_step=counted), *parts, None, StopRequest(), known)
+        pages.append((model_dir / "report.html").read_text())
+    assert calls[0] > calls[1]
+    assert pages[0] == pages[1]
+
+
 def test_the_report_can_be_switched_off(run, parts, model_dir):
     (model_dir / "report.html").unlink()
     config = run.job.config

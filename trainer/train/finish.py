@@ -19,11 +19,11 @@ from trainer.train.runs import Run
 _LOG = logging.getLogger(__name__)
 
 
-def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
+def finish_run(run: Run, request: signals.StopRequest, validation: metrics.Predictions | None = None) -> dict[str, Any]:
     """Test and export the best weights by validation. Returns what the chief writes to result.json; {} elsewhere.
 
-    All workers take part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes
-    here.
+    `validation` are these weights' predictions of it, without a decision, if they have been computed. All workers take
+    part in the test, and end together. Raises signals.Stopped after a signal; the same command resumes here.
     """
     job = run.job
     step = runs.restore_best(run)
@@ -39,7 +39,7 @@ def finish_run(run: Run, request: signals.StopRequest) -> dict[str, Any]:
         keep_test_predictions(run, predictions)
     decided = decisions.describe_result(decision, predictions, job.manifest.labels)
     result = write_result(run, best, test, predictions, decided, difference) if run.chief else {}
-    run_report.write_at_end(run, result, predictions, decision, request)
+    run_report.write_at_end(run, result, predictions, decision, request, validation)
     runs.end_together(run)
     return result
 

@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from trainer.data import batching, label_scale, labels, model_inputs, records, tasks
 from trainer.errors import Problem, UserError
+from trainer.evals import metrics
 from trainer.runtime import signals, trial
 from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, runs, steps
 from trainer.train.runs import Run
@@ -47,9 +48,10 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
     step = runs.restore(run, run.checkpoints) or 0
     run.history.drop_after(step)
     validation = runs.read_split(run, "validation")
+    best = None  # The predictions of validation that were best, if this process computed them.
     try:
         if step and due(step, eval_every, total) and not run.history.at("validation", step):
-            evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
+            best = evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
         with training_batches(run, step) as batches, progress(run, step) as bar:
             max_steps, logged = 1, (step, time.monotonic())
             waited = evaluations_waited(run)
@@ -73,7 +75,7 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
                     runs.save(run, run.checkpoints, step, wait=stop or last)
                 signals.raise_if_requested(request, stop)
                 if evaluates:
-                    evaluate_at(run, step, validation, request)
+                    best = evaluate_at(run, step, validation, request) or best
                     waited = evaluations_waited(run)
                     logged = (step, time.monotonic())
         if step < total:
@@ -81,7 +83,7 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
                 request.reason = request.reason or _STOP_FLAG
                 signals.raise_if_requested(request, True)
             _LOG.info("%s", advice.on_early_stop(step, total, job.metric, waited))
-        return finish.finish_run(run, request)
+        return finish.finish_run(run, request, best)
     except signals.Stopped:
         if step and not checkpoints.is_saved(run.checkpoints, step):
             runs.save(run, run.checkpoints, step)
@@ -181,10 +183,13 @@ def stop_if_not_finite(run: Run) -> None:
         )
 
 
-def evaluate_at(run: Run, step: int, validation: records.Columns, request: signals.StopRequest) -> None:
+def evaluate_at(
+    run: Run, step: int, validation: records.Columns, request: signals.StopRequest
+) -> metrics.Predictions | None:
     """Evaluate on validation, keep the weights if they are the best so far, and log the line.
 
-    Raises UserError if the metric that selects the best, or the loss, is no finite number.
+    Returns the predictions if they are the best so far, without a decision. Raises UserError if the metric that selects
+    the best, or the loss, is no finite number.
     """
     metric = run.job.metric
     predictions = runs.predict_split(run, validation, "validation", None, request)
@@ -193,8 +198,9 @@ def evaluate_at(run: Run, step: int, validation: records.Columns, request: signa
     if bad:  # Of a loss that is none, the accuracy is a number all the same.
         required, received = "be a number on validation", f"none at step {step:,}, with a loss of {summary['loss']}"
         raise UserError(Problem(bad[0], required, received, "Lower --optimizer.learning_rate, in another --model_dir."))
-    best = runs.best_line(run)
-    if best is None or metrics_log.rank(summary, metric) > metrics_log.rank(best, metric):
+    earlier = runs.best_line(run)
+    is_best = earlier is None or metrics_log.rank(summary, metric) > metrics_log.rank(earlier, metric)
+    if is_best:
         runs.save(run, run.best, step)  # Before the line: a run that is interrupted here evaluates again.
         if run.chief:
             runs.keep_decision(run, runs.fit_decision(run, step, predictions))
@@ -205,3 +211,4 @@ def evaluate_at(run: Run, step: int, validation: records.Columns, request: signa
             _LOG.warning("%s", problem)  # It must not cost the run: at its end it is tried again.
         values = (labels.format_number(summary[name]) for name in (metric, "loss"))
         _LOG.info("step %s: validation %s %s, loss %s", f"{step:,}", metric, *values)
+    return predictions if is_best else None

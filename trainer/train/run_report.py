@@ -21,7 +21,7 @@ from trainer.report import build, error_analysis, occlusion
 from trainer.report.facts import ReportFacts
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import builder, example_weights, run_files, runs
+from trainer.train import builder, decisions, example_weights, run_files, runs
 from trainer.train.decisions import Decision
 from trainer.train.runs import Run
 
@@ -32,12 +32,18 @@ MAX_TRAIN_EXAMPLES = 50_000
 
 
 def write_at_end(
-    run: Run, result: Mapping[str, Any], test: Predictions, decision: Decision | None, request: signals.StopRequest
+    run: Run,
+    result: Mapping[str, Any],
+    test: Predictions,
+    decision: Decision | None,
+    request: signals.StopRequest,
+    validation: Predictions | None = None,
 ) -> None:
     """Write the report of a run that has just finished. Never raises for what goes wrong: it warns.
 
-    All workers take part in predicting validation; the chief does the rest, which is less on several workers: nobody
-    computes the words that mattered.
+    `validation` are the predictions of it, without a decision, if they have been computed. All workers take part in
+    predicting it otherwise; the chief does the rest, which is less on several workers: nobody computes the words that
+    mattered.
     """
     if not run.job.config.logging.report:
         return
@@ -45,7 +51,10 @@ def write_at_end(
     try:
         # Only the chief, which writes the report, reads test and the texts.
         columns = read_columns(run) if run.chief else {"validation": runs.read_split(run, "validation")}
-        validation = runs.predict_split(run, columns["validation"], "report", decision, request)
+        if run.all_reduce_max({"missing": validation is None})["missing"]:
+            validation = runs.predict_split(run, columns["validation"], "report", None, request)
+        assert validation is not None
+        validation = decisions.apply_decision(validation, decision)
         if run.chief:
             facts = gather_facts(run, result, columns, {"validation": validation, "test": test})
             write_report(run, facts, decision, request)
