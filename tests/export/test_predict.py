@@ -12,7 +12,7 @@ from helpers import python, start, write_reviews
 
 from trainer.encoders import classifier, native, saved_models
 from trainer.errors import UserError
-from trainer.export import predict, saved_model
+from trainer.export import predict, prediction_inputs, saved_model
 from trainer.train import builder
 
 TEXTS = ["a wonderful film, superb!", "awful and dull: ça ne va pas"]
@@ -255,6 +255,63 @@ def test_more_texts_than_a_batch_keep_their_order(loaded, scores):
     rows = [[TEXTS[number % 2]] for number in range(2 * predict.BATCH_SIZE + 3)]
     actual = np.array(list(predict.score_texts(loaded[1], rows)))
     assert actual == pytest.approx(np.array([scores[number % 2] for number in range(len(rows))]), abs=1e-5)
+
+
+class RecordedSignature:
+    """An export's signature, with the texts of each batch that it was called with."""
+
+    def __init__(self, signature):
+        self.signature, self.batches = signature, []
+        self.structured_input_signature = signature.structured_input_signature
+        self.structured_outputs = signature.structured_outputs
+
+    def __call__(self, text):
+        self.batches.append([row.decode() for row in text.numpy()])
+        return self.signature(text=text)
+
+
+def read_source(texts, read):
+    """A source of lines, None for one that cannot be read; `read` gets the number of each line that was read."""
+
+    def lines():
+        for number, text in enumerate(texts, 1):
+            read.append(number)
+            yield number, "damaged" if text is None else {"text": text}
+
+    return prediction_inputs.InputSource("lines", "line", ("text",), lines, rereadable=False)
+
+
+def test_a_batch_has_texts_of_similar_length_and_short_ones_are_more(loaded):
+    rng = np.random.default_rng(0)
+    rows = [["dull " * int(words)] for words in rng.permutation([1, 600] * 150)]
+    recorded = RecordedSignature(loaded[1])
+    found = np.array(list(predict.score_texts(recorded, rows)))
+    assert [len(batch) for batch in recorded.batches] == [32, 32, 32, 32, 32, 140]
+    lengths = [len(text) for batch in recorded.batches for text in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    one_by_one = {row[0]: next(predict.score_texts(loaded[1], [row])) for row in rows}
+    assert found == pytest.approx(np.array([one_by_one[row[0]] for row in rows]), abs=1e-5)
+
+
+def test_texts_are_read_ahead_as_far_as_a_window(loaded, monkeypatch):
+    monkeypatch.setattr(predict, "MAX_WINDOW_TEXTS", 64)
+    read = []
+    predictions = predict.predict_source(loaded[1], read_source(["a text"] * 300, read))
+    ahead = [len(read) for _ in predictions]
+    assert ahead == [32] * 32 + [96] * 64 + [160] * 64 + [224] * 64 + [288] * 64 + [300] * 12
+    monkeypatch.setattr(predict, "MAX_WINDOW_CHARACTERS", 55)  # Of texts of 6 characters, 10.
+    read.clear()
+    assert [len(read) for _ in predict.predict_source(loaded[1], read_source(["a text"] * 25, read))] == (
+        [10] * 10 + [20] * 10 + [25] * 5
+    )
+
+
+def test_what_was_read_before_a_damaged_input_is_predicted(loaded):
+    predictions = predict.predict_source(loaded[1], read_source(["a text", "", "a text", None, "a text"], []))
+    first = [next(predictions) for _ in range(3)]
+    assert [(p.number, p.scores is None) for p in first] == [(1, False), (2, True), (3, False)]
+    with pytest.raises(UserError, match="line 4: damaged"):
+        next(predictions)
 
 
 def test_inputs_and_class_names_are_read_off_the_export(loaded, pairs):

@@ -6,7 +6,6 @@ export's parity check runs it in a fresh process, and glue.predictions.
 """
 
 import dataclasses
-import itertools
 import json
 import logging
 import sys
@@ -20,11 +19,20 @@ from trainer.export import prediction_inputs
 from trainer.export.prediction_inputs import MAX_REPORTED, InputSource
 from trainer.storage import fs
 
+# A batch has BATCH_SIZE texts, and more if they are short: up to MAX_BATCH_SIZE that have BATCH_BYTES together.
 BATCH_SIZE = 32
+MAX_BATCH_SIZE = 256
+BATCH_BYTES = BATCH_SIZE * 2048  # Some 15,000 tokens: what 32 texts of 500 tokens take.
+# Texts are read ahead, to be sorted by length: as many as this, or records of so many characters. The first windows are
+# smaller, from BATCH_SIZE texts on, so that the first predictions come soon.
+MAX_WINDOW_TEXTS = 4096
+MAX_WINDOW_CHARACTERS = 1 << 20
 # The inputs of an export's signature: of one text, or of a pair.
 INPUT_NAMES = (["text"], ["text", "text_pair"])
 
 Signature = Callable[..., dict[str, Any]]
+_Answer = tuple[np.ndarray, str | None, tuple[int, ...] | None]  # Scores, Prediction.label, Prediction.labels.
+_NumberedTexts = tuple[int, dict[str, Any], list[str]]  # The number of an input, its columns, its texts.
 _LOG = logging.getLogger(__name__)
 
 
@@ -100,48 +108,53 @@ def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.nd
         yield scores
 
 
-def predict_texts(
-    signature: Any, rows: Sequence[Sequence[str]]
-) -> Iterator[tuple[np.ndarray, str | None, tuple[int, ...] | None]]:
-    """Yield the scores, Prediction.label and Prediction.labels of each row, in order."""
+def predict_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[_Answer]:
+    """Yield the scores, Prediction.label and Prediction.labels of each row, in order.
+
+    All are computed before the first is yielded, in batches of texts of similar length, which need little padding.
+    """
+    sizes = [sum(len(text.encode()) for text in row) for row in rows]
+    longest_first = sorted(range(len(rows)), key=lambda row: -sizes[row])
+    answers: dict[int, _Answer] = {}
+    while len(answers) < len(rows):
+        longest = sizes[longest_first[len(answers)]]
+        count = min(max(BATCH_BYTES // max(longest, 1), BATCH_SIZE), MAX_BATCH_SIZE)
+        batch = longest_first[len(answers) : len(answers) + count]
+        answers.update(zip(batch, _predict_batch(signature, [rows[row] for row in batch]), strict=True))
+    yield from (answers[row] for row in range(len(rows)))
+
+
+def _predict_batch(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[_Answer]:
     import tensorflow as tf
 
-    names = input_names(signature)
-    for start in range(0, len(rows), BATCH_SIZE):
-        columns = zip(*rows[start : start + BATCH_SIZE], strict=True)
-        inputs = {name: tf.constant(column) for name, column in zip(names, columns, strict=True)}
-        outputs = signature(**inputs)
-        scores = outputs["scores"].numpy()
-        if has_several_labels(signature):
-            for of_text, labels in zip(scores, outputs["labels"].numpy(), strict=True):
-                yield of_text, None, tuple(np.flatnonzero(labels != b"").tolist())
-        elif "labels" in outputs:
-            for of_text, label in zip(scores, outputs["labels"].numpy(), strict=True):
-                yield of_text, label.decode(), None
-        else:
-            yield from ((of_text, None, None) for of_text in scores)
+    columns = map(tf.constant, zip(*rows, strict=True))
+    outputs = signature(**dict(zip(input_names(signature), columns, strict=True)))
+    scores = outputs["scores"].numpy()
+    if has_several_labels(signature):
+        for of_text, labels in zip(scores, outputs["labels"].numpy(), strict=True):
+            yield of_text, None, tuple(np.flatnonzero(labels != b"").tolist())
+    elif "labels" in outputs:
+        for of_text, label in zip(scores, outputs["labels"].numpy(), strict=True):
+            yield of_text, label.decode(), None
+    else:
+        yield from ((of_text, None, None) for of_text in scores)
 
 
 def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
-    """Yield a prediction for each input of the source, in order, BATCH_SIZE at a time.
+    """Yield a prediction for each input of the source, in order. Not more than a window of them is in memory.
 
     An input of blank texts has no scores, since the model would make some up for no text; a warning counts them. Raises
-    UserError for an input that cannot be read, and if there are none.
+    UserError for an input that cannot be read, after the predictions of those before it, and if there are none.
     """
-    records, rows, blanks = source.read(), 0, 0
+    rows, blanks = 0, 0
     first_blanks: list[int] = []
-    while batch := list(itertools.islice(records, BATCH_SIZE)):
-        inputs = []
-        for number, record in batch:
-            if isinstance(record, str):
-                raise prediction_inputs.unreadable_error(source, [(number, record)], 1)
-            inputs.append((number, record, prediction_inputs.texts_of(record, source)))
-        predicted = predict_texts(signature, [texts for _, _, texts in inputs if not is_blank(texts)])
-        for number, record, texts in inputs:
+    for window in _read_windows(source):
+        predicted = predict_texts(signature, [texts for _, _, texts in window if not is_blank(texts)])
+        for number, record, texts in window:
             scores, label, labels = (None, None, None) if is_blank(texts) else next(predicted)
             yield Prediction(number, record, texts, scores, label, labels)
-        rows += len(inputs)
-        blank = [number for number, _, texts in inputs if is_blank(texts)]
+        rows += len(window)
+        blank = [number for number, _, texts in window if is_blank(texts)]
         blanks += len(blank)
         first_blanks = (first_blanks + blank)[:MAX_REPORTED]
     if not rows:
@@ -149,6 +162,22 @@ def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
     if blanks:
         first = ", ".join(map(str, first_blanks)) + (", ..." if blanks > len(first_blanks) else "")
         _LOG.warning("%d of %d texts are blank and have no prediction: %s %s.", blanks, rows, source.unit, first)
+
+
+def _read_windows(source: InputSource) -> Iterator[list[_NumberedTexts]]:
+    """The inputs of the source in order, as many at a time as are sorted together."""
+    window: list[_NumberedTexts] = []
+    characters, most = 0, BATCH_SIZE
+    for number, record in source.read():
+        if isinstance(record, str):
+            yield window
+            raise prediction_inputs.unreadable_error(source, [(number, record)], 1)
+        window.append((number, record, prediction_inputs.texts_of(record, source)))
+        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+        if len(window) >= most or characters >= MAX_WINDOW_CHARACTERS:
+            yield window
+            window, characters, most = [], 0, min(2 * most, MAX_WINDOW_TEXTS)
+    yield window
 
 
 def is_blank(texts: Sequence[str]) -> bool:
