@@ -270,16 +270,16 @@ def test_a_configuration_cannot_be_changed():
 
 def test_off_is_a_word_where_one_is_required(tmp_path):
     path = tmp_path / "preset.yaml"
-    path.write_text("model: {compile: off, recompute: on}")
+    path.write_text("model: {compile: off, recompute: on, fused: on}")
     model = loading.load_config(str(path)).model
-    assert (model.compile, model.recompute) == ("off", True)
+    assert (model.compile, model.recompute, model.fused) == ("off", True, "on")
     path.write_text(loading.dump_config(loading.load_config(str(path))))
     assert loading.load_config(str(path)).model == model
 
 
 def test_what_a_run_made_of_auto_is_no_difference():
-    started = loading.load_config(None, ["precision=bfloat16", "model.compile=xla"])
-    resumed = loading.load_config(None, ["precision=auto", "model.compile=auto"])
+    started = loading.load_config(None, ["precision=bfloat16", "model.compile=xla", "model.fused=on"])
+    resumed = loading.load_config(None, ["precision=auto", "model.compile=auto", "model.fused=auto"])
     assert loading.resolve_as(started, resumed) == started
     assert loading.resolve_as(started, loading.load_config(None, [])) == loading.load_config(None, [])
 

@@ -13,7 +13,7 @@ from trainer.data.windows import Windows
 from trainer.distributed import strategies
 from trainer.encoders import native, recomputation, registry, saved_models
 from trainer.errors import UsageError
-from trainer.train import builder
+from trainer.train import builder, one_pass_adamw, optimizers
 from trainer.train.label_use import LabelUse
 
 
@@ -186,6 +186,18 @@ def test_the_settings_of_a_model_reach_it(load):
     assert type(job.optimizer).__name__ == "LAMB"
 
 
+def test_fused_models_are_trained_and_evaluated(load):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    job = builder.build_job(load("model.fused=auto", "precision=bfloat16"), strategy)
+    assert job.config.model.fused == "on"
+    for model in (job.model, job.eval_model):
+        norms = [layer for layer in model._flatten_layers() if layer.name == "embeddings/layer_norm"]
+        assert ["call" in vars(layer) for layer in norms] == [True]
+    assert job.update.__module__ == one_pass_adamw.__name__
+    lamb = builder.build_job(load("model.fused=on", "optimizer.name=lamb"), strategy)
+    assert lamb.update.__module__ == optimizers.__name__
+
+
 def test_the_fingerprint_covers_only_what_decides_the_result(load):
     def fingerprint(*overrides, encoder="a", data="b", parent=None):
         return builder.run_fingerprint(load(*overrides), encoder, data, parent)
@@ -198,7 +210,12 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),
         *(fingerprint("training.class_weights=balanced"), fingerprint("training.loss=focal")),
-        *(fingerprint("model.compile=xla"), fingerprint("model.recompute=true"), fingerprint("optimizer.name=lamb")),
+        *(
+            fingerprint("model.compile=xla"),
+            fingerprint("model.fused=on"),
+            fingerprint("model.recompute=true"),
+            fingerprint("optimizer.name=lamb"),
+        ),
         *(fingerprint(o) for o in ("model.pooling=mean", "model.freeze=encoder", "model.max_positions=1024")),
         *(fingerprint("training.steps=9"), fingerprint(encoder="x"), fingerprint(data="x")),
         *(fingerprint(parent=builder.Parent("run", sha256)) for sha256 in ("x", "y")),

@@ -192,6 +192,14 @@ class ModelConfig:
             "memory, slower steps, the same gradients."
         ),
     ] = False
+    fused: Annotated[
+        Literal["auto", "off", "on"],
+        BeforeValidator(lambda value: {False: "off", True: "on"}.get(value, value)),  # As YAML reads `off` and `on`.
+        _doc(
+            "Whether encoder layers and AdamW are computed by few large operations, with the same results but for "
+            "rounding: auto does on a CPU. Each width of a batch is compiled once. Exports have plain layers."
+        ),
+    ] = "off"
     compile: Annotated[
         Literal["auto", "off", "xla"],
         BeforeValidator(lambda value: "off" if value is False else value),  # As YAML reads `off`.
@@ -277,7 +285,7 @@ LATER_KEYS = (
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
     *("model.recompute", "model.compile", "optimizer.name"),
-    *("model.pooling", "model.freeze", "model.max_positions"),
+    *("model.pooling", "model.freeze", "model.max_positions", "model.fused"),
 )
 
 

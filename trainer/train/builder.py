@@ -14,11 +14,12 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, freezing, recomputation, registry, window_pooling
+from trainer.encoders import classifier, freezing, fused_layers, recomputation, registry, window_pooling
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
 from trainer.train import averages, compilation, encoder_loading, example_weights, label_use, losses, optimizers
 from trainer.train.label_use import LabelUse
+from trainer.train.one_pass_adamw import build_one_pass_update, suits_one_pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class StepPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    config: Config  # Resolved: neither its precision nor its model.compile is "auto".
+    config: Config  # Resolved: none of its precision, model.compile and model.fused is "auto".
     manifest: manifests.Manifest
     encoder: encoder_loading.LoadedEncoder
     plan: StepPlan
@@ -55,6 +56,7 @@ class Job:
     model: tf_keras.Model  # The one that is trained.
     eval_model: tf_keras.Model  # Evaluates and is exported, in float32. `model` itself if that has the same weights.
     optimizer: tf_keras.optimizers.Optimizer
+    update: optimizers.Update  # Of the optimizer, with clipping.
     averages: averages.WeightAverages | None  # Of the weights of `model`, for `eval_model`.
     label_use: LabelUse
     class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
@@ -159,10 +161,11 @@ def resolve_precision(
 
 
 def resolve_compile(config: Config, encoder: encoder_loading.LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
-    """`auto` is xla or off, as compilation.resolve_compile says."""
-    native = encoder.architecture is not None
-    resolved: Any = compilation.resolve_compile(config.model.compile, native=native, strategy=strategy)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, compile=resolved))
+    """`auto` of model.compile and of model.fused is as compilation's functions say."""
+    native, model = encoder.architecture is not None, config.model
+    compiled: Any = compilation.resolve_compile(model.compile, native=native, strategy=strategy)
+    fused: Any = compilation.resolve_fused(model.fused, compiled, native=native, strategy=strategy)
+    return dataclasses.replace(config, model=dataclasses.replace(model, compile=compiled, fused=fused))
 
 
 def plan_windows(config: Config) -> windows.Windows | None:
@@ -194,6 +197,8 @@ def _model(
 ) -> tf_keras.Model:
     """Call it in the strategy's scope."""
     layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
+    if config.model.fused == "on":
+        fused_layers.install_fused_layers(layer, encoder.architecture)
     if config.model.recompute:
         recomputation.install_recomputation(layer)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
@@ -203,6 +208,16 @@ def _model(
 
 def _trained_variables(config: Config, model: tf_keras.Model) -> list[tf.Variable]:
     return freezing.choose_trained_variables(model.trainable_variables, config.model.freeze, config.model.pooling)
+
+
+def _build_update(
+    config: Config, model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, strategy: tf.distribute.Strategy
+) -> optimizers.Update:
+    o = config.optimizer
+    if config.model.fused == "on" and suits_one_pass(o.name, strategy):
+        scales = optimizers.layer_rate_scales(model.trainable_variables, o.layer_decay)
+        return build_one_pass_update(optimizer, o.clip_norm, scales)
+    return optimizers.build_update(optimizer, o.clip_norm)
 
 
 def read_job_manifest(config: Config) -> manifests.Manifest:
@@ -272,6 +287,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         model=trained,
         eval_model=eval_model,
         optimizer=optimizer,
+        update=_build_update(config, trained, optimizer, strategy),
         averages=weight_averages,
         label_use=use,
         class_weights=example_weights.choose_class_weights(config.training.class_weights, manifest),
