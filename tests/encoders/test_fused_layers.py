@@ -160,23 +160,21 @@ WIDTHS = (16, 24, 32)
 
 
 def test_the_layers_share_their_compiled_programs(tmp_path):
-    """However many there are, each width has 12: forward and backward one of the embeddings' norm, of a layer's norms,
-    of its activation and of its softmax, and the same three of the last layer, of which one position is computed. The
-    last layer's norms and activation are the same for every width. To evaluate, the forward ones are compiled again
-    for the norms and the softmax, which have no dropout.
+    """There are three layers, and 14 programs for each width. Of the last layer, which computes one position, the norms
+    and the activation are the same for every width.
     """
     # This file is run as a script there, and imports the tests' helpers.
     environment = {"XLA_FLAGS": f"--xla_dump_to={tmp_path}", "PYTHONPATH": os.pathsep.join(sys.path)}
     python(__file__, check=True, env={**os.environ, **environment})
-    programs = sorted(path.name for path in tmp_path.glob("*.before_optimizations.txt"))
-    print(f"{len(programs)} programs for {len(WIDTHS)} widths:", *programs, sep="\n")
-    assert len(programs) == 1
+    programs = list(tmp_path.glob("*.before_optimizations.txt"))
+    assert len(programs) == 14 * len(WIDTHS) + 6
 
 
 def main() -> None:
     """Train and evaluate twice with each width."""
-    encoder = build_encoder(BERT)
-    fused_layers.install_fused_layers(encoder, BERT)
+    architecture = dataclasses.replace(BERT, attention_dropout=BERT.dropout)
+    encoder = build_encoder(architecture)
+    fused_layers.install_fused_layers(encoder, architecture)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int64)])
     def train_and_evaluate(ids: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:

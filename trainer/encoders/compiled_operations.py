@@ -194,16 +194,17 @@ def add_and_normalize(
     gamma: tf.Tensor,
     beta: tf.Tensor,
     epsilon: float,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The layer norm of `add`'s sum, [T, H], for two uses of it. `gamma` and `beta` are float32 [H].
+    uses: int = 1,
+) -> tuple[tf.Tensor, ...]:
+    """The layer norm of `add`'s sum, [T, H], as often as it is used. `gamma` and `beta` are float32 [H].
 
-    It is returned twice, since the gradients of two uses are then added where they are read, in float32.
+    The gradients of several uses are then added where they are read, in float32.
     """
     bits, rate = _split_bits(dropped)
     forward, backward = _norm_functions(rate, epsilon)
 
     @tf.custom_gradient
-    def compute(*inputs: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
+    def compute(*inputs: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Callable]:
         added, gamma, beta = list(inputs[:3]), *inputs[3:]
         normalized, mean, inverse = forward(added, bits, gamma, beta)
 
@@ -211,7 +212,7 @@ def add_and_normalize(
             of_product, of_residual, of_gamma, of_beta = backward(outer, added, bits, gamma, mean, inverse)
             return of_product, _sum_rows(of_product, bias.dtype), of_residual, of_gamma, of_beta
 
-        return (normalized, tf.identity(normalized)), gradients
+        return tuple(tf.identity(normalized) for _ in range(uses)), gradients
 
     return compute(product, bias, residual, gamma, beta)
 

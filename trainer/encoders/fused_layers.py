@@ -135,10 +135,11 @@ def _fuse_layer(layer: tf_keras.layers.Layer, fused: _FusedLayer) -> None:
         """[B, Q, H], of x's dtype, for [x [B, S, H], attention mask [B, S, S]] whose rows are equal."""
         if _plain[-1]:
             return plain_call(inputs, output_range=output_range, **options)
+        x, mask = inputs
         if fused.talking and fused.architecture.norm_first:  # The plain layer draws dropout for all positions.
-            x = _compute_layer(fused, *inputs, None)
+            x = _compute_layer(fused, x, mask, None)
             return x if output_range is None else _first_positions(x, output_range)
-        return _compute_layer(fused, *inputs, output_range)
+        return _compute_layer(fused, x, mask, output_range)
 
     layer.call = call
 
@@ -154,13 +155,13 @@ def _compute_layer(fused: _FusedLayer, x: tf.Tensor, mask: tf.Tensor, output_ran
         residual = compiled_operations.add(*added)
         inner = compiled_operations.normalize(residual, *output_norm)
     else:
-        inner, residual = compiled_operations.add_and_normalize(*added, *attention_norm)
+        inner, residual = compiled_operations.add_and_normalize(*added, *attention_norm, uses=2)
     inner = fused.activate(*fused.project(inner, *fused.inner), ACTIVATIONS[fused.architecture.activation])
     added = (*fused.project(inner, fused.output), residual, _draw_bits(fused.output_dropout, shape))
     if norm_first:
         output = compiled_operations.add(*added)
     else:
-        output, _ = compiled_operations.add_and_normalize(*added, *output_norm)
+        (output,) = compiled_operations.add_and_normalize(*added, *output_norm)
     return tf.ensure_shape(tf.reshape(output, shape), [None, None, size])
 
 

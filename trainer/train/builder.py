@@ -197,7 +197,7 @@ def _model(
 ) -> tf_keras.Model:
     """Call it in the strategy's scope."""
     layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
-    if config.model.fused == "on":
+    if encoder.architecture and config.model.fused == "on":
         fused_layers.install_fused_layers(layer, encoder.architecture)
     if config.model.recompute:
         recomputation.install_recomputation(layer)
