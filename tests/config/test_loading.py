@@ -278,8 +278,8 @@ def test_off_is_a_word_where_one_is_required(tmp_path):
 
 
 def test_what_a_run_made_of_auto_is_no_difference():
-    started = loading.load_config(None, ["precision=bfloat16", "model.compile=xla", "model.fused=on"])
-    resumed = loading.load_config(None, ["precision=auto", "model.compile=auto", "model.fused=auto"])
+    started = loading.load_config(None, ["precision=bfloat16", "model.compile=xla"])
+    resumed = loading.load_config(None, ["precision=auto", "model.compile=auto"])
     assert loading.resolve_as(started, resumed) == started
     assert loading.resolve_as(started, loading.load_config(None, [])) == loading.load_config(None, [])
 

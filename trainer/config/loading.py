@@ -151,9 +151,9 @@ def resolve_as(started: schema.Config, config: schema.Config) -> schema.Config:
     """`config` with what a started run made of `auto`."""
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=started.precision)
-    automatic = [key for key in ("compile", "fused") if getattr(config.model, key) == "auto"]
-    made = {key: getattr(started.model, key) for key in automatic}
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, **made))
+    if config.model.compile == "auto":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, compile=started.model.compile))
+    return config
 
 
 def find_differences(old: schema.Config, new: schema.Config) -> list[str]:

@@ -272,7 +272,8 @@ URL_KEYS = ("encoder", "preprocess")
 
 # What may differ between a run and its resumption. The encoder, the data and the parent are compared by their content.
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
-NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.")
+# model.fused may, as the devices may: only the rounding is another.
+NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.", "model.fused")
 
 
 # Keys whose value is a mapping, and no section.
@@ -285,7 +286,7 @@ LATER_KEYS = (
     *("training.patience", "training.calibrate", "training.threshold_metric"),
     *("optimizer.layer_decay", "optimizer.ema"),
     *("model.recompute", "model.compile", "optimizer.name"),
-    *("model.pooling", "model.freeze", "model.max_positions", "model.fused"),
+    *("model.pooling", "model.freeze", "model.max_positions"),
 )
 
 

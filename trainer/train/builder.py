@@ -240,6 +240,7 @@ def job_signature(config: Config, parent: Parent | None = None) -> dict[str, Any
     folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     return {
         **schema.fingerprinted(config),
+        "model.fused": config.model.fused,
         "the data set": read_job_manifest(config).fingerprint,
         "the encoder": registry.saved_model_sha256(folders.encoder),
         "the weights of --init_from": parent.sha256 if parent else "none",
