@@ -270,9 +270,9 @@ def test_a_configuration_cannot_be_changed():
 
 def test_off_is_a_word_where_one_is_required(tmp_path):
     path = tmp_path / "preset.yaml"
-    path.write_text("model: {compile: off, recompute: on}")
+    path.write_text("model: {compile: off, recompute: on, fused: on}")
     model = loading.load_config(str(path)).model
-    assert (model.compile, model.recompute) == ("off", True)
+    assert (model.compile, model.recompute, model.fused) == ("off", True, "on")
     path.write_text(loading.dump_config(loading.load_config(str(path))))
     assert loading.load_config(str(path)).model == model
 

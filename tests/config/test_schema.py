@@ -14,13 +14,13 @@ def test_flatten_joins_sections_and_keys():
     assert dict(schema.flatten({"a": {"b": {"c": 1}}, "d": 2})) == {"a.b.c": 1, "d": 2}
 
 
-def test_paths_and_logging_are_not_fingerprinted():
+def test_what_does_not_decide_the_result_is_not_fingerprinted():
     keys = schema.fingerprinted(schema.Config())
     assert {"seed", "data.seq_length", "optimizer.learning_rate"} < keys.keys()
     assert set(schema.KEYS) - keys.keys() == {
         *("data_dir", "encoder", "preprocess", "init_from"),
         *("logging.tensorboard", "logging.progress", "logging.mlflow", "logging.wandb"),
-        *("logging.report", "encoders.mirror"),
+        *("logging.report", "encoders.mirror", "model.fused"),
     }
 
 

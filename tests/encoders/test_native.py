@@ -8,8 +8,9 @@ import tf_keras
 from fakes.encoders import SMALL, export_encoder
 from helpers import random_encoder_inputs
 
-from trainer.encoders import architectures, native, random_encoders
+from trainer.encoders import architectures, fused_layers, native, random_encoders
 from trainer.encoders.architectures import CannotRebuild
+from trainer.errors import UserError
 
 TINY = random_encoders.RANDOM_PRESETS["tiny"].architecture
 OF_FAMILY = {
@@ -154,3 +155,13 @@ def test_positions_beyond_the_table_repeat_it():
     extended = native.fit_positions("position_embedding/embeddings", table, 7)
     assert (extended == table[[0, 1, 2, 0, 1, 2, 0]]).all()
     assert native.fit_positions("type_embeddings/embeddings", table, 7) is table
+
+
+@pytest.mark.parametrize("family", OF_FAMILY)
+def test_fused_layers_with_other_outputs_are_refused(family, monkeypatch):
+    architecture = OF_FAMILY[family]
+    values = native.build_encoder(architecture).get_weights()
+    native.check_fused_layers(architecture, values)
+    monkeypatch.setattr(fused_layers, "MASKED", 0.0)
+    with pytest.raises(UserError, match=r"^model.fused must be off .* Received: a difference of "):
+        native.check_fused_layers(architecture, values)

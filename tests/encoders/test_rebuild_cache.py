@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -42,6 +43,13 @@ def test_what_was_kept_is_found_bit_for_bit(folder, rebuilt):
     for value, kept in zip(rebuilt.values, found.values, strict=True):
         assert value.dtype == kept.dtype
         assert np.array_equal(value, kept)
+
+
+def test_a_check_of_fused_layers_is_kept(folder, rebuilt):
+    keep(folder, rebuilt)
+    assert not find(folder).fused_checked
+    assert len(keep(folder, dataclasses.replace(rebuilt, fused_checked=True))) == 1
+    assert find(folder).fused_checked
 
 
 def test_another_value_or_graph_is_another_encoder(folder, rebuilt):

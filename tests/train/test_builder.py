@@ -13,7 +13,7 @@ from trainer.data.windows import Windows
 from trainer.distributed import strategies
 from trainer.encoders import native, recomputation, registry, saved_models
 from trainer.errors import UsageError
-from trainer.train import builder
+from trainer.train import builder, one_pass_adamw, optimizers
 from trainer.train.label_use import LabelUse
 
 
@@ -143,6 +143,7 @@ def test_more_replicas_than_rows_are_rejected(examples, replicas, words):
 def test_the_job_signature_holds_what_decides_the_result(load, manifest, tiny):
     signature = builder.job_signature(load("optimizer.learning_rate=0.5", "logging.progress=off"))
     assert signature["optimizer.learning_rate"] == 0.5
+    assert signature["model.fused"] == "off"  # Workers of other values could not agree on what auto means.
     assert signature["the data set"] == manifest.fingerprint
     assert signature["the encoder"] == registry.saved_model_sha256(str(tiny / "encoder"))
     assert not [key for key in signature if key.startswith(("logging", "data_dir"))]
@@ -201,6 +202,18 @@ def test_the_settings_of_a_model_reach_it(load):
     assert type(job.optimizer).__name__ == "LAMB"
 
 
+def test_fused_models_are_trained_and_evaluated(load):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    job = builder.build_job(load("model.fused=auto", "precision=bfloat16"), strategy)
+    assert job.config.model.fused == "on"
+    for model in (job.model, job.eval_model):
+        norms = [layer for layer in model._flatten_layers() if layer.name == "embeddings/layer_norm"]
+        assert ["call" in vars(layer) for layer in norms] == [True]
+    assert job.update.__module__ == one_pass_adamw.__name__
+    lamb = builder.build_job(load("model.fused=on", "optimizer.name=lamb"), strategy)
+    assert lamb.update.__module__ == optimizers.__name__
+
+
 def test_the_fingerprint_covers_only_what_decides_the_result(load):
     def fingerprint(*overrides, encoder="a", data="b", parent=None):
         return builder.run_fingerprint(load(*overrides), encoder, data, parent)
@@ -209,6 +222,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
     keys = {key: value for key, value in schema.fingerprinted(load()).items() if key not in schema.LATER_KEYS}
     assert fingerprint() == hashlib.sha256(json.dumps([keys, "a", "b"], sort_keys=True).encode()).hexdigest()
     same = {fingerprint(), fingerprint("logging.progress=off"), fingerprint("encoder=moved", "data_dir=moved")}
+    same |= {fingerprint("model.fused=on"), fingerprint("model.fused=auto")}
     assert len(same) == 1
     others = [
         *(fingerprint(o) for o in ("seed=1", "optimizer.learning_rate=1", "data.batch_size=8", "precision=bfloat16")),

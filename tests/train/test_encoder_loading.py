@@ -9,7 +9,7 @@ from helpers import ROOT
 
 from trainer.config import loading
 from trainer.data.tokenization import vocabulary_sha256
-from trainer.encoders import native, saved_models
+from trainer.encoders import native, rebuild_cache, saved_models
 from trainer.errors import UsageError, UserError
 from trainer.train import builder, encoder_loading
 
@@ -70,7 +70,13 @@ def foreign(tmp_path):
     "setting",
     [
         *("model.max_positions=600", "model.pooling=mean", "model.freeze=embeddings"),
-        *("model.recompute=true", "model.compile=xla", "precision=bfloat16", "eval_precision=bfloat16"),
+        *(
+            "model.recompute=true",
+            "model.compile=xla",
+            "model.fused=on",
+            "precision=bfloat16",
+            "eval_precision=bfloat16",
+        ),
     ],
 )
 def test_what_the_hub_layer_cannot_do_is_refused_by_its_name(load, manifest, foreign, setting):
@@ -81,7 +87,8 @@ def test_what_the_hub_layer_cannot_do_is_refused_by_its_name(load, manifest, for
 
 
 def test_the_hub_layer_follows_what_it_can(load, manifest, foreign):
-    chosen = load(f"encoder={foreign}", "model.freeze=encoder", "model.compile=auto", "precision=auto")
+    automatic = ("model.compile=auto", "model.fused=auto", "precision=auto")
+    chosen = load(f"encoder={foreign}", "model.freeze=encoder", *automatic)
     assert encoder_loading.load_encoder(chosen, manifest).path == "hub"
 
 
@@ -111,6 +118,13 @@ def test_every_family_is_rebuilt(load, manifest, make_encoder, preset):
     encoder = encoder_loading.load_encoder(load(f"encoder={folder}", "precision=bfloat16"), own)
     assert (encoder.path, encoder.architecture.family) == ("native", preset.removeprefix("tiny_"))
     assert encoder_loading.build_encoder_layer(encoder, "bfloat16", "pooled").compute_dtype == "bfloat16"
+
+
+def test_fused_layers_are_checked_where_they_are_used(load, manifest, monkeypatch, tmp_path):
+    monkeypatch.setenv("HUBTUNE_CACHE_DIR", str(tmp_path))
+    for setting, checked in (("off", False), ("auto", True), ("on", True)):
+        encoder = encoder_loading.load_encoder(load(f"model.fused={setting}"), manifest)
+        assert rebuild_cache.find_rebuilt(encoder.folder, encoder.sha256).fused_checked == checked
 
 
 def test_an_encoder_that_cannot_be_rebuilt_uses_the_hub_layer(load, manifest, foreign, caplog):

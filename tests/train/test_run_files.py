@@ -37,7 +37,7 @@ def test_the_resolved_configuration_is_written_and_read_back(finished_run, flags
 
 def test_a_finished_run_is_recognized(model_dir, configured):
     expected = json.loads((model_dir / "result.json").read_text())
-    automatic = ("precision=auto", "eval_precision=auto", "model.compile=auto")
+    automatic = ("precision=auto", "eval_precision=auto", "model.compile=auto", "model.fused=auto")
     for same in ((), ("logging.progress=off",), ("data_dir=moved", "encoder=moved"), automatic):
         assert run_files.read_finished_result(configured(*same), resolve_run_files(str(model_dir))) == expected
 

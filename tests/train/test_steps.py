@@ -14,8 +14,8 @@ from helpers import python, random_encoder_inputs
 
 from trainer.data import batching, manifests, model_inputs, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, freezing, native, recomputation, saved_models, window_pooling
-from trainer.train import averages, optimizers, steps
+from trainer.encoders import classifier, freezing, fused_layers, native, recomputation, saved_models, window_pooling
+from trainer.train import averages, one_pass_adamw, optimizers, steps
 
 RATES = (0.0, 0.1)
 BATCH = 5  # not a multiple of 2 or 4, so that replicas have padding rows
@@ -65,6 +65,7 @@ def set_up_training(
     weights=None,
     recompute=False,
     xla=False,
+    fused=False,
     family=None,
     precision="float32",
 ) -> Training:
@@ -78,6 +79,8 @@ def set_up_training(
     architecture = dataclasses.replace(architecture, dropout=rate, attention_dropout=rate)
     with strategy.scope():
         encoder = classifier.build_native_encoder(architecture, values, precision)
+        if fused:
+            fused_layers.install_fused_layers(encoder, architecture)
         if recompute:
             recomputation.install_recomputation(encoder)
         built = classifier.build_classifier(encoder, 2, rate, seed=3)
@@ -97,7 +100,11 @@ def set_up_training(
     layout = model_inputs.BatchLayout(
         BATCH, seq_length, truncation, 8, replicas, parts, windows=divided[0] if divided else None
     )
-    step = steps.build_train_step(built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged, xla=xla)
+    one_pass = fused and one_pass_adamw.suits_one_pass("adamw", strategy)
+    update = one_pass_adamw.build_one_pass_update(optimizer, 1.0) if one_pass else None
+    step = steps.build_train_step(
+        built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged, xla=xla, update=update
+    )
     window = steps.build_inner_loop(strategy, step)
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
     return Training(built, sums, window, batches, averaged)
@@ -182,10 +189,16 @@ def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, par
     assert sums(one) == pytest.approx(totals, rel=1e-5)
 
 
-# --- Recomputed layers, and steps compiled by XLA ---------------------------------------------------
+# --- Recomputed and fused layers, and steps compiled by XLA ------------------------------------------
 
-KINDS = {"recomputed": {"recompute": True}, "xla": {"xla": True}, "both": {"recompute": True, "xla": True}}
-KINDS_ON_REPLICAS = ("recomputed", "both")
+KINDS = {
+    "recomputed": {"recompute": True},
+    "xla": {"xla": True},
+    "both": {"recompute": True, "xla": True},
+    "fused": {"fused": True},
+    "fused and recomputed": {"fused": True, "recompute": True},
+}
+KINDS_ON_REPLICAS = ("recomputed", "both", "fused")
 KIND_STEPS = 20
 
 

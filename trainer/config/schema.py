@@ -192,6 +192,14 @@ class ModelConfig:
             "memory, slower steps, the same gradients."
         ),
     ] = False
+    fused: Annotated[
+        Literal["auto", "off", "on"],
+        BeforeValidator(lambda value: {False: "off", True: "on"}.get(value, value)),  # As YAML reads `off` and `on`.
+        _doc(
+            "Whether encoder layers and AdamW are computed by few large operations, with the same results but for "
+            "rounding: auto does on a CPU. Each width of a batch is compiled once. Exports have plain layers."
+        ),
+    ] = "off"
     compile: Annotated[
         Literal["auto", "off", "xla"],
         BeforeValidator(lambda value: "off" if value is False else value),  # As YAML reads `off`.
@@ -271,7 +279,8 @@ URL_KEYS = ("encoder", "preprocess")
 
 # What may differ between a run and its resumption. The encoder, the data and the parent are compared by their content.
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
-NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.")
+# model.fused may, as the devices may: only the rounding is another.
+NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.", "model.fused")
 
 
 # Keys whose value is a mapping, and no section.

@@ -60,9 +60,26 @@ def use_depth(depth: int) -> Iterator[None]:
 
 def seeded_dropout(x: tf.Tensor, rate: float, key: DropoutKey, layer: int) -> tf.Tensor:
     """Dropout of `x` [rows, ...], of any float dtype: a share `rate` becomes 0, the rest is divided by 1 - rate."""
-    bits = _bit_generator()(x, key, key.depth * MAX_LAYERS_AT_DEPTH + layer)
+    return x * scale_kept(draw_bits(tf.shape(x, out_type=tf.int64), key, layer), rate, x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class DropoutBits:
+    """The random bits that decide which values a dropout layer keeps."""
+
+    bits: tf.Tensor  # Unsigned integers, of the shape of the values.
+    rate: float  # The share of values that becomes 0.
+
+
+def scale_kept(bits: tf.Tensor, rate: float, dtype: tf.DType) -> tf.Tensor:
+    """What dropout multiplies values by: 0 for a share `rate` of the bits, 1 / (1 - rate) for the others."""
     kept = bits >= tf.constant(round(rate * (bits.dtype.max + 1)), bits.dtype)
-    return x * (tf.cast(kept, x.dtype) * (1.0 / (1.0 - rate)))
+    return tf.cast(kept, dtype) * (1.0 / (1.0 - rate))
+
+
+def draw_bits(shape: tf.Tensor, key: DropoutKey, layer: int) -> tf.Tensor:
+    """Random unsigned integers of `shape`, int64 [rank], whose first axis is rows."""
+    return _bit_generator()(shape, key, key.depth * MAX_LAYERS_AT_DEPTH + layer)
 
 
 def _bit_generator() -> Callable[[tf.Tensor, DropoutKey, int], tf.Tensor]:
@@ -70,14 +87,13 @@ def _bit_generator() -> Callable[[tf.Tensor, DropoutKey, int], tf.Tensor]:
     return _threefry_bits if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy) else _philox_bits
 
 
-def _philox_bits(x: tf.Tensor, key: DropoutKey, layer: int) -> tf.Tensor:
-    """uint16 of the shape of `x`, so that rates are multiples of 2^-16.
+def _philox_bits(shape: tf.Tensor, key: DropoutKey, layer: int) -> tf.Tensor:
+    """uint16 of `shape`, so that rates are multiples of 2^-16.
 
     Philox turns a counter of 128 bits into 128 random bits, which serve eight values. The counter's low half is the row
     of the global batch times the blocks of a row, so that a row's bits do not depend on the replica that computes them.
     Its high half holds the step and the layer.
     """
-    shape = tf.shape(x, out_type=tf.int64)
     values_per_row = tf.reduce_prod(shape[1:])
     blocks_per_row = -(-values_per_row // 8)
     words = tf.raw_ops.StatelessRandomUniformFullIntV2(
@@ -91,13 +107,13 @@ def _philox_bits(x: tf.Tensor, key: DropoutKey, layer: int) -> tf.Tensor:
     return tf.reshape(bits, shape)
 
 
-def _threefry_bits(x: tf.Tensor, key: DropoutKey, layer: int) -> tf.Tensor:
-    """uint32 of the shape of `x`: a hash of (row, position in the row), which each value computes by itself.
+def _threefry_bits(shape: tf.Tensor, key: DropoutKey, layer: int) -> tf.Tensor:
+    """uint32 of `shape`: a hash of (row, position in the row), which each value computes by itself.
 
     A TPU stores Philox's words in tiles of which 4 of 128 places are used: 50 times the memory and the memory traffic
-    of `x`. These bits are computed where they are used and need no memory.
+    of the values. These bits are computed where they are used and need no memory.
     """
-    shape = tf.shape(x)
+    shape = tf.cast(shape, tf.int32)
     ones = tf.ones_like(shape)
     row = tf.range(shape[0]) + tf.cast(key.first_row, tf.int32)
     row = tf.reshape(row, tf.concat([shape[:1], ones[1:]], 0))
@@ -134,6 +150,10 @@ class LayerGenerator:
     def dropout(self, x: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
         assert noise_shape is None
         return seeded_dropout(x, rate, active_key(), self.layer)
+
+    def draw(self, shape: tf.Tensor, rate: float) -> DropoutBits:
+        """What `dropout` would draw for values of `shape`, int64 [rank]."""
+        return DropoutBits(draw_bits(shape, active_key(), self.layer), rate)
 
 
 def install_seeded_dropout(model: tf_keras.layers.Layer, first_number: int = 0) -> None:

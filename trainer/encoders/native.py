@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer.encoders import architectures, builders, dropout
+from trainer.encoders import architectures, builders, dropout, fused_layers
 from trainer.encoders.architectures import Architecture, CannotRebuild
+from trainer.errors import Problem, UserError
 
 INPUT_NAMES = ("input_word_ids", "input_mask", "input_type_ids")
 
@@ -155,6 +156,27 @@ def largest_output_difference(saved: Any, encoder: Callable, vocab_size: int, po
     pairs = list(zip(expected["encoder_outputs"], rebuilt["encoder_outputs"], strict=True))
     pairs.append((expected["pooled_output"], rebuilt["pooled_output"]))
     return max(float(tf.reduce_max(tf.abs(a[:, : b.shape[1]] - b))) for a, b in pairs)
+
+
+def check_fused_layers(architecture: Architecture, values: list[np.ndarray]) -> None:
+    """Raises UserError if fused layers do not have the outputs of plain ones within TOLERANCE.
+
+    `architecture` and `values` are what rebuild_encoder returns.
+    """
+    encoder = build_encoder(architecture)
+    for variable, value in zip(encoder.trainable_variables, values, strict=True):
+        variable.assign(value)
+    fused_layers.install_fused_layers(encoder, architecture)
+
+    def plain(inputs: dict[str, tf.Tensor], training: bool) -> dict[str, Any]:
+        with fused_layers.use_plain_layers():
+            return encoder(inputs, training=training)
+
+    difference = largest_output_difference(plain, encoder, architecture.vocab_size, architecture.max_positions)
+    if not difference <= TOLERANCE:  # true for NaN too
+        required = f"be off for this encoder, whose outputs are not those of fused layers within {TOLERANCE}"
+        advice = "Change it with --model.fused=off."
+        raise UserError(Problem("model.fused", required, f"a difference of {difference:.1e}", advice))
 
 
 def rebuild_encoder(saved: Any) -> tuple[Architecture, list[np.ndarray]]:

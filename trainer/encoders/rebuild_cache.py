@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.encoders import architectures, builders, dropout, native
+from trainer.encoders import architectures, builders, compiled_operations, dropout, fused_layers, native
 from trainer.storage import fs
 
-_CODE = (architectures, builders, dropout, native)
+_CODE = (architectures, builders, compiled_operations, dropout, fused_layers, native)
 _LIBRARIES = ("tensorflow", "tf-keras", "tf-models-official")
 
 
@@ -32,6 +32,7 @@ class RebuiltEncoder:
     architecture: architectures.Architecture
     values: list[np.ndarray]
     names: list[str]
+    fused_checked: bool = False  # Whether native.check_fused_layers has passed.
 
 
 def cache_folder() -> str:
@@ -51,6 +52,7 @@ def find_rebuilt(folder: str, sha256: str) -> RebuiltEncoder | None:
             architectures.Architecture(**kept["architecture"]),
             [reader.get_tensor(key) for key in kept["keys"]],
             kept["names"],
+            kept["fused_checked"],
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, tf.errors.OpError):
         return None
@@ -67,7 +69,12 @@ def keep_rebuilt(folder: str, sha256: str, rebuilt: RebuiltEncoder) -> None:
     keys = [stored.get(_content(value)) for value in rebuilt.values]
     if None in keys:
         return
-    kept = {"architecture": dataclasses.asdict(rebuilt.architecture), "keys": keys, "names": rebuilt.names}
+    kept = {
+        "architecture": dataclasses.asdict(rebuilt.architecture),
+        "keys": keys,
+        "names": rebuilt.names,
+        "fused_checked": rebuilt.fused_checked,
+    }
     with contextlib.suppress(OSError):
         fs.make_folder(cache_folder())
         fs.write_text(_file(sha256), json.dumps(kept, indent=1) + "\n")

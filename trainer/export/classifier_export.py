@@ -20,7 +20,7 @@ import tf_keras
 from trainer import child_process
 from trainer.data import tokenization
 from trainer.data.label_scale import LabelScale
-from trainer.encoders import native
+from trainer.encoders import fused_layers, native
 from trainer.errors import Problem, UsageError, UserError
 from trainer.export import token_classifier
 from trainer.export.saved_model import MAX_ERROR_CHARACTERS, SCORING_TIMEOUT_S
@@ -59,7 +59,8 @@ def build_token_module(model: tf_keras.Model, scale: LabelScale | None, rank: in
 
     def classify(input_word_ids: tf.Tensor, input_mask: tf.Tensor, input_type_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         values = (input_word_ids, input_mask, input_type_ids)
-        logits = model(dict(zip(native.INPUT_NAMES, values, strict=True)), training=False)
+        with fused_layers.use_plain_layers():
+            logits = model(dict(zip(native.INPUT_NAMES, values, strict=True)), training=False)
         return {token_classifier.OUTPUT: logits * scale.deviation + scale.mean if scale else logits}
 
     signature = [tf.TensorSpec([None] * rank, tf.int32, name=name) for name in native.INPUT_NAMES]

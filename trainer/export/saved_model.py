@@ -20,6 +20,7 @@ import tf_keras
 from trainer import child_process
 from trainer.data import label_scale, tokenization
 from trainer.data.windows import Windows, pack_windows
+from trainer.encoders import fused_layers
 from trainer.encoders.window_pooling import pool_ragged_windows
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
@@ -97,7 +98,8 @@ def build_serving_module(
     limits = None if thresholds is None else tf.Variable(thresholds, trainable=False, dtype=tf.float32)
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = serve_texts(*(_one_at_least(column) for column in columns))
+        with fused_layers.use_plain_layers():  # Not every server has XLA.
+            outputs = serve_texts(*(_one_at_least(column) for column in columns))
         return {name: output[: tf.shape(columns[0])[0]] for name, output in outputs.items()}
 
     def serve_texts(*columns: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -14,11 +14,12 @@ from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
 from trainer.distributed import strategies
-from trainer.encoders import classifier, freezing, recomputation, registry, window_pooling
+from trainer.encoders import classifier, freezing, fused_layers, recomputation, registry, window_pooling
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs
 from trainer.train import averages, compilation, encoder_loading, example_weights, label_use, losses, optimizers
 from trainer.train.label_use import LabelUse
+from trainer.train.one_pass_adamw import build_one_pass_update, suits_one_pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class StepPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    config: Config  # Resolved: none of precision, eval_precision and model.compile is "auto".
+    config: Config  # Resolved: none of precision, eval_precision, model.compile and model.fused is "auto".
     manifest: manifests.Manifest
     encoder: encoder_loading.LoadedEncoder
     plan: StepPlan
@@ -56,6 +57,7 @@ class Job:
     # Evaluates and is exported, in config.eval_precision. `model` itself if that has this precision and these weights.
     eval_model: tf_keras.Model
     optimizer: tf_keras.optimizers.Optimizer
+    update: optimizers.Update  # Of the optimizer, with clipping.
     averages: averages.WeightAverages | None  # Of the weights of `model`, for `eval_model`.
     label_use: LabelUse
     class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
@@ -175,10 +177,11 @@ def resolve_precision(
 
 
 def resolve_compile(config: Config, encoder: encoder_loading.LoadedEncoder, strategy: tf.distribute.Strategy) -> Config:
-    """`auto` is xla or off, as compilation.resolve_compile says."""
-    native = encoder.architecture is not None
-    resolved: Any = compilation.resolve_compile(config.model.compile, native=native, strategy=strategy)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, compile=resolved))
+    """`auto` of model.compile and of model.fused is as compilation's functions say."""
+    native, model = encoder.architecture is not None, config.model
+    compiled: Any = compilation.resolve_compile(model.compile, native=native, strategy=strategy)
+    fused: Any = compilation.resolve_fused(model.fused, compiled, native=native, strategy=strategy)
+    return dataclasses.replace(config, model=dataclasses.replace(model, compile=compiled, fused=fused))
 
 
 def plan_windows(config: Config) -> windows.Windows | None:
@@ -210,6 +213,8 @@ def build_model(
 ) -> tf_keras.Model:
     """A classifier that computes in `precision`, with the encoder's values. Call it in the strategy's scope."""
     layer = encoder_loading.build_encoder_layer(encoder, precision, config.model.pooling)
+    if encoder.architecture and config.model.fused == "on":
+        fused_layers.install_fused_layers(layer, encoder.architecture)
     if config.model.recompute:
         recomputation.install_recomputation(layer)
     rate = classifier.HEAD_DROPOUT if config.model.dropout is None else config.model.dropout
@@ -219,6 +224,16 @@ def build_model(
 
 def _trained_variables(config: Config, model: tf_keras.Model) -> list[tf.Variable]:
     return freezing.choose_trained_variables(model.trainable_variables, config.model.freeze, config.model.pooling)
+
+
+def _build_update(
+    config: Config, model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer, strategy: tf.distribute.Strategy
+) -> optimizers.Update:
+    o = config.optimizer
+    if config.model.fused == "on" and suits_one_pass(o.name, strategy):
+        scales = optimizers.layer_rate_scales(model.trainable_variables, o.layer_decay)
+        return build_one_pass_update(optimizer, o.clip_norm, scales)
+    return optimizers.build_update(optimizer, o.clip_norm)
 
 
 def read_job_manifest(config: Config) -> manifests.Manifest:
@@ -241,6 +256,7 @@ def job_signature(config: Config, parent: Parent | None = None) -> dict[str, Any
     folders = registry.resolve_encoder(config.encoder, need_preprocess=False, mirror=config.encoders.mirror)
     return {
         **schema.fingerprinted(config),
+        "model.fused": config.model.fused,
         "the data set": read_job_manifest(config).fingerprint,
         "the encoder": registry.saved_model_sha256(folders.encoder),
         "the weights of --init_from": parent.sha256 if parent else "none",
@@ -288,6 +304,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         model=trained,
         eval_model=eval_model,
         optimizer=optimizer,
+        update=_build_update(config, trained, optimizer, strategy),
         averages=weight_averages,
         label_use=use,
         class_weights=example_weights.choose_class_weights(config.training.class_weights, manifest),

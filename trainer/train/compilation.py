@@ -1,4 +1,4 @@
-"""What XLA compiles (model.compile), and how few programs that makes.
+"""What XLA compiles (model.compile, model.fused), and how few programs that makes.
 
 XLA compiles one program for each shape of a batch, which takes seconds to minutes. So batches have few widths.
 """
@@ -6,6 +6,7 @@ XLA compiles one program for each shape of a batch, which takes seconds to minut
 import tensorflow as tf
 
 from trainer.distributed import strategies
+from trainer.errors import Problem, UsageError
 
 MAX_WIDTHS = 4  # Of batches. A width for each multiple of data.pad_multiple would be up to 32 programs.
 
@@ -21,6 +22,23 @@ def resolve_compile(setting: str, *, native: bool, strategy: tf.distribute.Strat
     suits = native and strategies.has_accelerator(strategy) and not isinstance(strategy, tf.distribute.TPUStrategy)
     unsuited = strategies.build_all_reduce_max(strategy)({"without XLA": not suits})
     return "off" if unsuited["without XLA"] else "xla"
+
+
+def resolve_fused(setting: str, resolved_compile: str, *, native: bool, strategy: tf.distribute.Strategy) -> str:
+    """What model.fused=`setting` means here, the same on every worker: "on" or "off".
+
+    `auto` is on if every worker computes on CPUs, and XLA does not compile whole steps. Only `native` encoders have
+    layers to fuse. Raises UsageError for "on" where XLA compiles whole steps.
+    """
+    whole_steps = resolved_compile == "xla" or isinstance(strategy, tf.distribute.TPUStrategy)
+    if setting == "on" and whole_steps:
+        advice = "Change it with --model.fused=off."
+        raise UsageError(Problem("model.fused", "be auto or off where XLA compiles whole steps", setting, advice))
+    if setting != "auto":
+        return setting
+    suits = native and not whole_steps and not strategies.has_accelerator(strategy)
+    unsuited = strategies.build_all_reduce_max(strategy)({"not fused": not suits})
+    return "off" if unsuited["not fused"] else "on"
 
 
 def compiles_steps(resolved: str, strategy: tf.distribute.Strategy) -> bool:

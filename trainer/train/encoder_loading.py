@@ -24,6 +24,7 @@ HUB_LAYER_VALUES: dict[str, tuple[Any, ...]] = {
     "eval_precision": ("auto", "float32"),
     "model.recompute": (False,),
     "model.compile": ("off", "auto"),
+    "model.fused": ("off", "auto"),
 }
 
 
@@ -72,6 +73,10 @@ def load_encoder(config: Config, manifest: manifests.Manifest) -> LoadedEncoder:
         except architectures.CannotRebuild as reason:
             _accept_hub_layer(config, saved, folders.place, own_positions, str(reason))
             return LoadedEncoder(config.encoder, digest, None, [], folders.encoder)
+        rebuild_cache.keep_rebuilt(folders.encoder, digest, rebuilt)
+    if config.model.fused != "off" and not rebuilt.fused_checked:
+        native.check_fused_layers(rebuilt.architecture, rebuilt.values)
+        rebuilt = dataclasses.replace(rebuilt, fused_checked=True)
         rebuild_cache.keep_rebuilt(folders.encoder, digest, rebuilt)
     architecture = _adapt_architecture(config, rebuilt.architecture)
     return LoadedEncoder(config.encoder, digest, architecture, rebuilt.values, folders.encoder)

@@ -1,6 +1,7 @@
 """AdamW or LAMB with linear warm-up and decay, clipped once. The only user of official.nlp.optimization."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -8,6 +9,10 @@ import tf_keras
 from official.nlp import optimization
 
 from trainer.encoders import depths
+
+# Changes variables by gradients that are summed over the replicas. Returns the gradients' norm before they are clipped,
+# float32 [].
+Update = Callable[[list[tf.Tensor], list[tf.Variable]], tf.Tensor]
 
 # Layer norms and biases are not decayed, as BERT was trained (Devlin et al. 2018, appendix A.2).
 NOT_DECAYED = ["LayerNorm", "layer_norm", "bias"]
@@ -63,16 +68,21 @@ def build_lamb(
 OPTIMIZERS = {"adamw": build_adamw, "lamb": build_lamb}
 
 
+def layer_rate_scales(variables: list[tf.Variable], layer_decay: float) -> dict[str, float]:
+    """What each variable's learning rate is multiplied by: for each layer `layer_decay` times that of the layer above.
+
+    It is 1 for the pooler and the head, and the lowest for the embeddings. Source: Clark et al. 2020 (ELECTRA),
+    section 3.1, where the rate of the last layer is that of the head times the decay too.
+    """
+    found = depths.variable_depths([variable.name for variable in variables])
+    return {v.name: layer_decay ** (max(found) - depth) for v, depth in zip(variables, found, strict=True)}
+
+
 def decay_layer_rates(
     optimizer: tf_keras.optimizers.Optimizer, variables: list[tf.Variable], layer_decay: float
 ) -> None:
-    """Give each layer the learning rate of the one above it times `layer_decay`, and so its weight decay.
-
-    The pooler and the head have the optimizer's own rate, the embeddings the lowest. Source: Clark et al. 2020
-    (ELECTRA), section 3.1, where the rate of the last layer is that of the head times the decay too.
-    """
-    found = depths.variable_depths([variable.name for variable in variables])
-    scales = {v.name: layer_decay ** (max(found) - depth) for v, depth in zip(variables, found, strict=True)}
+    """Give each layer the learning rate of the one above it times `layer_decay`, and so its weight decay."""
+    scales = layer_rate_scales(variables, layer_decay)
     apply_at_rate = optimizer._resource_apply_dense
 
     def apply_dense(grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, dict[str, tf.Tensor]]) -> tf.Operation:
@@ -103,3 +113,14 @@ def apply_gradients(
 ) -> None:
     """Apply gradients that are already summed over the replicas."""
     optimizer.apply_gradients(zip(gradients, variables, strict=True), experimental_aggregate_gradients=False)
+
+
+def build_update(optimizer: tf_keras.optimizers.Optimizer, clip_norm: float) -> Update:
+    """Clips the gradients to a global norm of `clip_norm`, and applies them."""
+
+    def update(gradients: list[tf.Tensor], variables: list[tf.Variable]) -> tf.Tensor:
+        clipped, norm = clip_gradients(gradients, clip_norm)
+        apply_gradients(optimizer, clipped, variables)
+        return norm
+
+    return update

@@ -82,6 +82,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         job.averages,
         job.trained_variables,
         xla=xla,
+        update=job.update,
     )
     worker, _ = strategies.worker_index_and_count(job.strategy)
     chief = worker == 0

@@ -115,6 +115,7 @@ def build_train_step(
     weight_averages: averages.WeightAverages | None = None,
     trained_variables: Sequence[tf.Variable] | None = None,
     xla: bool = False,
+    update: optimizers.Update | None = None,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
@@ -124,9 +125,10 @@ def build_train_step(
     micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
     Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
     a loss and gradients of 0. With `xla`, what a replica computes by itself is one program for each width of a batch:
-    everything but the all-reduces and the optimizer.
+    everything but the all-reduces and the optimizer. `update` takes the place of optimizers.build_update's.
     """
     trained = model.trainable_variables if trained_variables is None else list(trained_variables)
+    update = update or optimizers.build_update(optimizer, clip_norm)
     share_sums = _build_share_sums(model, trained, seed, accumulation_steps, example_losses, xla)
 
     def step(batch: Batch) -> None:
@@ -135,8 +137,7 @@ def build_train_step(
         first_row = tf.cast(replica.replica_id_in_sync_group, tf.int64) * count_encoder_rows(batch)
         share = share_sums(batch, tf.cast(optimizer.iterations, tf.int64), first_row, weight)
         total = replica.all_reduce(tf.distribute.ReduceOp.SUM, share)
-        clipped, norm = optimizers.clip_gradients(list(total.gradients.values()), clip_norm)
-        optimizers.apply_gradients(optimizer, clipped, [trained[n] for n in total.gradients])
+        norm = update(list(total.gradients.values()), [trained[n] for n in total.gradients])
         if weight_averages:
             averages.update_averages(weight_averages, model.trainable_variables, optimizer.iterations)
 

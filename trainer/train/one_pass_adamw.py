@@ -1,0 +1,65 @@
+"""AdamW compiled by XLA as one pass over all variables: each value is read and written once.
+
+optimizers.apply_gradients reads and writes them in three operations for each variable: clipping, weight decay, Adam.
+"""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras
+
+from trainer.train.optimizers import Update
+
+
+def suits_one_pass(optimizer_name: str, strategy: tf.distribute.Strategy) -> bool:
+    """Whether an optimizer of optimizers.OPTIMIZERS can be replaced: with several replicas, variables have copies."""
+    return optimizer_name == "adamw" and strategy.num_replicas_in_sync == 1
+
+
+def build_one_pass_update(
+    optimizer: tf_keras.optimizers.Optimizer, clip_norm: float, rate_scales: Mapping[str, float] | None = None
+) -> Update:
+    """optimizers.build_update for an optimizer of optimizers.build_adamw, equal within the rounding of float32.
+
+    The moments are the optimizer's own, and so are the number of steps and the learning rate. `rate_scales` are those
+    of optimizers.layer_rate_scales. All variables are on one device.
+    """
+    scales = rate_scales or {}
+
+    def update(gradients: list[tf.Tensor], variables: list[tf.Variable]) -> tf.Tensor:
+        def assign_all(gradients: list[tf.Tensor], clip: tf.Tensor, coefficients: dict[str, tf.Tensor]) -> None:
+            for gradient, variable in zip(gradients, variables, strict=True):
+                _assign(optimizer, variable, gradient * clip, coefficients, scales.get(variable.name, 1.0))
+
+        norm = tf.linalg.global_norm(gradients)
+        # As tf.clip_by_global_norm: a norm that is not finite makes every gradient NaN.
+        clip = clip_norm * tf.minimum(1.0 / norm, 1.0 / clip_norm) + (norm - norm)
+        (coefficients,) = optimizer._prepare(variables).values()  # Of the one device.
+        needed = {name: coefficients[name] for name in ("lr", "lr_t", "beta_1_t", "beta_2_t", "epsilon")}
+        tf.function(assign_all, jit_compile=True, autograph=False)(gradients, clip, needed)
+        optimizer.iterations.assign_add(1)
+        return norm
+
+    return update
+
+
+def _assign(
+    optimizer: tf_keras.optimizers.Optimizer,
+    variable: tf.Variable,
+    gradient: tf.Tensor,
+    coefficients: dict[str, tf.Tensor],
+    rate_scale: float,
+) -> None:
+    """The step of one variable. Source: official.nlp's AdamWeightDecay, and TensorFlow's ResourceApplyAdam."""
+    first, second = optimizer.get_slot(variable, "m"), optimizer.get_slot(variable, "v")
+    mean = first.read_value()
+    mean += (gradient - mean) * (1.0 - coefficients["beta_1_t"])
+    square = second.read_value()
+    square += (tf.square(gradient) - square) * (1.0 - coefficients["beta_2_t"])
+    value = variable.read_value()
+    if optimizer._do_use_weight_decay(variable.name):
+        value -= coefficients["lr_t"] * rate_scale * value * optimizer.weight_decay_rate
+    value -= coefficients["lr"] * rate_scale * mean / (tf.sqrt(square) + coefficients["epsilon"])
+    first.assign(mean)
+    second.assign(square)
+    variable.assign(value)
