@@ -255,14 +255,6 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-def test_the_message_for_an_export_that_does_not_load_has_the_cause():
-    with (
-        saved_model.fresh_process() as fresh,
-        pytest.raises(UserError, match=r"must load in a fresh process\. Received: [\s\S]*has no saved_model\.pb"),
-    ):
-        saved_model.score_in_fresh_process(fresh, [("a text",)])
-
-
 def test_the_process_of_the_check_ends_with_its_block():
     with pytest.raises(KeyError), saved_model.fresh_process() as fresh:
         raise KeyError

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.util
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,13 +16,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer import child_process
 from trainer.data import tokenization
 from trainer.data.label_scale import LabelScale
 from trainer.encoders import fused_layers, native
 from trainer.errors import Problem, UsageError, UserError
-from trainer.export import token_classifier
-from trainer.export.saved_model import MAX_ERROR_CHARACTERS, SCORING_TIMEOUT_S
+from trainer.export import fresh_processes, token_classifier
 from trainer.storage import fs
 
 ONNX_OPSET = 17  # ONNX 1.12 of 2022, and all later runtimes.
@@ -157,25 +154,14 @@ def write_classifier(
 def classify_in_fresh_process(folder: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """The logits, float32 [N, C], that the classifier in a local folder computes in a new process.
 
-    Raises UserError if the process fails, or takes longer than SCORING_TIMEOUT_S.
+    Raises UserError as fresh_processes.read_output does.
     """
     with tempfile.TemporaryDirectory() as temporary:
         stored, output = os.path.join(temporary, "inputs.npz"), os.path.join(temporary, "logits.npy")
         arrays: dict[str, Any] = dict(inputs)
         np.savez(stored, **arrays)
-        command = child_process.command("trainer.export.token_classifier", folder, stored, output)
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=SCORING_TIMEOUT_S, env=child_process.environment()
-            )
-        except subprocess.TimeoutExpired:
-            required = f"load and classify within {SCORING_TIMEOUT_S} s in a fresh process"
-            raise UserError(Problem("The export", required, "no answer")) from None
-        if problem := child_process.find_signal_problem("The export's check", done.returncode, done.stderr):
-            raise UserError(problem)
-        if done.returncode:
-            received = done.stderr.strip()[-MAX_ERROR_CHARACTERS:]
-            raise UserError(Problem("The export", "load in a fresh process", received))
+        with fresh_processes.fresh_process("trainer.export.token_classifier", folder, stored, output) as process:
+            fresh_processes.read_output(process)
         logits: np.ndarray = np.load(output)
     return logits
 

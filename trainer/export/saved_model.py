@@ -17,18 +17,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer import child_process
 from trainer.data import label_scale, tokenization
 from trainer.data.windows import Windows, pack_windows
 from trainer.encoders import fused_layers
 from trainer.encoders.window_pooling import pool_ragged_windows
 from trainer.errors import Problem, UserError
+from trainer.export import fresh_processes
 from trainer.storage import fs
-
-# The fresh process loads the model and scores 100 texts.
-SCORING_TIMEOUT_S = 600
-# A failed child's standard error may be megabytes long; its end has the cause.
-MAX_ERROR_CHARACTERS = 800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,37 +158,16 @@ def fresh_process() -> Iterator[FreshProcess]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = os.path.join(temporary, "moved")
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            child_process.command("trainer.export.predict", folder),
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            env=child_process.environment(CUDA_VISIBLE_DEVICES="-1"),  # This process holds the accelerators.
-        ) as process:
-            try:
-                yield FreshProcess(folder, process)
-            finally:
-                process.kill()
+        with fresh_processes.fresh_process("trainer.export.predict", folder) as process:
+            yield FreshProcess(folder, process)
 
 
 def score_in_fresh_process(fresh: FreshProcess, rows: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """The scores, float32 [N, C], and the labels, as those of ScoredTexts, that the process computes for N rows.
 
-    Raises UserError if the process fails, or takes longer than SCORING_TIMEOUT_S.
+    Raises UserError as fresh_processes.read_output does.
     """
-    process = fresh.process
-    try:
-        output, errors = process.communicate(json.dumps(rows), SCORING_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        required = f"load and score within {SCORING_TIMEOUT_S} s in a fresh process"
-        raise UserError(Problem("The export", required, "no answer")) from None
-    if problem := child_process.find_signal_problem("The export's check", process.returncode, errors):
-        raise UserError(problem)
-    if process.returncode:
-        received = errors.strip()[-MAX_ERROR_CHARACTERS:]
-        raise UserError(Problem("The export", "load in a fresh process", received))
+    output = fresh_processes.read_output(fresh.process, json.dumps(rows))
     predicted = json.loads(output.splitlines()[-1])
     scores = np.array([row["scores"] for row in predicted], np.float32)
     if all(row["labels"] is None for row in predicted):
