@@ -62,7 +62,8 @@ def build_native_encoder(
     `precision` is a key of POLICIES. An architecture with more positions than there are values is extended by tiling.
     """
     # All but the mean depend on the first position alone.
-    encoder = native.build_encoder(architecture, POLICIES[precision], output_range=None if pooling == "mean" else 1)
+    with native.variables_without_values():
+        encoder = native.build_encoder(architecture, POLICIES[precision], output_range=None if pooling == "mean" else 1)
     for variable, value in zip(encoder.trainable_variables, values, strict=True):
         variable.assign(native.fit_positions(variable.name, value, variable.shape[0]))
     return encoder

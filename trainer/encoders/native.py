@@ -8,8 +8,9 @@ If they differ by more than TOLERANCE, the rebuilt encoder is rejected.
 Shapes: B batch, S sequence, L layers, H hidden.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,24 @@ def build_encoder(
     if seeded_dropout:
         dropout.install_seeded_dropout(encoder)
     return encoder
+
+
+@contextlib.contextmanager
+def variables_without_values() -> Iterator[None]:
+    """Create variables with a shape but without values, for those that are assigned, or never read.
+
+    It saves drawing numbers, and memory: what is never written to is never allocated.
+    """
+
+    def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
+        shape, dtype = options.get("shape"), options.get("dtype")
+        if shape is not None and dtype is not None:
+            dimensions = tf.TensorShape(shape).as_list()
+            options["initial_value"] = lambda: tf.raw_ops.Empty(shape=dimensions, dtype=dtype)
+        return next_creator(**options)
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def fit_positions(name: str, value: np.ndarray, rows: int) -> np.ndarray:

@@ -7,11 +7,10 @@ run. Variables hold no values, so that BERT-large for 8 replicas needs no memory
 Shapes: R replicas, B rows of a replica's batch, S tokens of a sequence.
 """
 
-import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,21 +93,6 @@ def build_tracing_strategy(replicas: int) -> tf.distribute.TPUStrategy:
     return strategy
 
 
-@contextlib.contextmanager
-def variables_without_values() -> Iterator[None]:
-    """Create variables with a shape but without values. Memory that is never written to is never allocated."""
-
-    def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
-        shape, dtype = options.get("shape"), options.get("dtype")
-        if shape is not None and dtype is not None:
-            dimensions = tf.TensorShape(shape).as_list()
-            options["initial_value"] = lambda: tf.raw_ops.Empty(shape=dimensions, dtype=dtype)
-        return next_creator(**options)
-
-    with tf.variable_creator_scope(create):
-        yield
-
-
 # --- The steps of a case --------------------------------------------------------------------------
 
 
@@ -134,7 +118,7 @@ def build_steps(
         model = classifier.build_classifier(encoder, classes=2, head_dropout=classifier.HEAD_DROPOUT, seed=0)
         return window_pooling.build_window_classifier(model, "mean") if in_windows else model
 
-    with strategy.scope(), variables_without_values():
+    with strategy.scope(), native.variables_without_values():
         train_model, eval_model = build_model("bfloat16"), build_model("float32")
         optimizer = optimizers.build_adamw(1e-4, steps=1000, warmup_fraction=0.1, weight_decay=0.01)
         optimizers.create_slots(optimizer, train_model.trainable_variables)
