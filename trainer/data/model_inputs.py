@@ -76,9 +76,10 @@ def plan_evaluation(widths: np.ndarray, layout: BatchLayout) -> list[int]:
     """
     if layout.fixed_rows or layout.windows:
         return [layout.batch_size] * -(-len(widths) // layout.batch_size)
-    sizes: list[int] = []
-    while (start := sum(sizes)) < len(widths):
+    sizes, start = [], 0
+    while start < len(widths):
         sizes.append(layout.batch_size * int(widths[0] // widths[start]))
+        start += sizes[-1]
     return sizes
 
 

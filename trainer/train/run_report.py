@@ -49,10 +49,10 @@ def write_at_end(
         return
     later = f"--mode=report --model_dir={run.files.root} writes it."
     try:
-        # Only the chief, which writes the report, reads test and the texts.
-        columns = read_columns(run) if run.chief else {"validation": runs.read_split(run, "validation")}
+        columns = read_columns(run) if run.chief else {}  # It writes the report: nobody else needs test and the texts.
         if run.all_reduce_max({"missing": validation is None})["missing"]:
-            validation = runs.predict_split(run, columns["validation"], "report", None, request)
+            rows = columns["validation"] if run.chief else runs.read_split(run, "validation")
+            validation = runs.predict_split(run, rows, "report", None, request)
         assert validation is not None
         validation = decisions.apply_decision(validation, decision)
         if run.chief:
