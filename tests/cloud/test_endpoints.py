@@ -28,7 +28,6 @@ from trainer.cloud import endpoints
 from trainer.cloud.machine_types import Machine
 from trainer.errors import UsageError
 from trainer.export import predict, saved_model
-from trainer.train import builder
 
 BLOCKS = {
     label: (language, text)
@@ -57,7 +56,7 @@ def pair_export(job, tmp_path_factory):
     number = tf_keras.layers.Dense(1)(job.eval_model.output)
     scorer = tf_keras.Model(job.eval_model.inputs, number)
     module, function = saved_model.build_serving_module(
-        scorer, builder.load_data_tokenizer(job.config), texts=2, labels=(), seq_length=24, truncation="head"
+        scorer, job.tokenizer, texts=2, labels=(), seq_length=24, truncation="head"
     )
     folder = str(tmp_path_factory.mktemp("pairs") / "export")
     tf.saved_model.save(module, folder, signatures={"serving_default": function})

@@ -13,7 +13,6 @@ from helpers import python, start, write_reviews
 from trainer.encoders import classifier, native, saved_models
 from trainer.errors import UserError
 from trainer.export import predict, prediction_inputs, saved_model
-from trainer.train import builder
 
 TEXTS = ["a wonderful film, superb!", "awful and dull: ça ne va pas"]
 
@@ -46,7 +45,7 @@ def pairs(job, tiny, tmp_path_factory):
     )
     model = classifier.build_classifier(encoder, 1, 0.1, seed=0)
     module, signature = saved_model.build_serving_module(
-        model, builder.load_data_tokenizer(job.config), texts=2, labels=(), seq_length=32, truncation="head"
+        model, job.tokenizer, texts=2, labels=(), seq_length=32, truncation="head"
     )
     tf.saved_model.save(module, folder, signatures={"serving_default": signature})
     return folder

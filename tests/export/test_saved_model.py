@@ -13,7 +13,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 from trainer.data import manifests, records
 from trainer.errors import UserError
 from trainer.export import predict, saved_model
-from trainer.train import builder
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def test_a_text_has_the_same_scores_in_any_batch(loaded, test_split):
 def test_no_text_has_no_scores(job, names):
     _, signature = saved_model.build_serving_module(
         job.eval_model,
-        builder.load_data_tokenizer(job.config),
+        job.tokenizer,
         texts=len(names),
         labels=("negative", "positive"),
         seq_length=24,
@@ -104,7 +103,7 @@ def test_the_result_has_the_largest_difference_of_a_score(finished_run):
 def build_module(job, **decision):
     return saved_model.build_serving_module(
         job.eval_model,
-        builder.load_data_tokenizer(job.config),
+        job.tokenizer,
         texts=1,
         labels=("no", "yes"),
         seq_length=24,

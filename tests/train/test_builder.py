@@ -238,7 +238,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
 
 def test_the_tokenizer_is_that_of_the_data_set(job, prepared):
     columns = records.read_shards(str(prepared), job.manifest.splits["test"].shards, job.manifest, with_text=True)
-    tokens = builder.load_data_tokenizer(job.config).tokenize(tf.constant(columns.texts[:3]))
+    tokens = job.tokenizer.tokenize(tf.constant(columns.texts[:3]))
     for row in range(3):
         assert np.array_equal(tokens[row].numpy(), columns.tokens.row(row))
 

@@ -1,6 +1,7 @@
 """Config -> the parts of a job. What is below train/ takes plain values, not a Config."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -73,6 +74,11 @@ class Job:
         """That of evaluations, whose batches have any number of rows where nothing compiles a program for each."""
         compiled = self.config.model.compile == "xla" or self.layout.static_width is not None
         return dataclasses.replace(self.layout, fixed_rows=compiled)
+
+    @functools.cached_property
+    def tokenizer(self) -> tokenization.Tokenizer:
+        """The one that made the data set's tokens. Loading it takes 2 s."""
+        return tokenization.load_tokenizer(fs.join(self.config.data_dir, manifests.PREPROCESS_FOLDER))
 
     @property
     def metric(self) -> str:
@@ -309,8 +315,3 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         label_use=use,
         class_weights=example_weights.choose_class_weights(config.training.class_weights, manifest),
     )
-
-
-def load_data_tokenizer(config: Config) -> tokenization.Tokenizer:
-    """The tokenizer that made the data set's tokens."""
-    return tokenization.load_tokenizer(fs.join(config.data_dir, manifests.PREPROCESS_FOLDER))

@@ -44,7 +44,7 @@ def export_run(
         threshold = predictions.threshold
         module, signature = saved_model.build_serving_module(
             runs.update_eval_model(run),
-            builder.load_data_tokenizer(config),
+            job.tokenizer,
             texts=job.manifest.texts,
             labels=job.manifest.labels,
             seq_length=config.data.seq_length,

@@ -21,7 +21,7 @@ from trainer.report import build, error_analysis, occlusion
 from trainer.report.facts import ReportFacts
 from trainer.runtime import signals
 from trainer.storage import fs
-from trainer.train import builder, decisions, example_weights, run_files, runs
+from trainer.train import decisions, example_weights, run_files, runs
 from trainer.train.decisions import Decision
 from trainer.train.runs import Run
 
@@ -177,9 +177,8 @@ def _find_occlusions(
         return []
     rows = error_analysis.worst_errors(facts.predictions["test"], by_class=facts.by_class)
     assert test.texts is not None
-    tokenizer = builder.load_data_tokenizer(job.config)
     spans = {int(row): occlusion.split_words(test.texts[row]) for row in rows}
-    words = _tokenize_words(tokenizer, test.texts, spans)
+    words = _tokenize_words(job.tokenizer, test.texts, spans)
     budget = job.config.data.seq_length - tokenization.special_token_count(1)
     # A text whose words have other tokens by themselves than together is left out.
     same = [row for row in spans if spans[row] and np.array_equal(np.concatenate(words[row]), test.tokens.row(row))]
