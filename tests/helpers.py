@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import preloaded
 
 ROOT = Path(__file__).parent.parent
 CRASHES = ROOT / ".pytest_cache/crashes.txt"
@@ -82,9 +83,11 @@ def write_topics(path: Path, rows: int, seed: int = 0) -> Path:
 
 
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    """Run Python with these arguments in a process of its own, in the project's root."""
+    """Run Python with these arguments in a process of its own, in the project's root. A command's may be preloaded."""
     command, check = [sys.executable, *map(str, arguments)], options.pop("check", False)
-    done = subprocess.run(command, **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options})
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
+    run = preloaded.run if preloaded.can_run(command, options) else subprocess.run
+    done = run(command, **options)
     keep_first_lines(done.returncode, done.stderr)
     assert not check or not done.returncode, excerpt(done.stderr)
     return done

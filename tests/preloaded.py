@@ -1,0 +1,138 @@
+"""Commands of the project in processes that begin with TensorFlow imported: forks of one that has imported it.
+
+An import takes 4 s of a processor, and the tests run hundreds of commands. A fork differs from a process of its own in
+this alone: PACKAGES are imported, and the project is not. What kills a process, or is about its imports, has to start a
+real one.
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    *("tensorflow", "tensorflow_hub", "tensorflow_text", "tf_keras", "official.nlp.modeling.layers"),
+    *("pyarrow", "scipy.optimize", "sklearn.feature_extraction.text", "sklearn.linear_model"),
+)
+# Variables that are read while these packages are imported.
+READ_AT_IMPORT = ("TF_", "XLA_", "ONEDNN_", "OMP_", "CUDA_", "GRPC_", "LD_", "PYTHON")
+OPTIONS = {"cwd", "env", "input", "text", "timeout", "capture_output"}
+
+
+def can_run(command: list[str], options: Mapping[str, Any]) -> bool:
+    """Whether `run` does what subprocess.run does with this command of Python's."""
+    known = command[1:2] == ["-m"] or command[1:2][0].startswith("scripts/")
+
+    def read_at_import(variables: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in variables.items() if name.startswith(READ_AT_IMPORT)}
+
+    same = read_at_import(options.get("env") or os.environ) == read_at_import(os.environ)
+    return known and same and set(options) <= OPTIONS
+
+
+def run(command: list[str], *, cwd: Path, timeout: float, **options: Any) -> subprocess.CompletedProcess:
+    """As subprocess.run with capture_output. Raises subprocess.TimeoutExpired, with the process killed."""
+    with contextlib.ExitStack() as stack:
+        given, out, error = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        text = options.get("input") or b""
+        given.write(text.encode() if isinstance(text, str) else text)
+        given.seek(0)
+        connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+        connection.connect(_server())
+        request = {"arguments": command[1:], "cwd": str(cwd), "env": dict(options.get("env") or os.environ)}
+        body = json.dumps(request).encode()
+        socket.send_fds(connection, [len(body).to_bytes(8, "big")], [file.fileno() for file in (given, out, error)])
+        connection.sendall(body)
+        replies = stack.enter_context(connection.makefile("r"))
+        pid = int(replies.readline())
+        connection.settimeout(timeout)
+        try:
+            code = int(replies.readline())
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(command, timeout) from None
+        outputs = []
+        for file in (out, error):
+            file.seek(0)
+            content = file.read()
+            outputs.append(content.decode().replace("\r\n", "\n") if options.get("text") else content)
+    return subprocess.CompletedProcess(command, code, *outputs)
+
+
+@functools.cache
+def _server() -> str:
+    """The address of the process that is forked, which ends with this one."""
+    address = f"{tempfile.mkdtemp()}/socket"
+    server = subprocess.Popen(
+        [sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    return address
+
+
+def _serve(address: str) -> dict[str, Any]:
+    """Fork for every request. Returns it, in the process that has to do it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for those that wait for the commands.
+    print("ready", flush=True)
+    while True:
+        readable, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in readable:
+            os._exit(0)  # The process that started this one has ended.
+        connection, _ = listener.accept()
+        if os.fork():
+            connection.close()
+            continue
+        listener.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        size, files, _, _ = socket.recv_fds(connection, 8, 3)
+        with connection.makefile("rb") as stream:
+            request = json.loads(stream.read(int.from_bytes(size, "big")))
+        if pid := os.fork():
+            connection.sendall(f"{pid}\n".encode())
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(BrokenPipeError):  # Who asked has given up.
+                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            os._exit(0)
+        connection.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        return request
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Do what Python does with these arguments, in this environment."""
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    first, *rest = request["arguments"]
+    if first == "-m":
+        sys.argv = rest
+        sys.path[0] = os.getcwd()
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *rest]
+        sys.path[0] = os.path.dirname(os.path.abspath(first))
+        runpy.run_path(first, run_name="__main__")
+
+
+if __name__ == "__main__":
+    # conftest.py has imported the project, and with it set TensorFlow's variables for all processes.
+    for package in PACKAGES:
+        importlib.import_module(package)
+    _become(_serve(sys.argv[1]))
