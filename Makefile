@@ -8,7 +8,7 @@ LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
-.PHONY: help quickstart imdb smoke test chaos tpu-check checks environment locks
+.PHONY: help quickstart imdb smoke test test-all chaos tpu-check checks environment locks
 .DELETE_ON_ERROR:
 
 help:
@@ -17,7 +17,8 @@ help:
 	@echo "make smoke        20 steps of a tiny encoder on the CPU, from its making to the export: a minute"
 	@echo "make tpu-check    the train and evaluation steps compiled for TPUs, without one"
 	@echo "make test         every test but the long ones"
-	@echo "make chaos        the long ones: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
+	@echo "make test-all     the long ones too: jobs of each feature killed and resumed, and combinations of features"
+	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
 	@echo "make checks       ruff and mypy"
 	@echo "make locks        requirements/*.lock rewritten from pyproject.toml and requirements/*.in"
 
@@ -110,8 +111,11 @@ tpu-check: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
 test: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
+test-all: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not chaos"
+
 chaos: .venv/installed
-	$(BIN)/python -m pytest -m chaos
+	REAL_PROCESSES=1 $(BIN)/python -m pytest -m chaos
 
 checks: .venv/installed
 	$(BIN)/ruff format --check .

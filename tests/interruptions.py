@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import preloaded
 import tensorflow as tf
 from helpers import ROOT, excerpt, keep_first_lines
 
@@ -36,7 +38,7 @@ class RunningJob:
     """The processes of a job that is running, the chief's first, and the file with their output."""
 
     model_dir: Path
-    processes: list[subprocess.Popen]
+    processes: list[subprocess.Popen | preloaded.Process]
     log: Path
     started: float = field(default_factory=time.monotonic)
 
@@ -66,6 +68,17 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def start_process(
+    arguments: list[str], output: IO[str], environment: Mapping[str, str]
+) -> subprocess.Popen | preloaded.Process:
+    """Start Python with these arguments in the project's root."""
+    command = [sys.executable, *arguments]
+    with open(os.devnull) as nothing:
+        options = {"cwd": ROOT, "env": environment}
+        start = preloaded.start if preloaded.can_run(command, options) else subprocess.Popen
+        return start(command, stdin=nothing, stdout=output, stderr=output, **options)
+
+
 def start_workers(
     arguments: list[str], model_dir: Path, log: Path, workers: int, environment: Mapping[str, str] = os.environ
 ) -> RunningJob:
@@ -76,8 +89,7 @@ def start_workers(
         for index in range(workers):
             cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             variables = {**environment, **({"TF_CONFIG": json.dumps(cluster)} if workers > 1 else {})}
-            command = [sys.executable, *arguments]
-            processes.append(subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=variables))
+            processes.append(start_process(arguments, file, variables))
     return RunningJob(model_dir, processes, log)
 
 

@@ -2,10 +2,11 @@
 
 An import takes 4 s of a processor, and the tests run hundreds of commands. A fork differs from a process of its own in
 this alone: PACKAGES are imported, and the project is not. What kills a process, or is about its imports, has to start a
-real one.
+real one. With the variable REAL_PROCESSES, all are.
 """
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import json
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PACKAGES = (
     *("tensorflow", "tensorflow_hub", "tensorflow_text", "tf_keras", "official.nlp.modeling.layers"),
@@ -27,7 +28,46 @@ PACKAGES = (
 )
 # Variables that are read while these packages are imported.
 READ_AT_IMPORT = ("TF_", "XLA_", "ONEDNN_", "OMP_", "CUDA_", "GRPC_", "LD_", "PYTHON")
+NUMBER_BYTES = 8
 OPTIONS = {"cwd", "env", "input", "text", "timeout", "capture_output"}
+
+
+@dataclasses.dataclass
+class Process:
+    """A process that was started, as a subprocess.Popen without pipes."""
+
+    command: list[str]
+    pid: int
+    connection: socket.socket  # The server's, which sends the exit code.
+    returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            self.connection.settimeout(timeout)
+            try:
+                self.returncode = _read_number(self.connection)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.command, timeout or 0) from None
+            self.connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, None while the process runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if the process still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
 
 def can_run(command: list[str], options: Mapping[str, Any]) -> bool:
@@ -35,10 +75,25 @@ def can_run(command: list[str], options: Mapping[str, Any]) -> bool:
     known = command[1:2] == ["-m"] or command[1:2][0].startswith("scripts/")
 
     def read_at_import(variables: Mapping[str, str]) -> dict[str, str]:
-        return {name: value for name, value in variables.items() if name.startswith(READ_AT_IMPORT)}
+        names = (name for name in variables if name.startswith(READ_AT_IMPORT) and name != "TF_CONFIG")
+        return {name: variables[name] for name in names}
 
     same = read_at_import(options.get("env") or os.environ) == read_at_import(os.environ)
-    return known and same and set(options) <= OPTIONS
+    return "REAL_PROCESSES" not in os.environ and known and same and set(options) <= OPTIONS
+
+
+def start(
+    command: list[str], *, cwd: Path, stdin: IO[Any], stdout: IO[Any], stderr: IO[Any], env: Mapping[str, str] | None
+) -> Process:
+    """As subprocess.Popen."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(_server())
+    request = {"arguments": command[1:], "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
+    body = json.dumps(request).encode()
+    files = [file.fileno() for file in (stdin, stdout, stderr)]
+    socket.send_fds(connection, [len(body).to_bytes(NUMBER_BYTES, "big")], files)
+    connection.sendall(body)
+    return Process(command, _read_number(connection), connection)
 
 
 def run(command: list[str], *, cwd: Path, timeout: float, **options: Any) -> subprocess.CompletedProcess:
@@ -48,26 +103,31 @@ def run(command: list[str], *, cwd: Path, timeout: float, **options: Any) -> sub
         text = options.get("input") or b""
         given.write(text.encode() if isinstance(text, str) else text)
         given.seek(0)
-        connection = stack.enter_context(socket.socket(socket.AF_UNIX))
-        connection.connect(_server())
-        request = {"arguments": command[1:], "cwd": str(cwd), "env": dict(options.get("env") or os.environ)}
-        body = json.dumps(request).encode()
-        socket.send_fds(connection, [len(body).to_bytes(8, "big")], [file.fileno() for file in (given, out, error)])
-        connection.sendall(body)
-        replies = stack.enter_context(connection.makefile("r"))
-        pid = int(replies.readline())
-        connection.settimeout(timeout)
+        process = start(command, cwd=cwd, stdin=given, stdout=out, stderr=error, env=options.get("env"))
         try:
-            code = int(replies.readline())
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(command, timeout) from None
+            code = process.wait(timeout)
+        finally:
+            process.kill()
         outputs = []
         for file in (out, error):
             file.seek(0)
             content = file.read()
             outputs.append(content.decode().replace("\r\n", "\n") if options.get("text") else content)
     return subprocess.CompletedProcess(command, code, *outputs)
+
+
+def _read_number(connection: socket.socket) -> int:
+    """The next one that _send_number sent."""
+    content = b""
+    while len(content) < NUMBER_BYTES:
+        part = connection.recv(NUMBER_BYTES - len(content))
+        assert part, "the process that is forked has ended"
+        content += part
+    return int.from_bytes(content, "big", signed=True)
+
+
+def _send_number(connection: socket.socket, number: int) -> None:
+    connection.sendall(number.to_bytes(NUMBER_BYTES, "big", signed=True))
 
 
 @functools.cache
@@ -99,14 +159,14 @@ def _serve(address: str) -> dict[str, Any]:
             continue
         listener.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        size, files, _, _ = socket.recv_fds(connection, 8, 3)
+        size, files, _, _ = socket.recv_fds(connection, NUMBER_BYTES, 3)
         with connection.makefile("rb") as stream:
             request = json.loads(stream.read(int.from_bytes(size, "big")))
         if pid := os.fork():
-            connection.sendall(f"{pid}\n".encode())
+            _send_number(connection, pid)
             _, status = os.waitpid(pid, 0)
             with contextlib.suppress(BrokenPipeError):  # Who asked has given up.
-                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                _send_number(connection, os.waitstatus_to_exitcode(status))
             os._exit(0)
         connection.close()
         for number, file in enumerate(files):

@@ -115,6 +115,7 @@ def test_the_pieces_of_a_sentencepiece_model_are_read(make_encoder):
     assert {"<pad>", "[CLS]", "[SEP]"} <= set(pieces)
 
 
+@pytest.mark.long
 def test_few_tokens_of_real_texts_differ_from_hugging_faces(tmp_path):
     """The embedded encoder's vocabulary on the embedded data set. The two fold case and treat control characters
     differently, so that only a rate can be asserted."""

@@ -159,6 +159,7 @@ def test_a_graph_of_plain_layers_has_no_compiled_function():
 WIDTHS = (16, 24, 32)
 
 
+@pytest.mark.long
 def test_the_layers_share_their_compiled_programs(tmp_path):
     """There are three layers, and 14 programs for each width. Of the last layer, which computes one position, the norms
     and the activation are the same for every width.

@@ -144,6 +144,7 @@ class Pods:
             time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_pods_train_to_the_end_and_are_started_again_after_a_stop(job, tmp_path):
     pods = Pods(tmp_path, job)
     try:
@@ -184,6 +185,7 @@ exit $code
 """
 
 
+@pytest.mark.long
 def test_a_slurm_job_is_queued_again_after_a_stop_and_trains_to_the_end(job, tmp_path):
     for name, text in (("scontrol", SCONTROL), ("srun", SRUN)):
         (tmp_path / "bin").mkdir(exist_ok=True)

@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
 from interruptions import JobCommand, assert_equal_runs, read_metrics
 from tensorflow.core.protobuf import saved_model_pb2
+
+pytestmark = pytest.mark.long
 
 COMPILED = (
     *("model.compile=xla", "model.recompute=true"),

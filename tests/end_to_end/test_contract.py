@@ -172,6 +172,7 @@ def test_several_gpus_are_mirrored(cloud):
     assert "gs://bucket/gpus/export written" in out
 
 
+@pytest.mark.long
 def test_a_trial_that_is_killed_and_restarted_reports_its_result(cloud, tmp_path):
     """On the same machine, as after an error: the metric file of the first process still exists."""
     study = tmp_path / "study.yaml"

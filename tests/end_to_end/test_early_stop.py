@@ -19,6 +19,8 @@ from trainer.data import manifests, records
 from trainer.export import predict
 from trainer.report import error_analysis
 
+pytestmark = pytest.mark.long
+
 PATIENCE, STEPS = 2, 150
 SETTINGS = (
     *("training.eval_every=10", f"training.patience={PATIENCE}", "training.best_metric=loss"),

@@ -13,6 +13,8 @@ from trainer.data import manifests, records
 from trainer.encoders import native, saved_models
 from trainer.export import predict
 
+pytestmark = pytest.mark.long
+
 OWN_POSITIONS, POSITIONS = 512, 640
 
 

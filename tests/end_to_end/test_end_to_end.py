@@ -75,6 +75,7 @@ def job(tiny, reviews):
         *settings(
             data__batch_size=16, data__seq_length=32, data__truncation="head_tail", optimizer__learning_rate="2e-3"
         ),
+        *settings(optimizer__ema=0.9, optimizer__layer_decay=0.9, training__label_smoothing=0.05),
     ]
 
 
@@ -153,6 +154,7 @@ def test_a_second_run_in_a_model_dir_in_use_is_rejected(job, tmp_path):
         first.wait()
 
 
+@pytest.mark.long
 def test_a_run_that_ended_because_of_a_full_disk_can_resume(job, uninterrupted, tmp_path):
     # A limit on the size of a file, in KB, has the effect of a full disk: small files fit, checkpoints do not.
     output = task(*job, f"--model_dir={tmp_path}/model", code=1, limit="ulimit -f 200")
@@ -198,6 +200,7 @@ def test_pairs_of_texts_train_and_predict(tiny, tmp_path):
     assert "two texts" in run("scripts/predict.py", f"--model={tmp_path}/model/export", "one text alone", code=1)
 
 
+@pytest.mark.long
 def test_regression_is_trained_evaluated_and_predicted(tiny, tmp_path):
     rng = random.Random(2)
     rows = [(review(rng, i % 3 > 0), f"{(i % 3) * 1.5 + rng.random():.3f}") for i in range(200)]

@@ -6,6 +6,8 @@ import pytest
 from helpers import python, write_reviews
 from interruptions import JobCommand, assert_equal_runs
 
+pytestmark = pytest.mark.long
+
 STEPS = 40
 FAMILIES = ("tiny_albert", "tiny_talking_heads")
 

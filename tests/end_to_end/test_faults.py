@@ -72,7 +72,11 @@ def run_interrupted(job: JobCommand, model_dir: Path, instants: list[str], seed:
 
 @pytest.mark.parametrize(
     ("strategy", "instants"),
-    [("cpu", ["during a save", "export"]), ("mirrored", ["evaluation"]), ("multi_worker", ["training", "SIGTERM"])],
+    [
+        ("cpu", ["during a save", "export"]),
+        pytest.param("mirrored", ["evaluation"], marks=pytest.mark.long),
+        pytest.param("multi_worker", ["training", "SIGTERM"], marks=pytest.mark.long),
+    ],
 )
 def test_an_interrupted_run_equals_an_uninterrupted_one(make_job_command, tmp_path, strategy, instants):
     job = make_job_command(strategy, 150)

@@ -149,6 +149,7 @@ def random_faults(simulator: gcs.Simulator, seed: int) -> contextlib.AbstractCon
     return simulator.faults({"do": list(FAULTS), "seed": seed, "rate": FAULT_RATE, "seconds": 0.3})
 
 
+@pytest.mark.long
 def test_a_job_killed_twice_on_another_server_equals_a_local_one(
     tiny, prepared, flags, finished_run, evaluated, tmp_path
 ):

@@ -9,6 +9,8 @@ from helpers import python, write_reviews
 
 from trainer.encoders import registry
 
+pytestmark = pytest.mark.long
+
 NAME = "small_bert/bert_en_uncased_L-4_H-512_A-8"
 
 

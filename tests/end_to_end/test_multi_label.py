@@ -14,6 +14,8 @@ from trainer.data import manifests, records
 from trainer.export import predict
 from trainer.train import run_files, warm_start
 
+pytestmark = pytest.mark.long
+
 NAMES = tuple(TOPICS)
 KEYS = (
     *("training.steps=150", "training.log_every=10", "training.save_every=20", "training.eval_every=50"),

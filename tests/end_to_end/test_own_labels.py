@@ -78,6 +78,7 @@ def test_a_rare_class_is_named_and_lower_loss_breaks_ties(tiny, tickets, tmp_pat
     assert all(f"note: {note}" in done.stdout for note in result["notes"])
 
 
+@pytest.mark.long
 def test_the_best_step_is_chosen_by_another_metric(tiny, tickets, tmp_path):
     keys = ("training.steps=8", "training.eval_every=2", "data.batch_size=16", "data.seq_length=24")
     more = ("training.best_metric=loss", "optimizer.learning_rate=3e-2", "data.positive_class=ok")

@@ -12,6 +12,8 @@ from interruptions import JobCommand, assert_equal_runs
 
 from trainer.export import predict
 
+pytestmark = pytest.mark.long
+
 RATINGS = {"awful": 1, "dull": 2, "decent": 3, "brilliant": 4, "superb": 5}
 KEYS = (
     *("training.steps=150", "training.log_every=10", "training.save_every=20", "training.eval_every=50"),

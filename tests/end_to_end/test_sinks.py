@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 
+import pytest
 from fakes import wandb_files
 from helpers import ROOT, excerpt, python
 from interruptions import committed_step, read_metrics
 from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.long
 
 
 def test_every_line_is_in_each_sink_once_after_a_kill(flags, tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ import safetensors.numpy
 from helpers import python
 from interruptions import assert_equal_runs, read_newest_checkpoint
 
+pytestmark = pytest.mark.long
+
 STEPS = 120
 # With one evaluation, at the end, the newest checkpoint has the averages that were evaluated.
 SETTINGS = ("optimizer.ema=0.9", "optimizer.layer_decay=0.8", f"training.eval_every={STEPS}")

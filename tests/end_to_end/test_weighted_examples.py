@@ -11,6 +11,8 @@ from interruptions import JobCommand, assert_equal_runs
 
 from trainer.data import manifests, records
 
+pytestmark = pytest.mark.long
+
 KEYS = (
     *("training.steps=120", "training.save_every=20", "training.eval_every=60", "training.log_every=7"),
     *("data.batch_size=16", "data.seq_length=24", "optimizer.learning_rate=1e-3", "training.class_weights=balanced"),

@@ -11,6 +11,8 @@ from interruptions import JobCommand, assert_equal_runs
 from trainer.data import manifests, records
 from trainer.export import predict
 
+pytestmark = pytest.mark.long
+
 SEQ_LENGTH, WINDOWS = 14, 3  # The reviews have 9 to 45 tokens: one window, several, or more than are allowed.
 
 

@@ -28,6 +28,7 @@ def table() -> list[dict[str, str]]:
     return rows
 
 
+@pytest.mark.long
 def test_each_family_compiles_for_a_tpu(table):
     assert [(row["encoder"], row["topology"], row["global batch"]) for row in table] == [
         ("tiny", "v2-8", "64"),

@@ -113,6 +113,7 @@ def test_a_run_that_paused_at_a_step_equals_one_that_did_not(points_job, points_
     assert [name for name in names if not np.array_equal(a.get_tensor(name), b.get_tensor(name))] == []
 
 
+@pytest.mark.long
 def test_a_resumed_run_on_numbers_equals_an_uninterrupted_one(points_job, points_run, tmp_path):
     files = resolve_run_files(str(tmp_path))
     run_files.write_run_identity(points_job, files)

@@ -209,6 +209,7 @@ def test_a_run_that_has_started_does_not_change_its_parent(child_files, finished
     assert warm_start.find_warm_start(own, "") is None
 
 
+@pytest.mark.long
 def test_a_killed_child_resumes_bit_for_bit_without_its_parent(flags, finished_run, model_dir, tmp_path):
     """With other classes: three, of which the parent knows two."""
     source = write_reviews(tmp_path / "reviews.csv", 200, seed=5)
