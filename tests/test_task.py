@@ -394,7 +394,7 @@ def test_a_worker_that_cannot_make_the_model_dir_is_named_by_all(flags, tmp_path
         assert f"{tmp_path / 'file'} is no folder" in done.stderr
 
 
-def test_a_worker_on_another_disk_is_named_by_all_before_anything_is_written(flags, tmp_path):
+def test_a_worker_on_another_disk_is_named_by_all_and_nothing_is_written(flags, tmp_path):
     """Its disk has a copy of the run."""
     for name in ("run", "copy"):
         (tmp_path / name).mkdir()

@@ -10,7 +10,7 @@ import tokenizers
 from official.nlp.tools import export_tfhub_lib
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from trainer.data import downloads, manifests, sources, tokenization
+from trainer.data import downloads, manifests, movie_reviews, tokenization
 from trainer.data.tokenization import SpecialTokens
 from trainer.encoders import random_encoders
 from trainer.errors import UserError
@@ -135,7 +135,7 @@ def test_few_tokens_of_real_texts_differ_from_hugging_faces(tmp_path):
     theirs.no_truncation()
     theirs.no_padding()
 
-    texts = [row.text for row in sources.read_movie_snippets(ratings=False)]
+    texts = [row.text for row in movie_reviews.read_movie_snippets(ratings=False)]
     assert len(texts) == 10_605
     our_ids = ours.tokenize(tf.constant(texts)).to_list()
     their_ids = [encoding.ids for encoding in theirs.encode_batch(texts, add_special_tokens=False)]

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import json
 import socket
 import threading
 import time
@@ -10,19 +9,21 @@ import time
 import pytest
 from helpers import free_addresses
 
-from trainer.distributed import rendezvous
+from trainer.distributed import handshakes, rendezvous
 from trainer.distributed.cluster_config import Cluster
-from trainer.distributed.rendezvous import Report
+from trainer.distributed.handshakes import Report
 from trainer.errors import UsageError, UserError
 
 SIGNATURE = {"seed": 0, "data.batch_size": 32, "optimizer.learning_rate": 1e-4, "task": None, "the data set": "f00"}
+OTHER_REPORT = Report({"seed": 1})  # With which a worker would be refused, if it counted.
 
 
 @pytest.fixture(autouse=True)
 def short_intervals(monkeypatch):
     """Shorter intervals: nothing but the duration of these tests depends on them."""
     monkeypatch.setattr(rendezvous, "POLL_INTERVAL_S", 0.05)
-    monkeypatch.setattr(rendezvous, "REPLY_TIMEOUT_S", 0.7)
+    monkeypatch.setattr(handshakes, "ACCEPT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(handshakes, "REPLY_TIMEOUT_S", 0.7)
 
 
 def port(address: str) -> int:
@@ -212,11 +213,6 @@ def test_two_stages_follow_each_other_without_a_pause():
 # --- Other clients and servers ---------------------------------------------------------------------
 
 
-def handshake_of(index: int, stage: str = "job") -> bytes:
-    report = {"job_signature": {"seed": 1}, "problem": "", "mark": ""}
-    return json.dumps({"hubtune": index, "stage": stage, "report": report}).encode() + b"\n"
-
-
 def call(address: str, data: bytes) -> socket.socket:
     """A connection to a worker, as soon as it listens, over which `data` has been sent."""
     deadline = time.monotonic() + 3
@@ -231,48 +227,6 @@ def call(address: str, data: bytes) -> socket.socket:
             return connection
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"\x16\x03\x01\xff\xfe\n",
-        b"\n",
-        b"[1]\n",
-        b'"hubtune"\n',
-        b"null\n",
-        b'{"hubtune": 1}\n',
-        b'{"hubtune": 1, "stage": "job", "report": 7}\n',
-        b'{"hubtune": 1, "stage": "job", "report": {"job_signature": 7, "problem": "", "mark": ""}}\n',
-        b'{"hubtune": "one", "stage": "job", "report": {"job_signature": {}, "problem": "", "mark": ""}}\n',
-        b"x" * 200_000,
-        b'{"hubtune": Infinity, "stage": "job", "report": {"job_signature": {}, "problem": "", "mark": ""}}\n',
-        b"[" * 60_000 + b"\n",
-    ],
-    ids=lambda data: data[:20].decode(errors="replace").strip() or "newline",
-)
-def test_a_client_that_sends_something_else_is_ignored(data):
-    addresses = free_addresses(2)
-    with worker_threads() as start:
-        chief = start(addresses, 0, timeout=2)
-        with contextlib.suppress(ConnectionError), call(addresses[0], data):
-            worker = start(addresses, 1, timeout=2)
-            assert (chief.result(), worker.result()) == (None, None)
-    assert all_free(addresses)
-
-
-def test_an_http_client_gets_a_handshake_and_is_disconnected():
-    addresses = free_addresses(2)
-    with worker_threads() as start:
-        chief = start(addresses, 0)
-        with call(addresses[0], b"GET / HTTP/1.1\r\n\r\n") as connection, connection.makefile("rb") as file:
-            handshake = json.loads(file.readline())
-            assert file.read() == b""  # Closed.
-        worker = start(addresses, 1)
-        assert (chief.result(), worker.result()) == (None, None)
-    report = {"job_signature": SIGNATURE, "problem": "", "mark": ""}
-    assert handshake == {"hubtune": 0, "stage": "job", "report": report}
-
-
 def test_silent_clients_delay_the_rendezvous_by_their_timeouts_at_most():
     addresses = free_addresses(2)
     with worker_threads() as start, contextlib.ExitStack() as stack:
@@ -282,7 +236,7 @@ def test_silent_clients_delay_the_rendezvous_by_their_timeouts_at_most():
             stack.enter_context(call(addresses[0], b""))
         worker = start(addresses, 1)
         assert (chief.result(), worker.result()) == (None, None)
-        assert time.monotonic() - started < 2 * rendezvous.REPLY_TIMEOUT_S + 1
+        assert time.monotonic() - started < 2 * handshakes.REPLY_TIMEOUT_S + 1
     assert all_free(addresses)
 
 
@@ -304,7 +258,7 @@ def test_a_worker_of_a_larger_job_causes_no_index_error():
     addresses = free_addresses(2)
     with worker_threads() as start:
         chief = start(addresses, 0, timeout=1)
-        with call(addresses[0], handshake_of(7)):
+        with call(addresses[0], handshakes.build_handshake(7, "job", OTHER_REPORT)):
             worker = start(addresses, 1, timeout=1)
             errors = (chief.result(), worker.result())
     assert not [error for error in errors if isinstance(error, LookupError)]
@@ -341,8 +295,8 @@ def server(address: str, data: bytes | None):
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\n",
         None,
-        handshake_of(0),
-        handshake_of(1, stage="another"),
+        handshakes.build_handshake(0, "job", OTHER_REPORT),
+        handshakes.build_handshake(1, "another", OTHER_REPORT),
     ],
     ids=["http", "grpc", "silence", "another-index", "another-stage"],
 )

@@ -206,7 +206,7 @@ def test_an_incomplete_folder_of_a_cache_is_refused_until_it_is_removed(server, 
     assert not find_broken_file(fetch(server, site))
 
 
-def test_a_model_that_the_hubs_client_cached_under_another_spelling_is_found(server, saved_model, copy_to_cache):
+def test_a_model_that_the_hub_s_client_cached_in_another_spelling_is_found(server, saved_model, copy_to_cache):
     url = f"https://www.kaggle.com/models/{KAGGLE}".replace("tensorFlow2", "TensorFlow2")
     folder = copy_to_cache(url, saved_model)
     assert fetching.fetch_model(parse_handle(url, "--encoder"), url, "--encoder") == folder

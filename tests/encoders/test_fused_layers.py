@@ -92,7 +92,7 @@ def test_outputs_of_every_layer_are_those_of_plain_layers(name):
 
 
 @pytest.mark.parametrize("name", ["bert", "bert that normalizes first", "albert", "talking heads"])
-def test_bfloat16_gradients_are_as_near_to_float32_as_those_of_plain_layers(name):
+def test_bfloat16_gradients_are_as_near_to_float32_as_in_plain_layers(name):
     architecture = ARCHITECTURES[name]
     exact = np.concatenate([gradient.ravel() for gradient in compute_gradients(build_encoder(architecture))])
     encoder = build_encoder(architecture, "mixed_bfloat16")

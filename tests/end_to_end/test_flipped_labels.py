@@ -7,7 +7,7 @@ import random
 import pytest
 from helpers import ROOT, python
 
-from trainer.data import sources
+from trainer.data import movie_reviews
 
 MINILM = ROOT / "encoders/minilm"
 pytestmark = [pytest.mark.chaos, pytest.mark.skipif(not MINILM.is_dir(), reason="needs make encoders/minilm")]
@@ -15,7 +15,7 @@ FLIPPED_SHARE, LISTED_SHARE = 0.02, 0.04
 
 
 def test_half_of_the_flipped_labels_are_in_the_first_four_percent(tmp_path):
-    rows = list(sources.read_movie_snippets(ratings=False))
+    rows = list(movie_reviews.read_movie_snippets(ratings=False))
     flipped = set(random.Random(7).sample(range(len(rows)), round(FLIPPED_SHARE * len(rows))))
     names = ("negative", "positive")
     with (tmp_path / "snippets.csv").open("w", newline="", encoding="utf-8") as file:

@@ -47,7 +47,7 @@ from urllib.parse import parse_qs, urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # It is run as a script.
 
-from fakes import gcs_certificate, gcs_objects
+from fakes import gcs_certificate, gcs_objects, gcs_requests
 
 SERVICES = ("www", "storage", "oauth2", "sts", "iamcredentials", "cloudresourcemanager")
 HOSTS = tuple(f"{name}.googleapis.com" for name in SERVICES)
@@ -225,7 +225,7 @@ def error_body(status: int, message: str) -> bytes:
 
 def handle(service: gcs_objects.Service, request: gcs_objects.Request) -> gcs_objects.Reply:
     try:
-        return gcs_objects.handle(service, request)
+        return gcs_requests.handle(service, request)
     except gcs_objects.ServiceError as error:
         return gcs_objects.Reply(error.status, error_body(error.status, error.message))
     except Exception:  # The simulator lacks something: a status that no client retries.

@@ -15,7 +15,7 @@ import pytest
 from fakes import gcs
 from helpers import ROOT, excerpt
 
-from trainer.data import sources
+from trainer.data import movie_reviews
 from trainer.storage import preflight
 
 SOURCES = sorted([*(ROOT / "trainer").rglob("*.py"), *(ROOT / "scripts").glob("*.py")])
@@ -109,7 +109,7 @@ def test_the_document_lists_the_required_permissions():
     page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     assert tuple(re.findall(r"`(storage\.objects\.\w+)`", page)) == preflight.WRITE_PERMISSIONS
     assert preflight.WRITE_PERMISSIONS[: len(preflight.READ_PERMISSIONS)] == preflight.READ_PERMISSIONS
-    assert f"more than {sources.MAX_MEMBER_BYTES >> 20} MB" in page
+    assert f"more than {movie_reviews.MAX_MEMBER_BYTES >> 20} MB" in page
 
 
 # --- A run --------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_of_several_that_replace_a_dead_holder_at_once_one_succeeds(tmp_path, ho
     assert outcomes([hold(tmp_path, machine, 60) for machine in machines]) == ["held", "refused"]
 
 
-def test_a_server_that_keeps_the_lock_of_a_machine_that_is_gone_does_not_lock_out(tmp_path, holder):
+def test_a_lock_that_a_server_keeps_for_a_lost_machine_does_not_lock_out(tmp_path, holder):
     end_machine(holder)
     kept = start(
         "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(); input()", tmp_path / "lock of b"

@@ -344,7 +344,7 @@ except OSError as error:
     assert f"Received: Unable to acquire impersonated credentials: {reason} Grant the caller roles/iam.service" in out
 
 
-def test_a_service_of_tokens_that_is_out_of_order_is_no_fault_of_credentials(simulator):
+def test_a_token_service_that_is_out_of_order_is_no_fault_of_credentials(simulator):
     code = """
 try:
     fs.read_text(f"{folder}/a")

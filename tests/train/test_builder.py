@@ -94,7 +94,7 @@ def test_a_job_has_the_label_use_of_a_run_that_has_started(load, prepared):
     assert dataclasses.replace(job, label_use=LabelUse(None, None)).positive is None
 
 
-def test_what_does_not_suit_the_labels_is_refused_before_the_encoder_is_loaded(load):
+def test_what_does_not_suit_the_labels_is_refused_before_the_encoder_loads(load):
     config = dataclasses.replace(load("data.positive_class=good", "training.best_metric=pearson"), encoder="missing")
     with pytest.raises(UsageError) as raised:
         builder.build_job(config, tf.distribute.OneDeviceStrategy("/cpu:0"))

@@ -71,13 +71,10 @@ def build_requests(
     UsageError with everything that is wrong.
     """
     max_replicas = replicas if max_replicas is None else max_replicas
-    problems = [*job_request.find_location_problems(project, region), *find_machine_problems(machine, replicas)]
-    if not re.match("gs://[^/]+/[^/]", model):
-        problems.append(Problem("--model", "be gs://BUCKET/NAME, where Vertex AI can read it", model or "none"))
-    if machine.has_tpu:
-        problems.append(Problem("--machine", "have CPUs or GPUs, as TensorFlow Serving's image", machine.machine_type))
-    if max_replicas < replicas:
-        problems.append(Problem("--max_replicas", f"be at least --replicas, {replicas}", str(max_replicas)))
+    problems = [
+        *job_request.find_location_problems(project, region),
+        *_find_deployment_problems(model, machine, replicas, max_replicas),
+    ]
     if problems:
         raise UsageError(*problems)
     parent = f"projects/{project}/locations/{region}"
@@ -112,6 +109,17 @@ def build_requests(
         *([] if endpoint else [{"method": "CreateEndpoint", "request": create}]),
         {"method": "DeployModel", "request": deploy},
     ]
+
+
+def _find_deployment_problems(model: str, machine: Machine, replicas: int, max_replicas: int) -> list[Problem]:
+    problems = [*find_machine_problems(machine, replicas)]
+    if not re.match("gs://[^/]+/[^/]", model):
+        problems.append(Problem("--model", "be gs://BUCKET/NAME, where Vertex AI can read it", model or "none"))
+    if machine.has_tpu:
+        problems.append(Problem("--machine", "have CPUs or GPUs, as TensorFlow Serving's image", machine.machine_type))
+    if max_replicas < replicas:
+        problems.append(Problem("--max_replicas", f"be at least --replicas, {replicas}", str(max_replicas)))
+    return problems
 
 
 def _build_container_spec(image: str) -> dict[str, Any]:

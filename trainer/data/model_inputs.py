@@ -50,6 +50,11 @@ class BatchLayout:
         return range(self.pipeline_index * rows, (self.pipeline_index + 1) * rows)
 
     @property
+    def static_rows(self) -> int | None:
+        """The rows of this pipeline if every batch has as many."""
+        return len(self.pipeline_rows) if self.fixed_rows else None
+
+    @property
     def static_width(self) -> int | None:
         """W if every batch has the same, as a TPU needs it: each other width is another program to compile."""
         return self.seq_length if self.pad_multiple >= self.seq_length else None
@@ -132,55 +137,17 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     float32 [B / R], or of several labels float32 [B / R, C], 1 for those that apply; weight, float32 [B / R], 0 for
     padding rows and 1, or their own, for examples.
     """
-    pairs = manifest.texts == 2
-    special = tokenization.SpecialTokens(
-        manifest.vocabulary.start, manifest.vocabulary.end, manifest.vocabulary.padding
-    )
-    rows = len(layout.pipeline_rows) if layout.fixed_rows else None
-    label_type = np.int32 if manifest.kind == "classification" else np.float32
-    label_shape = [rows, manifest.classes] if manifest.kind == "multi_label" else [rows]
+    rows = layout.static_rows
+    replicas = layout.replicas // layout.pipeline_count
 
     def generate() -> Iterator[dict[str, Any]]:
         for columns in batches:
-            own = layout.pipeline_rows
-            if not layout.fixed_rows:
-                own = dataclasses.replace(layout, batch_size=len(columns)).pipeline_rows
-            selected = columns
-            if layout.pipeline_count > 1:
-                selected = batching.select_rows(columns, np.arange(len(columns))[own.start : own.stop])
-            padding = len(own) - len(selected)
-            weights = np.ones(len(selected), np.float32) if selected.weights is None else selected.weights
-            batch: dict[str, Any] = {
-                "values": selected.tokens.values,
-                "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
-                "label": np.pad(
-                    selected.labels.astype(label_type), [(0, padding), *[(0, 0)] * (selected.labels.ndim - 1)]
-                ),
-                "weight": np.pad(weights, (0, padding)),
-                # The width of the global batch, so that it does not depend on the number of pipelines.
-                "width": np.int32(padded_widths(columns, layout).max()),
-            }
-            if layout.windows:
-                batch["longest"] = np.int32(columns.lengths().max())  # Of the global batch, too.
-            if selected.tokens_b:
-                batch["values_b"] = selected.tokens_b.values
-                batch["lengths_b"] = np.pad(selected.tokens_b.lengths(), (0, padding))
-            yield batch
-
-    def pack(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        tokens = tf.RaggedTensor.from_row_lengths(batch["values"], batch["lengths"])
-        if layout.windows:
-            rows_of_windows, counts = pack_windows(tokens, special, layout.seq_length, layout.windows, batch["width"])
-            largest = count_windows(batch["longest"], layout.windows)
-            return pad_windows(rows_of_windows, counts, special, layout.static_shape[0] or largest)
-        tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"]) if pairs else None
-        return tokenization.pack_inputs(tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"])
+            yield _own_rows(columns, manifest, layout)
 
     def build_inputs(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        inputs = {name: tf.ensure_shape(value, [rows, *layout.static_shape]) for name, value in pack(batch).items()}
+        packed = _pack(batch, manifest, layout)
+        inputs = {name: tf.ensure_shape(value, [rows, *layout.static_shape]) for name, value in packed.items()}
         return {**inputs, "label": batch["label"], "weight": batch["weight"]}
-
-    replicas = layout.replicas // layout.pipeline_count
 
     def divide(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
@@ -188,18 +155,7 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
             for name, value in batch.items()
         }
 
-    lengths = tf.TensorSpec([rows], tf.int64)
-    values = tf.TensorSpec([None], tf.int32)
-    signature = {
-        "values": values,
-        "lengths": lengths,
-        "label": tf.TensorSpec(label_shape, label_type),
-        "weight": tf.TensorSpec([rows], tf.float32),
-        "width": tf.TensorSpec([], tf.int32),
-        **({"values_b": values, "lengths_b": lengths} if pairs else {}),
-        **({"longest": tf.TensorSpec([], tf.int32)} if layout.windows else {}),
-    }
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).map(
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=_own_rows_signature(manifest, layout)).map(
         build_inputs, num_parallel_calls=1
     )
     if replicas > 1:
@@ -208,6 +164,68 @@ def to_model_inputs(batches: Iterator[Columns], manifest: Manifest, layout: Batc
     # Nothing here is left to autotuning, and ending its thread takes up to a minute.
     options.autotune.enabled = False
     return dataset.prefetch(PREFETCHED_BATCHES * replicas).with_options(options)
+
+
+def _label_type(manifest: Manifest) -> type[np.number]:
+    return np.int32 if manifest.kind == "classification" else np.float32
+
+
+def _own_rows(columns: Columns, manifest: Manifest, layout: BatchLayout) -> dict[str, Any]:
+    """The rows of a global batch that are this pipeline's, with padding rows, as _own_rows_signature says."""
+    own = layout.pipeline_rows
+    if not layout.fixed_rows:
+        own = dataclasses.replace(layout, batch_size=len(columns)).pipeline_rows
+    selected = columns
+    if layout.pipeline_count > 1:
+        selected = batching.select_rows(columns, np.arange(len(columns))[own.start : own.stop])
+    padding = len(own) - len(selected)
+    labels = selected.labels.astype(_label_type(manifest))
+    weights = np.ones(len(selected), np.float32) if selected.weights is None else selected.weights
+    batch: dict[str, Any] = {
+        "values": selected.tokens.values,
+        "lengths": np.pad(selected.tokens.lengths(), (0, padding)),
+        "label": np.pad(labels, [(0, padding), *[(0, 0)] * (labels.ndim - 1)]),
+        "weight": np.pad(weights, (0, padding)),
+        # The width of the global batch, so that it does not depend on the number of pipelines.
+        "width": np.int32(padded_widths(columns, layout).max()),
+    }
+    if layout.windows:
+        batch["longest"] = np.int32(columns.lengths().max())  # Of the global batch, too.
+    if selected.tokens_b:
+        batch["values_b"] = selected.tokens_b.values
+        batch["lengths_b"] = np.pad(selected.tokens_b.lengths(), (0, padding))
+    return batch
+
+
+def _own_rows_signature(manifest: Manifest, layout: BatchLayout) -> dict[str, tf.TensorSpec]:
+    rows = layout.static_rows
+    lengths = tf.TensorSpec([rows], tf.int64)
+    values = tf.TensorSpec([None], tf.int32)
+    label_shape = [rows, manifest.classes] if manifest.kind == "multi_label" else [rows]
+    return {
+        "values": values,
+        "lengths": lengths,
+        "label": tf.TensorSpec(label_shape, _label_type(manifest)),
+        "weight": tf.TensorSpec([rows], tf.float32),
+        "width": tf.TensorSpec([], tf.int32),
+        **({"values_b": values, "lengths_b": lengths} if manifest.texts == 2 else {}),
+        **({"longest": tf.TensorSpec([], tf.int32)} if layout.windows else {}),
+    }
+
+
+def _pack(batch: dict[str, tf.Tensor], manifest: Manifest, layout: BatchLayout) -> dict[str, tf.Tensor]:
+    """The encoder's inputs for rows as _own_rows makes them."""
+    vocabulary = manifest.vocabulary
+    special = tokenization.SpecialTokens(vocabulary.start, vocabulary.end, vocabulary.padding)
+    tokens = tf.RaggedTensor.from_row_lengths(batch["values"], batch["lengths"])
+    if layout.windows:
+        rows_of_windows, counts = pack_windows(tokens, special, layout.seq_length, layout.windows, batch["width"])
+        largest = count_windows(batch["longest"], layout.windows)
+        return pad_windows(rows_of_windows, counts, special, layout.static_shape[0] or largest)
+    tokens_b = None
+    if manifest.texts == 2:
+        tokens_b = tf.RaggedTensor.from_row_lengths(batch["values_b"], batch["lengths_b"])
+    return tokenization.pack_inputs(tokens, tokens_b, special, layout.seq_length, layout.truncation, batch["width"])
 
 
 def _static_shape(x: tf.Tensor) -> list[int | tf.Tensor]:

@@ -115,6 +115,46 @@ def _stored_label(row: Row, class_index: Mapping[str, int]) -> int | float | tup
     return class_index[row.label] if class_index else float(row.label)
 
 
+def _find_problems(rows: Sequence[Row], split: splits.SplitRows, kind: str) -> list[Problem]:
+    """Why nothing can be trained on the rows, which are split already."""
+    if kind == "regression":
+        values = np.fromiter((float(row.label) for row in rows), np.float64, len(rows))
+        problems = label_scale.find_number_problems(values)
+    else:
+        problems = splits.find_label_problems(split.rows, kind)
+    if rows[0].weight is not None and not any(row.weight for row in split.rows["train"]):
+        problems = [*problems, Problem("--weight_column", "have weights above 0 in train", "0 in all its rows")]
+    return problems
+
+
+def _describe_vocabulary(tokenizer: tokenization.Tokenizer, preprocess: str) -> manifests.Vocabulary:
+    """Raises UserError if the preprocessor has none."""
+    sha256 = tokenization.vocabulary_sha256(preprocess)
+    if sha256 is None:
+        raise UserError(Problem("A preprocessor", "have its vocabulary among its assets", preprocess))
+    special = dataclasses.asdict(tokenizer.special)
+    return manifests.Vocabulary(sha256, tokenizer.vocabulary_size, tokenizer.lower_case, **special)
+
+
+def _describe_findings(
+    rows: Sequence[Row], split: splits.SplitRows, label_type: str, kind: str, label_form: str
+) -> manifests.Findings:
+    without_label = {}
+    if kind == "multi_label":
+        decision = label_sets.describe_decision([row.label_names for row in rows], label_form)
+        without_label = {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
+    else:
+        decision = labels.describe_decision((row.label for row in rows), label_type, kind)
+    return manifests.Findings(
+        decision,
+        split.copies,
+        split.contradicting_texts,
+        split.contradicting_examples,
+        split.train_only_classes,
+        without_label,
+    )
+
+
 def prepare_data_set(
     rows: Sequence[Row],
     *,
@@ -141,28 +181,15 @@ def prepare_data_set(
     """
     kind = labels.label_kind((row.label for row in rows), label_type)
     split = splits.split_rows(rows, kind, seed, validation_fraction)
+    problems = _find_problems(rows, split, kind)
+    if problems:
+        raise UserError(*problems)
     classes: tuple[str, ...] = ()
     if kind != "regression":
         classes = class_names or labels.class_names(name for row in rows for name in row.label_names)
-        problems = splits.find_label_problems(split.rows, kind)
-    else:
-        values = np.fromiter((float(row.label) for row in rows), np.float64, len(rows))
-        problems = label_scale.find_number_problems(values)
-    weighted = rows[0].weight is not None
-    if weighted and not any(row.weight for row in split.rows["train"]):
-        problems = [*problems, Problem("--weight_column", "have weights above 0 in train", "0 in all its rows")]
-    if problems:
-        raise UserError(*problems)
-    without_label = {}
-    if kind == "multi_label":
-        decision = label_sets.describe_decision([row.label_names for row in rows], label_form)
-        without_label = {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
-    else:
-        decision = labels.describe_decision((row.label for row in rows), label_type, kind)
+    findings = _describe_findings(rows, split, label_type, kind, label_form)
     tokenizer = tokenization.load_tokenizer(preprocess)
-    sha256 = tokenization.vocabulary_sha256(preprocess)
-    if sha256 is None:
-        raise UserError(Problem("A preprocessor", "have its vocabulary among its assets", preprocess))
+    vocabulary = _describe_vocabulary(tokenizer, preprocess)
 
     remove_data_set(output)
     fs.make_folder(output)
@@ -178,21 +205,12 @@ def prepare_data_set(
         texts=1 if rows[0].text_b is None else 2,
         labels=classes,
         encoder=encoder,
-        vocabulary=manifests.Vocabulary(
-            sha256, tokenizer.vocabulary_size, tokenizer.lower_case, **dataclasses.asdict(tokenizer.special)
-        ),
+        vocabulary=vocabulary,
         seed=seed,
         splits=written,
         removed={**split.removed, "bad_rows": bad_rows},
-        findings=manifests.Findings(
-            decision,
-            split.copies,
-            split.contradicting_texts,
-            split.contradicting_examples,
-            split.train_only_classes,
-            without_label,
-        ),
-        weighted=weighted,
+        findings=findings,
+        weighted=rows[0].weight is not None,
         kept_columns=kept_columns,
     )
     manifests.write_manifest(output, manifest)

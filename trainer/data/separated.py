@@ -52,26 +52,11 @@ def read_separated(
         raise UserError(Problem(source, "begin with a header", f"a line that does not parse ({error})")) from None
 
     def records() -> Iterator[tuple[int, dict[str, Any] | str]]:
-        while True:
-            lines.clear()
-            begin = lines_before + reader.line_num + 1
-            fields: list[str] = []
-            reason = None
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                reason = f"quotes that do not close or are followed by text ({error})"
-            if reason is None and quotes is None and _spans_rows(lines, header, required, options):
-                reason = "quotes around what looks like several rows (--quotes if it is one text)"
-            if reason is not None:
-                hint = _escape_hint(lines, escape) or " (--noquotes if a quote is a character of the text)"
-                if len(lines) > 1:
-                    reason = f"in lines {begin} to {begin + len(lines) - 1}, {reason}"
-                for number, line in enumerate(lines, begin):  # Each may be a row, and each is lost.
-                    if line.strip():
-                        yield number, reason + hint
+        for begin, fields in _read_fields(reader, lines, lines_before):
+            if not isinstance(fields, str) and quotes is None and _spans_rows(lines, header, required, options):
+                fields = "quotes around what looks like several rows (--quotes if it is one text)"
+            if isinstance(fields, str):
+                yield from _refuse(lines, begin, fields, escape)
             elif not fields:
                 continue  # A blank line, such as the last.
             elif len(fields) != len(header):
@@ -89,6 +74,30 @@ def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
     for line in lines:
         kept.append(line)
         yield line
+
+
+def _read_fields(reader: Any, lines: list[str], lines_before: int) -> Iterator[tuple[int, list[str] | str]]:
+    """(the line that it begins in, its fields or why they do not parse) of each record. `lines` then has its lines."""
+    while True:
+        lines.clear()
+        begin = lines_before + reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fields = f"quotes that do not close or are followed by text ({error})"
+        yield begin, fields
+
+
+def _refuse(lines: Sequence[str], begin: int, reason: str, escape: str | None) -> Iterator[tuple[int, str]]:
+    """(its number, why it is lost) of each line of a record that cannot be used."""
+    hint = _escape_hint(lines, escape) or " (--noquotes if a quote is a character of the text)"
+    if len(lines) > 1:
+        reason = f"in lines {begin} to {begin + len(lines) - 1}, {reason}"
+    for number, line in enumerate(lines, begin):  # Each may be a row.
+        if line.strip():
+            yield number, reason + hint
 
 
 def _find_delimiter(header: str, default: str, required: Sequence[str], options: dict[str, Any]) -> str:

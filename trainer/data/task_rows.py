@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import downloads, glue, label_sets, labels, sources, tables, tasks
+from trainer.data import downloads, glue, label_sets, labels, movie_reviews, sources, tables, tasks
 from trainer.data.sources import Row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
@@ -151,10 +151,10 @@ def read_rows(options: SourceOptions) -> SourceRows:
     task, label_type, label_form = options.task, options.label_type, ""
     bad_rows: list[str] = []
     if task == "movie_snippets":
-        rows = list(sources.read_movie_snippets(ratings=label_type == "number"))
+        rows = list(movie_reviews.read_movie_snippets(ratings=label_type == "number"))
     elif task == "imdb":
         path = local_source(task, options.source, options.sha256, options.downloads)
-        rows = list(sources.read_imdb(path, bad_rows))
+        rows = list(movie_reviews.read_imdb(path, bad_rows))
     elif task in tasks.GLUE:
         path = local_source(task, options.source, options.sha256, options.downloads)
         rows = glue.read_rows(path, task, bad_rows)

@@ -85,12 +85,8 @@ def build_serving_module(
     column the class's name if its score is above its threshold, or else "". The module has all of these as variables,
     so that they can be read, and set without training.
     """
-    # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
-    names = tf.Variable(list(labels), trainable=False) if labels else None
-    divisor = tf.Variable(temperature, trainable=False, dtype=tf.float32) if labels else None
-    positive, least = threshold or (0, 0.5)
-    limit = tf.Variable(least, trainable=False, dtype=tf.float32) if threshold else None
-    limits = None if thresholds is None else tf.Variable(thresholds, trainable=False, dtype=tf.float32)
+    positive, least = threshold or (0, None)
+    module = _create_variables(labels, temperature, least, thresholds)
 
     def serve(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
         with fused_layers.use_plain_layers():  # Not every server has XLA.
@@ -103,38 +99,50 @@ def build_serving_module(
             inputs, counts = pack_windows(tokens[0], tokenizer.special, seq_length, windows)
             logits = pool_ragged_windows(model, inputs, counts, window_pooling)
         else:
-            inputs = tokenization.pack_inputs(
-                tokens[0], tokens[1] if texts == 2 else None, tokenizer.special, seq_length, truncation
-            )
+            second = tokens[1] if texts == 2 else None
+            inputs = tokenization.pack_inputs(tokens[0], second, tokenizer.special, seq_length, truncation)
             logits = model(inputs, training=False)
         if scale:
             logits = logits * scale.deviation + scale.mean
-        if names is None:
-            return {"scores": tf.identity(logits), "logits": logits}
-        if limits is not None:
-            scores = tf.sigmoid(logits / divisor)
-            return {"scores": scores, "logits": logits, "labels": tf.where(scores > limits, names, "")}
-        scores = tf.nn.softmax(logits / divisor)
-        chosen = tf.argmax(logits, 1)
-        if limit is not None:
-            chosen = tf.where(scores[:, positive] > limit, positive, 1 - positive)
-        return {"scores": scores, "logits": logits, "labels": tf.gather(names, chosen)}
+        return _decide(logits, module, positive)
 
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")[:texts]]
     function = tf.function(serve, input_signature=signature, autograph=False)
-    module = tf.Module()
     # The tokenizer's vocabulary becomes an asset. The preprocessor's packing is not saved: its operator
     # TFText>RoundRobinTrim is missing from TensorFlow Serving.
     module.tokenizer = tokenizer.saved_model.tokenize
     module.model_variables = model.variables  # Without Keras's metadata, plain TensorFlow can load it.
-    module.names = names
-    module.temperature = divisor
-    module.threshold = limit
-    module.thresholds = limits
     # train.warm_start reads this.
     module.label_scale = tf.Variable([scale.mean, scale.deviation], False, dtype=tf.float64) if scale else None
     module.serve = function
     return module, function.get_concrete_function()
+
+
+def _create_variables(
+    labels: Sequence[str], temperature: float, threshold: float | None, thresholds: np.ndarray | None
+) -> tf.Module:
+    """A module with what _decide reads, each None where there is none."""
+    module = tf.Module()
+    # predict.class_names reads this. It is a variable because a loaded SavedModel does not expose plain tensors.
+    module.names = tf.Variable(list(labels), trainable=False) if labels else None
+    module.temperature = tf.Variable(temperature, trainable=False, dtype=tf.float32) if labels else None
+    module.threshold = None if threshold is None else tf.Variable(threshold, trainable=False, dtype=tf.float32)
+    module.thresholds = None if thresholds is None else tf.Variable(thresholds, trainable=False, dtype=tf.float32)
+    return module
+
+
+def _decide(logits: tf.Tensor, module: tf.Module, positive: int) -> dict[str, tf.Tensor]:
+    """The outputs of the signature for logits, float32 [batch, classes]. The threshold is that of class `positive`."""
+    if module.names is None:
+        return {"scores": tf.identity(logits), "logits": logits}
+    if module.thresholds is not None:
+        scores = tf.sigmoid(logits / module.temperature)
+        return {"scores": scores, "logits": logits, "labels": tf.where(scores > module.thresholds, module.names, "")}
+    scores = tf.nn.softmax(logits / module.temperature)
+    chosen = tf.argmax(logits, 1)
+    if module.threshold is not None:
+        chosen = tf.where(scores[:, positive] > module.threshold, positive, 1 - positive)
+    return {"scores": scores, "logits": logits, "labels": tf.gather(module.names, chosen)}
 
 
 def _one_at_least(texts: tf.Tensor) -> tf.Tensor:

@@ -70,20 +70,8 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         **({"averages": job.averages.variables} if job.averages else {}),
     )
     weights = tf.train.Checkpoint(model=job.eval_model if job.averages else job.model)
-    training, xla = config.training, compilation.compiles_steps(config.model.compile, job.strategy)
-    train_step = steps.build_train_step(
-        job.model,
-        job.optimizer,
-        sums,
-        config.seed,
-        config.optimizer.clip_norm,
-        training.accumulation_steps,
-        losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
-        job.averages,
-        job.trained_variables,
-        xla=xla,
-        update=job.update,
-    )
+    xla = compilation.compiles_steps(config.model.compile, job.strategy)
+    train_step = _build_train_step(job, sums, xla=xla)
     worker, _ = strategies.worker_index_and_count(job.strategy)
     chief = worker == 0
     background = config.training.background_saves
@@ -112,6 +100,23 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
             builder.sink_targets(config) if chief else {}, files.root, files.sinks, builder.describe_config(config)
         ),
         elapsed=lambda: earlier + time.monotonic() - started,
+    )
+
+
+def _build_train_step(job: builder.Job, sums: steps.TrainSums, *, xla: bool) -> Callable[[steps.Batch], None]:
+    config, training = job.config, job.config.training
+    return steps.build_train_step(
+        job.model,
+        job.optimizer,
+        sums,
+        config.seed,
+        config.optimizer.clip_norm,
+        training.accumulation_steps,
+        losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
+        job.averages,
+        job.trained_variables,
+        xla=xla,
+        update=job.update,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.distributed import rendezvous
 from trainer.distributed.cluster_config import Cluster
-from trainer.distributed.rendezvous import Report
+from trainer.distributed.handshakes import Report
 from trainer.errors import Problem, UsageError
 from trainer.storage import fs, shared_disk
 from trainer.train.run_files import RunFiles
