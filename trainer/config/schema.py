@@ -236,6 +236,10 @@ class LoggingConfig:
         _doc("Logs to Weights & Biases as well: a project, or on for the project hubtune. Needs hubtune[wandb]."),
     ] = ""
     report: Annotated[bool, _doc("Writes report.html and model_card.md at the end of a run.")] = True
+    peak_flops: Annotated[
+        PositiveNumber | None,
+        _doc("FLOPs a second of a device, which mfu is a share of. If unset: those of a known GPU."),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from trainer.data import batching, label_scale, labels, model_inputs, records, t
 from trainer.errors import Problem, UserError
 from trainer.evals import metrics
 from trainer.runtime import signals, trial
-from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, runs, steps
+from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, runs, steps, throughput
 from trainer.train.runs import Run
 
 # The longest time on the device between two checks for a signal. It changes no result.
@@ -53,12 +53,12 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
         if step and due(step, eval_every, total) and not run.history.at("validation", step):
             best = evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
         with training_batches(run, step) as batches, progress(run, step) as bar:
-            max_steps, logged = 1, (step, time.monotonic())
+            max_steps, work = 1, throughput.start(step)
             waited = evaluations_waited(run)
             while step < end and not out_of_patience(run, waited):
                 boundary = next_boundary(step, end, training.log_every, training.save_every, eval_every)
                 count = min(boundary - step, max_steps)
-                stop, seconds = run_inner_loop(run, batches, count, request)
+                stop, seconds = run_inner_loop(run, batches, count, request, work)
                 max_steps = max(1, int(count * MAX_INNER_LOOP_S / seconds))
                 step += count
                 bar.update(job.plan.examples_at(step) - bar.n)
@@ -66,18 +66,18 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
                 # The last step logs and saves, before it evaluates: so does one whose evaluation may be the last.
                 last = step == total or (evaluates and out_of_patience(run, waited + 1))
                 if last or due(step, training.log_every, total):
-                    line = train_line(run, step, *logged)
+                    line = train_line(run, step, work)
                     steps.reset_sums(run.sums)
                     runs.write_line(run, line)
                     bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
-                    logged = (step, time.monotonic())
+                    work = throughput.start(step)
                 if stop or last or due(step, training.save_every, total):
                     runs.save(run, run.checkpoints, step, wait=stop or last)
                 signals.raise_if_requested(request, stop)
                 if evaluates:
                     best = evaluate_at(run, step, validation, request) or best
                     waited = evaluations_waited(run)
-                    logged = (step, time.monotonic())
+                    work = throughput.start(step)
         if step < total:
             if not out_of_patience(run, waited):
                 request.reason = request.reason or _STOP_FLAG
@@ -108,13 +108,16 @@ def out_of_patience(run: Run, waited: int) -> bool:
     return patience is not None and waited >= patience
 
 
-def run_inner_loop(run: Run, batches: Any, count: int, request: signals.StopRequest) -> tuple[bool, float]:
-    """Train `count` steps. Returns, the same on every worker, whether any has to stop and the longest time in seconds.
+def run_inner_loop(
+    run: Run, batches: Any, count: int, request: signals.StopRequest, work: throughput.Throughput
+) -> tuple[bool, float]:
+    """Train `count` steps, and add them to `work`.
 
-    Raises UserError if a loss or a gradient was not finite.
+    Returns, the same on every worker, whether any has to stop and the longest time in seconds. Raises UserError if a
+    loss or a gradient was not finite.
     """
     started = time.monotonic()
-    run.inner_loop(batches, tf.constant(count))
+    throughput.add(work, run.inner_loop(batches, tf.constant(count)))
     stop_if_not_finite(run)
     largest = run.all_reduce_max({"stop": request.reason is not None, "seconds": time.monotonic() - started})
     return bool(largest["stop"]), largest["seconds"]
@@ -151,10 +154,10 @@ def progress(run: Run, step: int) -> Iterator[tqdm.tqdm]:
         yield bar
 
 
-def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> metrics_log.LogLine:
+def train_line(run: Run, step: int, work: throughput.Throughput) -> metrics_log.LogLine:
     """The line of the steps since the last one. Loss and accuracy are means by weight, 0 if all weights are 0.
 
-    examples_per_second is that of this process since `logged_step` and `logged_at`.
+    What throughput.describe adds is of this process alone, and of `work`: an evaluation in between is left out.
     """
     lines = run.history.of("train")  # Only the chief has them, and writes this one.
     examples = run.job.plan.examples_at(step) - run.job.plan.examples_at(lines[-1]["step"] if lines else 0)
@@ -162,9 +165,9 @@ def train_line(run: Run, step: int, logged_step: int, logged_at: float) -> metri
     line = {"step": step, "split": "train", "examples": examples, "loss": float(run.sums.loss.numpy()) / weight}
     if run.job.manifest.kind == "classification":
         line["accuracy"] = float(run.sums.correct.numpy()) / weight
-    examples_here = run.job.plan.examples_at(step) - run.job.plan.examples_at(logged_step)
     line["learning_rate"] = float(run.job.optimizer.learning_rate(step - 1))
-    line["examples_per_second"] = round(examples_here / (time.monotonic() - logged_at), 2)
+    examples_here = run.job.plan.examples_at(step) - run.job.plan.examples_at(work.step)
+    line |= throughput.describe(work, examples_here, run.job.encoder.architecture, run.peak_flops)
     line["seconds"] = round(run.elapsed(), 3)
     return line
 

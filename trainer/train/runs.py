@@ -25,6 +25,7 @@ from trainer.train import (
     metrics_log,
     run_files,
     steps,
+    throughput,
 )
 from trainer.train.checkpoints import CheckpointSeries
 from trainer.train.decisions import Decision
@@ -40,7 +41,7 @@ class Run:
     sums: steps.TrainSums
     checkpoints: CheckpointSeries  # The complete state, every training.save_every steps.
     best: CheckpointSeries  # The weights that were best on validation.
-    inner_loop: Callable[[Any, tf.Tensor], None]  # steps.build_inner_loop
+    inner_loop: steps.InnerLoop
     eval_step: steps.EvalStep
     all_reduce_max: Callable[[Mapping[str, float]], dict[str, float]]  # strategies.build_all_reduce_max
     chief: bool  # The chief alone writes to model_dir. The other workers write nowhere.
@@ -48,6 +49,7 @@ class Run:
     events: metrics_log.EventLog | None
     sinks: Sequence[metric_sinks.MetricSink]
     elapsed: Callable[[], float]  # Seconds of all the run's processes so far.
+    peak_flops: float | None  # throughput.find_peak_flops
 
 
 def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run:
@@ -100,6 +102,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
             builder.sink_targets(config) if chief else {}, files.root, files.sinks, builder.describe_config(config)
         ),
         elapsed=lambda: earlier + time.monotonic() - started,
+        peak_flops=throughput.find_peak_flops(job.strategy, config.precision, config.logging.peak_flops),
     )
 
 

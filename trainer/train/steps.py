@@ -162,24 +162,57 @@ def correct_weight(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> 
     return tf.reduce_sum(weights * tf.cast(tf.equal(tf.argmax(logits, 1, labels.dtype), labels), tf.float32))
 
 
-def build_inner_loop(
-    strategy: tf.distribute.Strategy, step: Callable[[Batch], None]
-) -> Callable[[Any, tf.Tensor], None]:
-    """A function (iterator, count) that runs `count` (int32 []) train steps without leaving the device."""
+class InputUse(NamedTuple):
+    """What the steps of an inner loop were given, over this process's replicas, and how long they waited for it."""
+
+    waited_s: tf.Tensor  # float64 []: seconds from asking for a batch to having it.
+    positions: tf.Tensor  # int64 []: of the encoder's inputs, padding included.
+    tokens: tf.Tensor  # int64 []: those that are no padding, special tokens included.
+    token_pairs: tf.Tensor  # int64 []: what attention compares: the square of each sequence's tokens.
+
+
+def _next_batch(strategy: tf.distribute.Strategy, iterator: Any) -> tuple[Any, InputUse]:
+    """The next batch of an iterator of distributed batches, inside a tf.function."""
+    asked = tf.timestamp()
+    with tf.control_dependencies([asked]):
+        batch = next(iterator)
+    masks = strategy.experimental_local_results(batch["input_mask"])
+    with tf.control_dependencies(masks):
+        waited_s = tf.timestamp() - asked
+    lengths = [tf.cast(tf.math.count_nonzero(mask, axis=-1), tf.int64) for mask in masks]
+    return batch, InputUse(
+        waited_s,
+        positions=tf.add_n([tf.size(mask, out_type=tf.int64) for mask in masks]),
+        tokens=tf.add_n([tf.reduce_sum(each) for each in lengths]),
+        token_pairs=tf.add_n([tf.reduce_sum(each * each) for each in lengths]),
+    )
+
+
+# (an iterator of distributed batches, the number of steps: int32 []) -> what they were given.
+InnerLoop = Callable[[Any, tf.Tensor], InputUse]
+
+
+def build_inner_loop(strategy: tf.distribute.Strategy, step: Callable[[Batch], None]) -> InnerLoop:
+    """A function that runs some train steps without leaving the device."""
     device = remote_hosts.step_device(strategy)
 
     # Nothing here needs AutoGraph, which would convert the code of all layers: a second of every start.
     @tf.function(autograph=False)
-    def inner_loop(iterator: Any, count: tf.Tensor) -> None:
-        def run_step(done: tf.Tensor) -> tuple[tf.Tensor]:
-            strategy.run(step, args=(next(iterator),))
-            return (done + 1,)
+    def inner_loop(iterator: Any, count: tf.Tensor) -> InputUse:
+        def run_step(done: tf.Tensor, so_far: InputUse) -> tuple[tf.Tensor, InputUse]:
+            batch, use = _next_batch(strategy, iterator)
+            strategy.run(step, args=(batch,))
+            return done + 1, tf.nest.map_structure(tf.add, so_far, use)
 
-        tf.while_loop(lambda done: done < count, run_step, (tf.constant(0),))
+        zero = tf.constant(0, tf.int64)
+        nothing = InputUse(tf.constant(0, tf.float64), zero, zero, zero)
+        use: InputUse = tf.while_loop(lambda done, _: done < count, run_step, (tf.constant(0), nothing))[1]
+        return use
 
-    def run_on_hosts(iterator: Any, count: tf.Tensor) -> None:
+    def run_on_hosts(iterator: Any, count: tf.Tensor) -> InputUse:
         with tf.device(device):
-            inner_loop(iterator, count)
+            use: InputUse = inner_loop(iterator, count)
+            return use
 
     return run_on_hosts if device else inner_loop
 
