@@ -126,7 +126,7 @@ def test_a_failed_download_says_what_to_do_and_leaves_nothing(server, tmp_path, 
     server.fault = fault
     started = time.monotonic()
     problem = find_problem(server, site)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # The client alone would try for ten minutes.
     assert advice in problem.advice
     assert not cached_files(tmp_path)
     server.fault = ""

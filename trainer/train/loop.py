@@ -15,7 +15,7 @@ from trainer.data import batching, label_scale, labels, model_inputs, records, t
 from trainer.errors import Problem, UserError
 from trainer.evals import metrics
 from trainer.runtime import signals, trial
-from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, runs, steps, throughput
+from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, profiling, runs, steps, throughput
 from trainer.train.runs import Run
 
 # The longest time on the device between two checks for a signal. It changes no result.
@@ -35,11 +35,17 @@ def next_boundary(step: int, total: int, *cadences: int) -> int:
     return min(total, *(step - step % every + every for every in cadences))
 
 
-def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int | None = None) -> dict[str, Any]:
+def train_and_evaluate(
+    run: Run,
+    request: signals.StopRequest,
+    stop_at_step: int | None = None,
+    profiled: profiling.ProfiledSteps | None = None,
+) -> dict[str, Any]:
     """Run to the end, or resume from the newest complete checkpoint. Returns what it wrote to result.json.
 
-    Raises signals.Stopped, with a checkpoint written, after a signal, and after what is due at `stop_at_step`;
-    UserError if the loss is not finite, with the last good checkpoint kept.
+    The chief profiles the steps `profiled`, which have to be the same on every worker. Raises signals.Stopped, with a
+    checkpoint written, after a signal, and after what is due at `stop_at_step`; UserError if the loss is not finite,
+    with the last good checkpoint kept.
     """
     job, training = run.job, run.job.config.training
     total, eval_every = job.plan.steps, job.plan.eval_every
@@ -52,15 +58,21 @@ def train_and_evaluate(run: Run, request: signals.StopRequest, stop_at_step: int
     try:
         if step and due(step, eval_every, total) and not run.history.at("validation", step):
             best = evaluate_at(run, step, validation, request)  # The run was interrupted during this evaluation.
-        with training_batches(run, step) as batches, progress(run, step) as bar:
+        with (
+            training_batches(run, step) as batches,
+            progress(run, step) as bar,
+            profiling.profile_steps(run.files.tensorboard, profiled if run.chief else None) as profile_at,
+        ):
             max_steps, work = 1, throughput.start(step)
             waited = evaluations_waited(run)
+            profile_at(step)
             while step < end and not out_of_patience(run, waited):
                 boundary = next_boundary(step, end, training.log_every, training.save_every, eval_every)
-                count = min(boundary - step, max_steps)
+                count = min(profiling.next_boundary(step, boundary, profiled) - step, max_steps)
                 stop, seconds = run_inner_loop(run, batches, count, request, work)
                 max_steps = max(1, int(count * MAX_INNER_LOOP_S / seconds))
                 step += count
+                profile_at(step)
                 bar.update(job.plan.examples_at(step) - bar.n)
                 evaluates = due(step, eval_every, total)
                 # The last step logs and saves, before it evaluates: so does one whose evaluation may be the last.
