@@ -11,9 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import preloaded
+import pytest
 
 ROOT = Path(__file__).parent.parent
 CRASHES = ROOT / ".pytest_cache/crashes.txt"
@@ -80,6 +82,14 @@ def write_topics(path: Path, rows: int, seed: int = 0) -> Path:
             rng.shuffle(words)
             file.write(json.dumps({"text": f"{number}: {' '.join(words)}.", "label": topics}) + "\n")
     return path
+
+
+def long_but_for(quick: Iterable[Any], values: Iterable[Any]) -> list:
+    """The values as parameters of a test: all but the quick ones have the mark `long`."""
+    quick = list(quick)
+    marks = {True: (), False: pytest.mark.long}
+    tuples = ((value, value if isinstance(value, tuple) else (value,)) for value in values)
+    return [pytest.param(*parts, marks=marks[value in quick]) for value, parts in tuples]
 
 
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras
 from fakes.encoders import SMALL, export_encoder
-from helpers import random_encoder_inputs
+from helpers import long_but_for, random_encoder_inputs
 
 from trainer.encoders import architectures, fused_layers, native, random_encoders
 from trainer.encoders.architectures import CannotRebuild
@@ -47,7 +47,11 @@ EXPORTS = {
 
 @pytest.mark.parametrize(
     ("export", "with_mlm"),
-    [(name, False) for name in EXPORTS] + [(name, True) for name in ("bert v1", "bert v2", "albert", "talking heads")],
+    long_but_for(
+        [("bert v1", False), ("bert v2", True), ("electra", False), ("albert", False), ("talking heads", False)],
+        [(name, False) for name in EXPORTS]
+        + [(name, True) for name in ("bert v1", "bert v2", "albert", "talking heads")],
+    ),
 )
 def test_every_export_is_rebuilt_with_its_outputs(tmp_path, export, with_mlm):
     network, changes = EXPORTS[export]
@@ -65,7 +69,9 @@ def test_every_export_is_rebuilt_with_its_outputs(tmp_path, export, with_mlm):
     assert native.largest_output_difference(saved, first, 1024, 64) < 1e-5
 
 
-@pytest.mark.parametrize("preset", [name for name in random_encoders.RANDOM_PRESETS if name.startswith("tiny")])
+@pytest.mark.parametrize(
+    "preset", long_but_for(["tiny"], [name for name in random_encoders.RANDOM_PRESETS if name.startswith("tiny")])
+)
 def test_a_preset_is_rebuilt_with_its_architecture(make_encoder, preset):
     architecture, _ = native.rebuild_encoder(hub.load(str(make_encoder(preset) / "encoder")))
     assert architecture == random_encoders.RANDOM_PRESETS[preset].architecture

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import long_but_for
 from step_training import (
     BATCH,
     FAMILIES,
@@ -44,11 +45,6 @@ def train_kind(strategy, tiny, prepared, kind: str, parts: int = 1) -> Training:
     return training
 
 
-def quick_if(names, quick: str) -> list:
-    """The names as parameters: all but one take long."""
-    return [pytest.param(name, marks=() if name == quick else pytest.mark.long) for name in names]
-
-
 @pytest.fixture(scope="module")
 def on_two_replicas(tiny, prepared, tmp_path_factory):
     """All of them, in another process."""
@@ -62,7 +58,7 @@ def plain_steps(tiny, prepared) -> Training:
     return train_kind(one_replica(), tiny, prepared, "plain")
 
 
-@pytest.mark.parametrize("kind", quick_if(KINDS, "xla"))
+@pytest.mark.parametrize("kind", long_but_for(["xla"], KINDS))
 def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepared, request, kind):
     """In one replica, with micro-batches, and on several replicas: also the masks of dropout are the same."""
     others = {
@@ -99,7 +95,7 @@ def test_the_division_of_a_batch_does_not_change_a_family(tiny, prepared, on_two
     assert_equal_values(values(one), others)
 
 
-@pytest.mark.parametrize("family", quick_if(FAMILIES, "albert"))
+@pytest.mark.parametrize("family", long_but_for(["albert"], FAMILIES))
 def test_a_family_trains_in_bfloat16_and_repeats_itself(tiny, prepared, family):
     first, again = (train_family(one_replica(), tiny, prepared, family, precision="bfloat16") for _ in range(2))
     exact = train_family(one_replica(), tiny, prepared, family)
