@@ -160,6 +160,7 @@ def test_a_service_s_folder_is_checked(variable):
 # --- Characters of patterns -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_job_works_in_folders_with_the_characters_of_patterns(tmp_path):
     """Everything that TensorFlow reads: an imported encoder, a preprocessor, a checkpoint, weights, an export."""
     encoder, data, run = (tmp_path / name for name in ("an [e]", "da*ta?", "exp [1]\\x"))
