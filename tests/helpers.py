@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -103,6 +104,11 @@ def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     return done
 
 
+def task(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    """Run trainer.task with these arguments in a process of its own."""
+    return python("-m", "trainer.task", *arguments, **options)
+
+
 def excerpt(output: str) -> str:
     """The first lines of a process's output, where a crash is described, and the last, where an error is."""
     return output if len(output) < 6000 else f"{output[:3000]}\n[...]\n{output[-3000:]}"
@@ -140,6 +146,13 @@ def run_in_tpu_trace_environment(code: str) -> str:
     )
     assert done.returncode == 0, excerpt(done.stderr)
     return done.stdout
+
+
+def labeled_blocks(page: str) -> dict[str, tuple[str, str]]:
+    """The blocks of a page of docs/ that have a label after their language: label -> (language, text)."""
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w+) ([\w-]+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return {label: (language, text) for language, label, text in found}
 
 
 def free_addresses(count: int) -> tuple[str, ...]:

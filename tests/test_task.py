@@ -1,27 +1,18 @@
 """The command itself, each time in a process of its own."""
 
-import concurrent.futures
-import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import sklearn.metrics
-from helpers import ROOT, free_addresses, python
+from helpers import python, task
 
 from trainer.config import schema
 from trainer.evals import baseline
 from trainer.storage import fs
-
-
-def task(*arguments, **options):
-    return python("-m", "trainer.task", *arguments, **options)
 
 
 def test_help_answers_at_once_without_tensorflow():
@@ -92,103 +83,7 @@ def test_help_documents_every_key_with_its_default():
         assert f"--{key}: {schema.DESCRIPTIONS[key]} Default: {shown}." in text
 
 
-# --- What a cloud service sets ----------------------------------------------------------------------
-
-
-def of_vertex(folder, **more: str) -> dict[str, str]:
-    """The environment of a job on one machine whose base output directory is the folder."""
-    spec = {"cluster": {"workerpool0": ["training-workerpool0-ab-0:2222"]}, "task": {"type": "workerpool0", "index": 0}}
-    folders = {"AIP_MODEL_DIR": "model/", "AIP_CHECKPOINT_DIR": "checkpoints/", "AIP_TENSORBOARD_LOG_DIR": "logs/"}
-    named = {variable: f"{folder}/{name}" for variable, name in folders.items()}
-    return {**os.environ, "CLUSTER_SPEC": json.dumps(spec), **named, **more}
-
-
-def test_the_trials_of_a_tuning_job_do_not_share_a_model_dir(tmp_path):
-    done = task(f"--model_dir={tmp_path}", env=of_vertex(tmp_path / "7", CLOUD_ML_TRIAL_ID="7"))
-    assert done.returncode == 2
-    assert f"--model_dir must be the trial's own, {tmp_path / '7'}, " in done.stderr
-
-
-def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
-    environment = {name: value for name, value in of_vertex("gs://gone").items() if name.startswith("AIP_")}
-    done = task(f"--model_dir={tmp_path / 'run'}", env=simulator.environment(**environment))
-    assert done.returncode == 2
-    for variable in environment:
-        assert f"{variable} must " in done.stderr
-    assert "gs://gone" in done.stderr
-    done = task("--model_dir=/gcs/gone/run", env=simulator.environment())
-    assert "--model_dir must be in a bucket that exists. Received: gs://gone/run " in done.stderr
-    done = task(env=simulator.environment(**environment))
-    assert done.stderr.count("--model_dir must be in a bucket that exists. Received: gs://gone ") == 1
-
-
-def test_a_finished_trial_reports_its_metric_again(flags, finished_run, tmp_path):
-    folder = shutil.copytree(finished_run, tmp_path / "7")
-    settings = [flag.removeprefix("--set=") for flag in flags]
-    done = task(
-        *(f"--{setting}" for setting in settings if "." in setting.partition("=")[0]),
-        *(flag for flag in flags if not flag.startswith("--set=")),
-        env=of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "metrics/file")),
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"{folder} holds this run, finished: nothing to do." in done.stderr
-    assert f"there is no export in {folder}/model: --mode=export writes one." in done.stderr
-    measured = json.loads((tmp_path / "metrics/file").read_text())
-    result = json.loads((folder / "result.json").read_text())
-    assert (measured["trial"], measured["global_step"]) == ("7", "100")
-    assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
-
-
-def test_a_trial_without_a_writable_metric_file_writes_nothing(flags, tmp_path):
-    (tmp_path / "file").touch()
-    folder = tmp_path / "7"
-    done = task(
-        *flags, env=of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "file/metrics"))
-    )
-    assert done.returncode == 2
-    assert "CLOUD_ML_HP_METRIC_FILE must " in done.stderr
-    assert not folder.exists()
-
-
-def test_a_lost_metric_fails_the_trial_after_its_result_is_written(flags, tmp_path):
-    folder, metrics = tmp_path / "7", tmp_path / "metrics"
-    metrics.mkdir()
-    environment = of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(metrics / "file"))
-    short = [*flags, "--set=training.steps=10"]
-    command = [sys.executable, "-m", "trainer.task", *short]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
-        while child.poll() is None and not (folder / "config.yaml").exists():
-            time.sleep(0.01)
-        metrics.rename(tmp_path / "gone")
-        metrics.touch()  # Before the first step: from here on the folder is a file.
-        out, error = child.communicate(timeout=300)
-    assert child.returncode == 1
-    assert (folder / "result.json").exists()
-    assert "finished: 10 steps" in out
-    assert "CLOUD_ML_HP_METRIC_FILE must " in error.splitlines()[-1]
-    # Where the file can be written again, the same command reports the metric.
-    metrics.unlink()
-    done = task(*short, env=environment)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((folder / "result.json").read_text())
-    (measured,) = map(json.loads, (metrics / "file").read_text().splitlines())
-    assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
-
-
-def test_the_flags_and_tf_config_of_ai_platform_are_accepted(flags, finished_run, tmp_path):
-    """Its flags go first, the job's directory last, name and value apart; `job` is what was submitted."""
-    folder = shutil.copytree(finished_run, tmp_path / "run")
-    described = {
-        "cluster": {"chief": ["127.0.0.1:2222"]},
-        "environment": "cloud",
-        "job": {"scale_tier": "BASIC", "python_module": "trainer.task", "job_dir": str(folder)},
-        "task": {"cloud": "w93a1503672d4dd09-ml", "type": "chief", "index": 0},
-    }
-    apart = [word for flag in flags for word in flag.split("=", 1)]
-    done = task(*apart, "--job-dir", folder, env={**os.environ, "TF_CONFIG": json.dumps(described)})
-    assert done.returncode == 0, done.stderr
-    assert f"{folder} holds this run, finished: nothing to do." in done.stderr
+# --- Modes ---------------------------------------------------------------------------------------
 
 
 def test_evaluate_takes_no_other_configuration(finished_run):
@@ -323,12 +218,6 @@ def test_a_model_dir_without_a_run_cannot_be_evaluated(tmp_path):
 # --- Several machines -----------------------------------------------------------------------------
 
 
-def cluster(addresses, index=0) -> dict[str, str]:
-    """The environment of that worker."""
-    described = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": index}}
-    return {**os.environ, "TF_CONFIG": json.dumps(described)}
-
-
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
@@ -358,80 +247,3 @@ def test_evaluation_is_of_one_machine(finished_run):
     assert "--strategy must" in done.stderr
     assert "multi_worker" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
-
-
-def run_workers(*commands) -> list[subprocess.CompletedProcess]:
-    """Run trainer.task as the workers of a job, the chief first, each with flags of its own."""
-    addresses = free_addresses(len(commands))
-    with concurrent.futures.ThreadPoolExecutor() as executor:
-        started = [
-            executor.submit(task, "--cluster_timeout=60", *arguments, env=cluster(addresses, index))
-            for index, arguments in enumerate(commands)
-        ]
-        return [future.result() for future in started]
-
-
-def test_a_worker_without_the_data_is_named_by_all_with_its_host(flags, tmp_path):
-    without = [flag for flag in flags if not flag.startswith("--data_dir")]
-    folder = f"--model_dir={tmp_path / 'run'}"
-    chief, worker = run_workers([*flags, folder], [*without, f"--data_dir={tmp_path / 'missing'}", folder])
-    assert (chief.returncode, worker.returncode) == (1, 1)
-    assert "error: Every worker must be able to run the job. Received: worker 1 (127.0.0.1:" in chief.stderr
-    for done in (chief, worker):
-        assert f"Received: {tmp_path / 'missing'}, which does not exist" in done.stderr
-        assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_worker_that_cannot_make_the_model_dir_is_named_by_all(flags, tmp_path):
-    (tmp_path / "file").touch()
-    chief, worker = run_workers(
-        [*flags, f"--model_dir={tmp_path / 'run'}"], [*flags, f"--model_dir={tmp_path / 'file/run'}"]
-    )
-    assert (chief.returncode, worker.returncode) == (1, 2)
-    assert "Received: worker 1 (127.0.0.1:" in chief.stderr
-    for done in (chief, worker):
-        assert f"{tmp_path / 'file'} is no folder" in done.stderr
-
-
-def test_a_worker_on_another_disk_is_named_by_all_and_nothing_is_written(flags, tmp_path):
-    """Its disk has a copy of the run."""
-    for name in ("run", "copy"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "identity.json").write_text("{}")
-    chief, worker = run_workers(
-        [*flags, f"--model_dir={tmp_path / 'run'}"],
-        [*flags, f"--model_dir={tmp_path / 'copy'}", "--cluster_timeout=5"],
-    )
-    assert (chief.returncode, worker.returncode) == (1, 2)
-    for done in (chief, worker):
-        assert f"--model_dir must be a folder that all workers share. Received: {tmp_path / 'copy'}" in done.stderr
-        assert "worker 1 (127.0.0.1:" in done.stderr
-    for name in ("run", "copy"):
-        assert {path.name for path in (tmp_path / name).iterdir()} <= {"identity.json", ".lock"}
-
-
-def test_a_worker_that_meets_nobody_since_the_run_was_finished_ends_well(flags, finished_run, tmp_path):
-    folder = shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("result.json"))
-    addresses = free_addresses(2)
-    arguments = [f"--model_dir={folder}", "--strategy=multi_worker", "--cluster_timeout=6"]
-    with concurrent.futures.ThreadPoolExecutor() as executor:
-        worker = executor.submit(task, *flags, *arguments, env=cluster(addresses, 1))
-        while not worker.done():
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", int(addresses[1].rpartition(":")[2])), timeout=1).close()
-                shutil.copy(finished_run / "result.json", folder)  # The chief has finished its export.
-            time.sleep(0.1)
-    assert worker.result().returncode == 0, worker.result().stderr
-    assert f"{folder} holds this run, finished: nothing to do." in worker.result().stderr
-
-
-def test_a_worker_that_waits_in_vain_says_for_whom_and_leaves_nothing(flags, tmp_path):
-    addresses = free_addresses(2)
-    arguments = [f"--model_dir={tmp_path / 'run'}", "--strategy=multi_worker", "--cluster_timeout=1"]
-    done = task(*flags, *arguments, env=cluster(addresses))
-    assert done.returncode == 1
-    assert "error: Every worker must be reached within 1 s. Received: no answer from worker 1" in done.stderr
-    assert f"({addresses[1]})" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()

@@ -1,8 +1,7 @@
-"""What puts an export behind an endpoint, and the requests and replies of docs/serving.md."""
+"""What puts an export behind an endpoint: its requests, and services that speak the service's own messages."""
 
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -11,207 +10,27 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import requests
-import tensorflow as tf
-import tf_keras
 import yaml
 from fakes import gcs, grpc_services, model_server
 from fakes.grpc_services import Method, Refusal
 from google.cloud.aiplatform_v1 import types
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
-from helpers import ROOT, excerpt, outcome, python
-from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import predict_pb2
+from helpers import ROOT, excerpt, labeled_blocks, outcome, python
 
 from trainer.cloud import endpoints
 from trainer.cloud.machine_types import Machine
 from trainer.errors import UsageError
-from trainer.export import predict, saved_model
+from trainer.export import predict
 
-BLOCKS = {
-    label: (language, text)
-    for language, label, text in re.findall(
-        r"^```(\w+) ([\w-]+)\n(.*?)^```", (ROOT / "docs/serving.md").read_text(encoding="utf-8"), re.M | re.S
-    )
-}
-TEXTS = ["this is such an amazing movie!", "The movie was terrible...", "", "ünïcode — 电影 " * 40]
 OPTIONS = {"project": "project", "region": "europe-west4", "name": "mine", "model": "gs://bucket/run/model"}
 GPU_MACHINE = Machine("n1-standard-4", "NVIDIA_TESLA_T4", 1)
+BLOCKS = labeled_blocks("serving")
 
 
 @pytest.fixture(scope="module")
-def loaded(finished_run):
-    return predict.load_export(str(finished_run / "export"))
-
-
-@pytest.fixture(scope="module")
-def signature(loaded):
-    return loaded[1]
-
-
-@pytest.fixture(scope="module")
-def pair_export(job, tmp_path_factory):
-    """An export that gives a number for two texts."""
-    number = tf_keras.layers.Dense(1)(job.eval_model.output)
-    scorer = tf_keras.Model(job.eval_model.inputs, number)
-    module, function = saved_model.build_serving_module(
-        scorer, job.tokenizer, texts=2, labels=(), seq_length=24, truncation="head"
-    )
-    folder = str(tmp_path_factory.mktemp("pairs") / "export")
-    tf.saved_model.save(module, folder, signatures={"serving_default": function})
-    return predict.load_export(folder)
-
-
-def block(label: str):
-    """What a block of the document holds: JSON as the value that it is."""
-    language, text = BLOCKS[label]
-    return json.loads(text) if language == "json" else text
-
-
-def json_shape(value):
-    """The names and types in a JSON value, without its numbers and texts."""
-    if isinstance(value, dict):
-        return {name: json_shape(part) for name, part in value.items()}
-    return [json_shape(part) for part in value] if isinstance(value, list) else type(value)
-
-
-# --- Requests and replies -----------------------------------------------------------------------------
-
-
-def test_the_tensor_of_a_predict_request_gives_the_export_s_scores(signature):
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "model"
-    request.model_spec.signature_name = "serving_default"
-    request.inputs["text"].CopyFrom(tf.make_tensor_proto(TEXTS, tf.string))
-    received = predict_pb2.PredictRequest.FromString(request.SerializeToString())
-    sent = model_server.predict(signature, received).SerializeToString()
-    outputs = {
-        name: tf.make_ndarray(proto) for name, proto in predict_pb2.PredictResponse.FromString(sent).outputs.items()
-    }
-    assert {name: value.shape for name, value in outputs.items()} == {
-        "scores": (4, 2),
-        "logits": (4, 2),
-        "labels": (4,),
-    }
-    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS])))
-    assert outputs["scores"] == pytest.approx(expected_scores, abs=1e-6)
-    assert outputs["labels"].tolist() == [[b"negative", b"positive"][place] for place in expected_scores.argmax(axis=1)]
-
-
-@pytest.mark.parametrize(("request_label", "reply_label"), [("rows", "rows-reply"), ("columns", "columns-reply")])
-def test_the_document_s_requests_have_replies_as_it_shows(signature, request_label, reply_label):
-    reply = model_server.rest(signature, block(request_label))
-    assert json_shape(reply) == json_shape(block(reply_label))
-    body = block(request_label)
-    texts = body["instances"] if "instances" in body else body["inputs"]["text"]
-    rows = reply.get("predictions") or [{"scores": row} for row in reply["outputs"]["scores"]]
-    expected_scores = list(predict.score_texts(signature, [[text] for text in texts]))
-    assert np.array([row["scores"] for row in rows]) == pytest.approx(np.array(expected_scores), abs=1e-6)
-
-
-def test_a_row_may_name_its_input(signature):
-    named, plain = (model_server.rest(signature, body) for body in (block("named-rows"), block("rows")))
-    assert named["predictions"][0]["scores"] == pytest.approx(plain["predictions"][0]["scores"])
-
-
-def test_pairs_come_as_objects_and_a_number_has_no_label(pair_export):
-    _, signature = pair_export
-    by_row, by_column = (model_server.rest(signature, block(label)) for label in ("pairs", "pair-columns"))
-    assert json_shape(by_row["predictions"][0]) == json_shape(block("regression-reply")["predictions"][0])
-    assert by_row["predictions"][0]["scores"] == by_column["outputs"]["scores"][0]
-    swapped = {"instances": [{"text": "Someone makes music.", "text_pair": "A man plays a guitar."}]}
-    assert model_server.rest(signature, swapped) != by_row
-
-
-def test_the_document_s_clients_run(signature, tmp_path, capsys):
-    with model_server.running(signature) as (rest, grpc):
-        for name in ("rest-client", "grpc-client"):
-            code = (
-                block(name)
-                .replace("localhost:8501", f"127.0.0.1:{rest}")
-                .replace("localhost:8500", f"127.0.0.1:{grpc}")
-            )
-            assert code.count("127.0.0.1") == 1
-            (tmp_path / "client.py").write_text(code)
-            runpy.run_path(str(tmp_path / "client.py"))
-        refused = [
-            requests.post(f"http://127.0.0.1:{rest}/v1/models/{model}:predict", json=body, timeout=10)
-            for model, body in (
-                ("model", {"instances": ["a"], "inputs": ["a"]}),
-                ("model", {"inputs": {"txt": ["a"]}}),
-                ("model", {"instances": ["a", {"text_pair": "a"}]}),
-                ("other", {"instances": ["a"]}),
-            )
-        ]
-    assert [reply.status_code for reply in refused] == [400, 400, 400, 404]
-    assert all("error" in reply.json() for reply in refused)
-    rest_lines, grpc_lines = np.array_split(capsys.readouterr().out.splitlines(), 2)
-    assert len(rest_lines) == 2
-    assert rest_lines.tolist() == grpc_lines.tolist()
-    expected_scores = list(predict.score_texts(signature, [[text] for text in TEXTS[:2]]))
-    assert [f"{max(scores):.4f}" in line for scores, line in zip(expected_scores, rest_lines, strict=True)] == [
-        True,
-        True,
-    ]
-
-
-def test_the_document_s_shell_commands_parse_and_make_the_folder(finished_run, tmp_path):
-    for _, text in (BLOCKS[label] for label in BLOCKS if BLOCKS[label][0] == "sh"):
-        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
-    shutil.copytree(finished_run / "export", tmp_path / "runs/quickstart/export")
-    subprocess.run(["bash", "-e"], input=block("folder"), text=True, check=True, cwd=tmp_path)
-    assert (tmp_path / "serving/1/saved_model.pb").is_file()
-    source = endpoints.SOURCE_IMAGE.removeprefix("docker.io/")
-    assert source in block("docker")
-    copied = endpoints.default_image("$PROJECT", "$REGION")
-    assert [line.split()[1:] for line in block("image").splitlines()] == [
-        ["pull", source],
-        ["tag", source, copied],
-        ["push", copied],
-    ]
-
-
-# --- The export ---------------------------------------------------------------------------------------
-
-
-def test_an_export_has_the_operators_that_the_document_names(finished_run):
-    saved = saved_model_pb2.SavedModel.FromString((finished_run / "export/saved_model.pb").read_bytes())
-    graphs = [meta.graph_def for meta in saved.meta_graphs]
-    bodies = [body for graph in graphs for body in (graph.node, *(f.node_def for f in graph.library.function))]
-    operators = {node.op for body in bodies for node in body}
-    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
-    listed = re.search(r"not TensorFlow's own: (.*?) of TensorFlow Text", page, re.S)[1]
-    assert sorted(name for name in operators if not hasattr(tf.raw_ops, name)) == re.findall(r"`(\w+)`", listed)
-
-
-def test_a_folder_without_an_export_is_not_copied(tmp_path):
-    with pytest.raises(UsageError, match=r"--model.*no saved_model\.pb"):
-        endpoints.copy_for_serving(str(tmp_path))
-
-
-@pytest.mark.chaos
-def test_tensorflow_text_2_12_gives_the_same_scores(finished_run, signature, tmp_path):
-    """TensorFlow 2.12.1 and its Text, from the registry: what TensorFlow Serving's images are known to hold."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "old"], check=True)
-    python = tmp_path / "old/bin/python"
-    packages = ["tensorflow-cpu==2.12.1", "tensorflow-text==2.12.1"]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, capture_output=True)
-    code = """
-import json, sys
-import tensorflow as tf, tensorflow_text
-signature = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-print(json.dumps(signature(text=tf.constant(json.load(sys.stdin)))["scores"].numpy().tolist()))
-"""
-    done = subprocess.run(
-        [python, "-c", code, finished_run / "export"], input=json.dumps(TEXTS), text=True, capture_output=True
-    )
-    assert done.returncode == 0, excerpt(done.stderr)
-    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS])))
-    assert np.array(json.loads(done.stdout)) == pytest.approx(expected_scores, abs=1e-5)
-
-
-# --- Vertex -------------------------------------------------------------------------------------------
+def signature(finished_run):
+    return predict.load_export(str(finished_run / "export"))[1]
 
 
 def test_the_requests_are_the_service_s_messages():
@@ -238,7 +57,7 @@ def test_the_document_s_commands_print_requests(offline):
     environment = {**offline, "PROJECT": "p", "REGION": "europe-west4", "BUCKET": "b", "ENDPOINT": "17"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     printed = []
-    for line in block("serve").splitlines():
+    for line in BLOCKS["serve"][1].splitlines():
         command = f"{line.partition('#')[0].replace(' --dry_run', '')} --dry_run"
         done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
@@ -277,6 +96,11 @@ def test_a_gpu_takes_the_image_for_gpus():
     )
     upload = endpoints.build_requests(**OPTIONS, machine=GPU_MACHINE)[0]
     assert upload["request"]["model"]["containerSpec"]["imageUri"].endswith("tensorflow-serving:2.20.0-gpu")
+
+
+def test_a_folder_without_an_export_is_not_copied(tmp_path):
+    with pytest.raises(UsageError, match=r"--model.*no saved_model\.pb"):
+        endpoints.copy_for_serving(str(tmp_path))
 
 
 def test_the_export_is_copied_to_a_version_s_folder(finished_run, tmp_path):
@@ -387,6 +211,8 @@ def test_a_refusal_and_an_endless_deployment_are_one_message_each(simulator):
 
 
 def test_the_document_s_client_gets_the_export_s_scores(simulator, signature):
+    texts = ["this is such an amazing movie!", "The movie was terrible..."]
+
     def answer(request: types.PredictRequest) -> types.PredictResponse:
         rows = [json_format.MessageToDict(row) for row in request._pb.instances]
         reply = types.PredictResponse(deployed_model_id="1", model=MODEL)
@@ -395,7 +221,7 @@ def test_the_document_s_client_gets_the_export_s_scores(simulator, signature):
         return reply
 
     code = (
-        block("vertex-client")
+        BLOCKS["vertex-client"][1]
         + """
 import json, sys
 client = aiplatform_v1.PredictionServiceClient(client_options={"api_endpoint": sys.argv[1]})
@@ -404,8 +230,8 @@ print(json.dumps(predict(client, sys.argv[2], json.loads(sys.argv[3]))))
     )
     ask = {f"{PACKAGE}.PredictionService/Predict": Method(types.PredictRequest, [answer])}
     with grpc_services.serving(simulator, [HOST], ask) as server:
-        status, out, error = outcome(code, HOST, ENDPOINT, json.dumps(TEXTS[:2]), env=simulator.environment())
+        status, out, error = outcome(code, HOST, ENDPOINT, json.dumps(texts), env=simulator.environment())
         assert server.requests("Predict")[0].endpoint == ENDPOINT
     assert status == 0, excerpt(error)
-    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS[:2]])))
+    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in texts])))
     assert np.array([row["scores"] for row in json.loads(out)]) == pytest.approx(expected_scores, abs=1e-6)

@@ -141,6 +141,7 @@ def test_google_clients_are_used_by_storage_and_cloud_only():
     assert {module for module in using if not module.startswith("cloud.")} == {
         "storage.bucket_errors",
         "storage.gcs",
+        "storage.gcs_client",
         "storage.retries",
     }
 

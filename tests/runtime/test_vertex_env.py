@@ -2,8 +2,14 @@
 
 import dataclasses
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 
 import pytest
+from helpers import ROOT, excerpt, task
 
 from trainer.errors import UsageError
 from trainer.runtime import vertex_env
@@ -109,8 +115,8 @@ def test_a_path_below_the_mount_is_read_from_the_bucket(path, expected):
 # --- Trials -----------------------------------------------------------------------------------------
 
 
-def task(**values) -> str:
-    return json.dumps({"cluster": {"workerpool0": ["a:2222"]}, "environment": "cloud", "task": values})
+def cluster_of(**task) -> str:
+    return json.dumps({"cluster": {"workerpool0": ["a:2222"]}, "environment": "cloud", "task": task})
 
 
 @pytest.mark.parametrize(
@@ -120,10 +126,10 @@ def task(**values) -> str:
         ({"CLOUD_ML_TRIAL_ID": "3"}, "3"),
         ({"CLOUD_ML_TRIAL_ID": ""}, None),
         ({"CLOUD_ML_TRIAL_ID": "0"}, None),
-        ({"CLUSTER_SPEC": task(type="workerpool0", index=0, trial="2")}, "2"),
-        ({"TF_CONFIG": task(type="chief", index=0, trial="4", cloud="id")}, "4"),
-        ({"CLUSTER_SPEC": task(type="workerpool0", index=0)}, None),
-        ({"CLUSTER_SPEC": task(type="workerpool0", index=0, trial="")}, None),
+        ({"CLUSTER_SPEC": cluster_of(type="workerpool0", index=0, trial="2")}, "2"),
+        ({"TF_CONFIG": cluster_of(type="chief", index=0, trial="4", cloud="id")}, "4"),
+        ({"CLUSTER_SPEC": cluster_of(type="workerpool0", index=0)}, None),
+        ({"CLUSTER_SPEC": cluster_of(type="workerpool0", index=0, trial="")}, None),
         ({"CLUSTER_SPEC": "{", "TF_CONFIG": "[]"}, None),
         ({"CLUSTER_SPEC": "null", "TF_CONFIG": '{"task": null}'}, None),
     ],
@@ -152,3 +158,102 @@ def test_a_folder_inside_that_of_the_export_is_rejected(given, named):
 def test_a_bucket_is_no_folder():
     with pytest.raises(UsageError, match=r"AIP_MODEL_DIR.*Received: gs://b"):
         vertex_env.resolve_model_dir("gs://other/run", {"AIP_MODEL_DIR": "gs://b/"})
+
+
+# --- The command itself -----------------------------------------------------------------------------
+
+
+def of_vertex(folder, **more: str) -> dict[str, str]:
+    """The environment of a job on one machine whose base output directory is the folder."""
+    spec = {"cluster": {"workerpool0": ["training-workerpool0-ab-0:2222"]}, "task": {"type": "workerpool0", "index": 0}}
+    folders = {"AIP_MODEL_DIR": "model/", "AIP_CHECKPOINT_DIR": "checkpoints/", "AIP_TENSORBOARD_LOG_DIR": "logs/"}
+    named = {variable: f"{folder}/{name}" for variable, name in folders.items()}
+    return {**os.environ, "CLUSTER_SPEC": json.dumps(spec), **named, **more}
+
+
+def test_the_trials_of_a_tuning_job_do_not_share_a_model_dir(tmp_path):
+    done = task(f"--model_dir={tmp_path}", env=of_vertex(tmp_path / "7", CLOUD_ML_TRIAL_ID="7"))
+    assert done.returncode == 2
+    assert f"--model_dir must be the trial's own, {tmp_path / '7'}, " in done.stderr
+
+
+def test_a_bucket_that_the_service_names_is_looked_at_too(simulator, tmp_path):
+    environment = {name: value for name, value in of_vertex("gs://gone").items() if name.startswith("AIP_")}
+    done = task(f"--model_dir={tmp_path / 'run'}", env=simulator.environment(**environment))
+    assert done.returncode == 2
+    for variable in environment:
+        assert f"{variable} must " in done.stderr
+    assert "gs://gone" in done.stderr
+    done = task("--model_dir=/gcs/gone/run", env=simulator.environment())
+    assert "--model_dir must be in a bucket that exists. Received: gs://gone/run " in done.stderr
+    done = task(env=simulator.environment(**environment))
+    assert done.stderr.count("--model_dir must be in a bucket that exists. Received: gs://gone ") == 1
+
+
+def test_a_finished_trial_reports_its_metric_again(flags, finished_run, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "7")
+    settings = [flag.removeprefix("--set=") for flag in flags]
+    done = task(
+        *(f"--{setting}" for setting in settings if "." in setting.partition("=")[0]),
+        *(flag for flag in flags if not flag.startswith("--set=")),
+        env=of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "metrics/file")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{folder} holds this run, finished: nothing to do." in done.stderr
+    assert f"there is no export in {folder}/model: --mode=export writes one." in done.stderr
+    measured = json.loads((tmp_path / "metrics/file").read_text())
+    result = json.loads((folder / "result.json").read_text())
+    assert (measured["trial"], measured["global_step"]) == ("7", "100")
+    assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
+
+
+def test_a_trial_without_a_writable_metric_file_writes_nothing(flags, tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "7"
+    done = task(
+        *flags, env=of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "file/metrics"))
+    )
+    assert done.returncode == 2
+    assert "CLOUD_ML_HP_METRIC_FILE must " in done.stderr
+    assert not folder.exists()
+
+
+def test_a_lost_metric_fails_the_trial_after_its_result_is_written(flags, tmp_path):
+    folder, metrics = tmp_path / "7", tmp_path / "metrics"
+    metrics.mkdir()
+    environment = of_vertex(folder, CLOUD_ML_TRIAL_ID="7", CLOUD_ML_HP_METRIC_FILE=str(metrics / "file"))
+    short = [*flags, "--set=training.steps=10"]
+    command = [sys.executable, "-m", "trainer.task", *short]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
+        while child.poll() is None and not (folder / "config.yaml").exists():
+            time.sleep(0.01)
+        metrics.rename(tmp_path / "gone")
+        metrics.touch()  # Before the first step: from here on the folder is a file.
+        out, error = child.communicate(timeout=300)
+    assert child.returncode == 1
+    assert (folder / "result.json").exists(), excerpt(error)
+    assert "finished: 10 steps" in out
+    assert "CLOUD_ML_HP_METRIC_FILE must " in error.splitlines()[-1]
+    # Where the file can be written again, the same command reports the metric.
+    metrics.unlink()
+    done = task(*short, env=environment)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "result.json").read_text())
+    (measured,) = map(json.loads, (metrics / "file").read_text().splitlines())
+    assert float(measured["validation/accuracy"]) == result["validation"]["accuracy"]
+
+
+def test_the_flags_and_tf_config_of_ai_platform_are_accepted(flags, finished_run, tmp_path):
+    """Its flags go first, the job's directory last, name and value apart; `job` is what was submitted."""
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    described = {
+        "cluster": {"chief": ["127.0.0.1:2222"]},
+        "environment": "cloud",
+        "job": {"scale_tier": "BASIC", "python_module": "trainer.task", "job_dir": str(folder)},
+        "task": {"cloud": "w93a1503672d4dd09-ml", "type": "chief", "index": 0},
+    }
+    apart = [word for flag in flags for word in flag.split("=", 1)]
+    done = task(*apart, "--job-dir", folder, env={**os.environ, "TF_CONFIG": json.dumps(described)})
+    assert done.returncode == 0, done.stderr
+    assert f"{folder} holds this run, finished: nothing to do." in done.stderr

@@ -16,6 +16,7 @@ from typing import Any
 from trainer.errors import Problem, UsageError
 from trainer.storage import gcs, retries
 from trainer.storage.bucket_errors import BucketError, missing_bucket_error, translate_errors
+from trainer.storage.gcs_client import client
 
 READ_PERMISSIONS = ("storage.objects.get", "storage.objects.list")
 WRITE_PERMISSIONS = (*READ_PERMISSIONS, "storage.objects.create", "storage.objects.delete")
@@ -65,7 +66,7 @@ def find_path_problems(uses: Sequence[PathUse], find_region: Callable[[], str | 
         return local
     try:
         with translate_errors(uses[0].path or "", "checking its bucket"):
-            gcs.client()
+            client()
     except BucketError as error:
         raise UsageError(_name_flag(error.problem, uses[0])) from None
     region = find_region()
@@ -111,7 +112,7 @@ def _find_problem(use: PathUse, region: str | None) -> Problem | None:
         # Another server than Google's may not know this request. Of a missing bucket the listing tells.
         unknown = contextlib.suppress(NotFound, MethodNotAllowed, MethodNotImplemented)
         with translate_errors(path, "checking its bucket"), unknown:
-            granted = gcs.client().bucket(bucket).test_iam_permissions(list(required), **options)
+            granted = client().bucket(bucket).test_iam_permissions(list(required), **options)
         _try_path(use, options)
     except FileNotFoundError:
         return _name_flag(missing_bucket_error(path).problem, use)
@@ -142,7 +143,7 @@ def _try_path(use: PathUse, options: Mapping[str, Any]) -> None:
     path = use.path or ""
     bucket, name = gcs.split_path(path)
     with translate_errors(path, "listing"):
-        list(gcs.client().list_blobs(bucket, prefix=f"{name}/" if name else None, max_results=1, **options))
+        list(client().list_blobs(bucket, prefix=f"{name}/" if name else None, max_results=1, **options))
     if use.writes:
         scratch = gcs.blob_at(f"{path}{'' if use.is_file else '/'}.hubtune-check-{uuid.uuid4().hex}")
         with translate_errors(path, "writing"):
@@ -160,5 +161,5 @@ def _find_location(bucket: str, path: str, options: Mapping[str, Any]) -> str | 
         contextlib.suppress(BucketError, FileNotFoundError),
         translate_errors(path, "reading its location"),
     ):
-        return str(gcs.client().get_bucket(bucket, **options).location)
+        return str(client().get_bucket(bucket, **options).location)
     return None
