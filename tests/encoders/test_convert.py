@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import numpy as np
@@ -15,31 +14,11 @@ from fakes.bert import (
     write_vocabulary,
 )
 from fakes.torch_files import write_state_dict
-from helpers import long_but_for, python, random_encoder_inputs
+from imported_encoders import INPUTS, assert_outputs, read
 
-from trainer.data import tokenization
-from trainer.encoders import convert, importing, native, random_encoders, saved_models
+from trainer.encoders import convert, importing, random_encoders
 from trainer.encoders import weights as weights_module
 from trainer.errors import UserError
-
-INPUTS = random_encoder_inputs(rows=3, seq_length=12, vocab_size=CONFIG["vocab_size"])
-
-
-def read(folder) -> convert.ImportedEncoder:
-    """Import a folder of Hugging Face; a vocabulary of tokenizer.json goes to the folder next to it."""
-    return convert.read_hugging_face(folder, folder.parent)
-
-
-def assert_outputs(encoder, folder, weights=None) -> None:
-    """The encoder has the outputs of the BERT in a folder: of its configuration, with random_weights or others."""
-    config = json.loads(next(folder.glob("*config.json")).read_text())
-    if "model_type" not in config:
-        config["hidden_act"] = config["hidden_act"].replace("gelu", "gelu_new")  # Google's
-    sequence, pooled = compute_outputs(config, weights or random_weights(), INPUTS)
-    received = encoder({name: tf.constant(value) for name, value in INPUTS.items()})
-    assert np.abs(received["sequence_output"] - sequence).max() < 2e-5
-    assert np.abs(received["pooled_output"] - pooled).max() < 2e-5
-
 
 # --- Hugging Face ---------------------------------------------------------------------------------
 
@@ -47,12 +26,6 @@ def assert_outputs(encoder, folder, weights=None) -> None:
 def old_names(name: str) -> str:
     name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
     return f"bert.{name}"
-
-
-SMALL_VALUES = {
-    name: value * (0.01 if "embeddings." in name and "LayerNorm" not in name else 1)
-    for name, value in random_weights().items()
-}
 
 
 @pytest.mark.parametrize("rename", [str, old_names])
@@ -103,22 +76,6 @@ def test_an_electra_keeps_its_outputs(tmp_path, width, head):
     assert_outputs(read(folder).encoder, folder, without_pooler(weights))
 
 
-@pytest.mark.parametrize(
-    ("kind", "epsilon"), long_but_for([("relu", 1e-2)], [("gelu", 1e-12), ("gelu", 1e-5), ("relu", 1e-2)])
-)
-def test_an_export_and_its_rebuild_keep_outputs(tmp_path, kind, epsilon):
-    folder = write_hugging_face(tmp_path / "hf", SMALL_VALUES, hidden_act=kind, layer_norm_eps=epsilon)
-    convert.write_encoder(read(folder), f"{tmp_path}/out")
-    saved = saved_models.load_saved_model(f"{tmp_path}/out/encoder")
-    assert_outputs(saved, folder, SMALL_VALUES)
-    architecture, values = native.rebuild_encoder(saved)
-    assert (architecture.activation, architecture.layer_norm_epsilon) == (kind, epsilon)
-    rebuilt = native.build_encoder(architecture)
-    for variable, value in zip(rebuilt.trainable_variables, values, strict=True):
-        variable.assign(value)
-    assert_outputs(rebuilt, folder, SMALL_VALUES)
-
-
 def test_the_head_count_decides_the_outputs(tmp_path):
     """No weight shows it: an encoder with another one is built as well, and is another."""
     folder = write_hugging_face(tmp_path / "hf", num_attention_heads=2)
@@ -127,19 +84,6 @@ def test_the_head_count_decides_the_outputs(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", **CONFIG}))
     with pytest.raises(AssertionError):
         assert_outputs(encoder, folder)
-
-
-def test_an_export_keeps_the_case(tmp_path):
-    folder = write_hugging_face(tmp_path / "hf")
-    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    words = "The the Movie movie Was was GREAT great".split()  # noqa: SIM905
-    write_vocabulary(folder, [*PIECES[:5], *words, *"ABCDEFGHabcdefgh", "."])
-    convert.write_encoder(read(folder), f"{tmp_path}/made/out")
-    assert sorted(p.name for p in (tmp_path / "made").iterdir()) == ["out"]
-    assert sorted(p.name for p in (tmp_path / "made" / "out").iterdir()) == ["encoder", "preprocess"]
-    tokenizer = tokenization.load_tokenizer(str(tmp_path / "made" / "out" / "preprocess"))
-    assert not tokenizer.lower_case
-    assert tokenizer.tokenize(["A a ."]).to_list() == [[13, 21, 29]]
 
 
 @pytest.mark.parametrize("missing", [["config.json"], ["model.safetensors"], ["model.safetensors", "vocab.txt"]])
@@ -317,67 +261,3 @@ def test_a_folder_must_hold_exactly_one_checkpoint(tmp_path, names):
         (tmp_path / name).write_text("")
     with pytest.raises(UserError, match=rf"\*\.index .*Received: {tmp_path} with {len(names)}\."):
         convert.read_checkpoint(tmp_path)
-
-
-# --- The exporter ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("link", [False, True])
-def test_a_file_or_link_at_the_output_is_kept(tmp_path, link):
-    output = tmp_path / "notes.txt"
-    output.symlink_to(tmp_path) if link else output.write_text("notes")
-    with pytest.raises(UserError, match=r"--output .*notes\.txt"):
-        convert.write_encoder(None, str(output))
-    assert output.is_symlink() if link else output.read_text() == "notes"
-
-
-def test_a_folder_with_other_files_is_not_replaced(tmp_path):
-    (tmp_path / "documents").mkdir()
-    (tmp_path / "documents" / "thesis.txt").write_text("three years")
-    with pytest.raises(UserError, match=r"--output .*thesis\.txt"):
-        convert.write_encoder(None, f"{tmp_path}/documents")
-    assert (tmp_path / "documents" / "thesis.txt").read_text() == "three years"
-
-
-def test_a_failed_export_changes_nothing(tmp_path):
-    imported = read(write_hugging_face(tmp_path / "hf"))
-    output = tmp_path / "made" / "out"
-    (output / "encoder").mkdir(parents=True)
-    (output / "encoder" / "saved_model.pb").write_text("before")
-    with pytest.raises(Exception, match=r"no-vocab\.txt"):
-        convert.write_encoder(dataclasses.replace(imported, vocabulary_file=tmp_path / "no-vocab.txt"), str(output))
-    assert [path.relative_to(output).as_posix() for path in sorted(output.rglob("*"))] == [
-        "encoder",
-        "encoder/saved_model.pb",
-    ]
-    assert [path.name for path in output.parent.iterdir()] == ["out"]
-
-
-CHANGES = [dict(heads=2), dict(layers=1), dict(activation="relu")]
-
-
-@pytest.mark.parametrize("changes", long_but_for(CHANGES[:1], CHANGES))
-def test_an_export_that_computes_something_else_is_refused(tmp_path, changes):
-    """As if the conversion had ignored what the configuration says."""
-    imported = read(write_hugging_face(tmp_path / "hf"))
-    architecture = dataclasses.replace(imported.reference.architecture, **changes)
-    source = dataclasses.replace(imported.reference, architecture=architecture)
-    with pytest.raises(UserError, match="The outputs of the encoder must"):
-        convert.write_encoder(dataclasses.replace(imported, reference=source), f"{tmp_path}/out")
-    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
-
-
-def test_an_encoder_is_imported_from_a_bucket_into_a_bucket(tmp_path, simulator):
-    folder = write_hugging_face(tmp_path / "hf")
-    simulator.python(f'from trainer.storage import fs; fs.copy_folder("{folder}", "gs://bucket/hf")')
-    arguments = ["--source=hf:gs://bucket/hf", "--output=gs://bucket/made/out"]
-    python("scripts/import_encoder.py", *arguments, env=simulator.environment(), check=True)
-    code = """
-from trainer.encoders import registry, saved_models
-folders = registry.resolve_encoder("gs://bucket/made/out")
-encoder = saved_models.load_saved_model(folders.encoder)
-print(len(encoder.trainable_variables), registry.is_saved_model(folders.preprocess))
-"""
-    assert simulator.python(code) == "39 True"
-    written = [line["wrote"] for line in simulator.log() if line.get("wrote", "").startswith("made/")]
-    assert written[-2:] == ["made/out/encoder/saved_model.pb", "made/out/preprocess/saved_model.pb"]

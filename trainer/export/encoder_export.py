@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from trainer.data import tokenization
-from trainer.encoders import architectures, convert, hugging_face, native, saved_models
+from trainer.encoders import architectures, convert, hub_format, hugging_face, native, saved_models
 from trainer.encoders.registry import EncoderFolders
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
@@ -64,7 +64,7 @@ def _save_for_hub(trained: TrainedEncoder, folder: str) -> None:
         file = Path(temporary) / tokenization.vocabulary_file_name(trained.vocabulary)
         file.write_bytes(trained.vocabulary)
         imported = convert.ImportedEncoder(trained.encoder, file, trained.lower_case)
-        convert.save_encoder(imported, fs.join(folder, "encoder"))
+        hub_format.save_encoder(imported, fs.join(folder, "encoder"))
     fs.copy_folder(trained.preprocess, fs.join(folder, "preprocess"))
 
 

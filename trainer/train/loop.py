@@ -78,10 +78,7 @@ def train_and_evaluate(
                 # The last step logs and saves, before it evaluates: so does one whose evaluation may be the last.
                 last = step == total or (evaluates and out_of_patience(run, waited + 1))
                 if last or due(step, training.log_every, total):
-                    line = train_line(run, step, work)
-                    steps.reset_sums(run.sums)
-                    runs.write_line(run, line)
-                    bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
+                    log_steps(run, step, work, bar)
                     work = throughput.start(step)
                 if stop or last or due(step, training.save_every, total):
                     runs.save(run, run.checkpoints, step, wait=stop or last)
@@ -97,13 +94,18 @@ def train_and_evaluate(
             _LOG.info("%s", advice.on_early_stop(step, total, job.metric, waited))
         return finish.finish_run(run, request, best)
     except signals.Stopped:
-        if step and not checkpoints.is_saved(run.checkpoints, step):
-            runs.save(run, run.checkpoints, step)
-        again = f"without {_STOP_FLAG}" if request.reason == _STOP_FLAG else "again"
-        raise signals.Stopped(
-            f"stopped by {request.reason} at step {step:,} of {total:,}, with a checkpoint. Run the same command "
-            f"{again} to resume."
-        ) from None
+        raise save_for_resume(run, step, request) from None
+
+
+def save_for_resume(run: Run, step: int, request: signals.StopRequest) -> signals.Stopped:
+    """Save the state of this step, unless it is saved. Returns the error that says how the run goes on."""
+    if step and not checkpoints.is_saved(run.checkpoints, step):
+        runs.save(run, run.checkpoints, step)
+    again = f"without {_STOP_FLAG}" if request.reason == _STOP_FLAG else "again"
+    return signals.Stopped(
+        f"stopped by {request.reason} at step {step:,} of {run.job.plan.steps:,}, with a checkpoint. Run the same "
+        f"command {again} to resume."
+    )
 
 
 def evaluations_waited(run: Run) -> int:
@@ -164,6 +166,14 @@ def progress(run: Run, step: int) -> Iterator[tqdm.tqdm]:
     # In a service the logger has no handler of its own, and must not get a second one.
     with bar, logging_redirect_tqdm([package_log]) if package_log.handlers else contextlib.nullcontext():
         yield bar
+
+
+def log_steps(run: Run, step: int, work: throughput.Throughput, bar: tqdm.tqdm) -> None:
+    """Write the line of the steps since the last one, whose sums are set to zero."""
+    line = train_line(run, step, work)
+    steps.reset_sums(run.sums)
+    runs.write_line(run, line)
+    bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
 
 
 def train_line(run: Run, step: int, work: throughput.Throughput) -> metrics_log.LogLine:
