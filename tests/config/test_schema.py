@@ -20,7 +20,7 @@ def test_what_does_not_decide_the_result_is_not_fingerprinted():
     assert set(schema.KEYS) - keys.keys() == {
         *("data_dir", "encoder", "preprocess", "init_from"),
         *("logging.tensorboard", "logging.progress", "logging.mlflow", "logging.wandb"),
-        *("logging.report", "encoders.mirror", "model.fused"),
+        *("logging.report", "logging.peak_flops", "encoders.mirror", "model.fused"),
     }
 
 
