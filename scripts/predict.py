@@ -10,11 +10,11 @@ column of a table. A text that begins with - is written after --. Output n is al
 """
 
 import sys
-from collections.abc import Sequence
 
 import tqdm
 from absl import flags
 
+from trainer import api
 from trainer.data import tables
 from trainer.errors import Problem, UsageError, UserError
 from trainer.export import predict, prediction_inputs, prediction_outputs, prediction_tables
@@ -96,14 +96,14 @@ def local_input() -> str:
     return fs.local_copy(path)
 
 
-def check_model(source: InputSource, inputs: Sequence[str], names: Sequence[str]) -> None:
-    """Raises UsageError if the flags do not suit the model with these inputs and class names."""
+def check_model(source: InputSource, classifier: api.Classifier) -> None:
+    """Raises UsageError if the flags do not suit the model."""
     problems = []
-    if len(inputs) > len(source.text_columns):
+    if len(classifier.inputs) > len(source.text_columns):
         problems.append(Problem("--text_pair_column", "name the second text for this model of pairs", "none"))
-    if len(inputs) < len(source.text_columns):
+    if len(classifier.inputs) < len(source.text_columns):
         problems.append(Problem("--text_pair_column", "be left out for this model of one text", TEXT_PAIR.value))
-    if TOP_K.value and not names:
+    if TOP_K.value and not classifier.labels:
         problems.append(Problem("--top_k", "be left out for this model, which predicts a number", str(TOP_K.value)))
     if problems:
         raise UsageError(*problems)
@@ -121,21 +121,20 @@ def main(argv: list[str]) -> None:
         if OUTPUT.value:
             prediction_inputs.check_columns(source, tables.column_names(local, table_format()))
         summary = prediction_inputs.inspect_source(source)
-    saved, signature = predict.load_export(MODEL.value)
-    inputs, names = predict.input_names(signature), predict.class_names(saved)
+    classifier = api.load(MODEL.value)
     if not is_table():
         if texts:
-            source = prediction_inputs.argument_source(texts, tuple(inputs))
+            source = prediction_inputs.argument_source(texts, classifier.inputs)
         else:
-            source = prediction_inputs.line_source(local, tuple(inputs), ENCODING.value)
+            source = prediction_inputs.line_source(local, classifier.inputs, ENCODING.value)
         summary = prediction_inputs.inspect_source(source)
-    check_model(source, inputs, names)
+    check_model(source, classifier)
 
-    shown = Shown(names, TOP_K.value, LINE_NUMBERS.value, predict.has_several_labels(signature))
+    shown = Shown(classifier.labels, TOP_K.value, LINE_NUMBERS.value, classifier.several_labels)
     format_line = prediction_outputs.format_json if FORMAT.value == "jsonl" else prediction_outputs.format_row
     predictions = iter(
         tqdm.tqdm(
-            predict.predict_source(signature, source),
+            predict.predict_source(classifier.signature, source),
             total=summary.rows,
             desc="predicting",
             unit=" texts",

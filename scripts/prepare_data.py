@@ -9,12 +9,13 @@
   python scripts/prepare_data.py --inspect=data/mine
 """
 
-import dataclasses
 import time
+from typing import Any
 
 from absl import flags
 
-from trainer.data import labels, task_rows, tasks
+from trainer import api
+from trainer.data import labels, tasks
 from trainer.runtime import app, versions
 from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
@@ -28,10 +29,10 @@ SOURCE = flags.DEFINE_string(
     ".parquet or .xlsx file, also with .gz or as a .zip of one file; several, as a pattern in quotes such as "
     "'data/*.csv'; or a folder with a folder of text files for each class.",
 )
-TEST_SOURCE = flags.DEFINE_string(
+flags.DEFINE_string(
     "test_source", None, "The source of the test split, for task csv. Without it, 10 % of --source become test."
 )
-VALIDATION_SOURCE = flags.DEFINE_string(
+flags.DEFINE_string(
     "validation_source",
     None,
     "The source of the validation split, for task csv. Without it, it is drawn from --source.",
@@ -118,45 +119,33 @@ flags.DEFINE_string("downloads", "downloads", "The folder that a source which is
 INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder holds, and do nothing else.")
 
 
-def source_options() -> task_rows.SourceOptions:
+def source_options() -> dict[str, Any]:
     """The flags of their names."""
-    names = [field.name for field in dataclasses.fields(task_rows.SourceOptions)]
-    return task_rows.SourceOptions(**{name: flags.FLAGS[name].value for name in names})
-
-
-def check_flags() -> None:
-    """Raises UsageError with everything that is wrong with the flags. Every bucket among the paths is checked."""
-    local_or_bucket = ("test_source", "validation_source", "encoders.mirror", "output", "downloads", "inspect")
-    problems = app.normalize_path_flags(*local_or_bucket, urls=("source", "encoder", "preprocess"))
-    if not INSPECT.value:
-        problems += task_rows.find_argument_problems(source_options(), OUTPUT.value)
-    paths = (SOURCE, TEST_SOURCE, VALIDATION_SOURCE, ENCODER, PREPROCESS, MIRROR, INSPECT)
-    reads = [PathUse(f"--{flag.name}", flag.value) for flag in paths]
-    preflight.check_paths([*reads, PathUse("--output", OUTPUT.value, writes=True)], problems=problems)
+    return {name: flags.FLAGS[name].value for name in api.PrepareOptions.__annotations__}
 
 
 def main(argv: list[str]) -> None:
     app.reject_arguments(argv)
-    versions.check_installation()
-    check_flags()
-    from trainer.data import inspection, prepare
-    from trainer.encoders import registry, saved_models
-
     if INSPECT.value:
+        versions.check_installation()
+        problems = app.normalize_path_flags("inspect")
+        preflight.check_paths([PathUse("--inspect", INSPECT.value)], problems=problems)
+        from trainer.data import inspection
+
         print(inspection.describe_data_set(INSPECT.value))
         return
     started = time.monotonic()
-    folders = registry.resolve_encoder(ENCODER.value, need_preprocess=False, mirror=MIRROR.value)
-    saved_models.load_encoder(folders)  # Before the preprocessor is looked for: what is no encoder has none.
-    preprocess = registry.resolve_preprocess(ENCODER.value, PREPROCESS.value, MIRROR.value)
-    prepare.prepare_task(
-        source_options(),
+    data = api.prepare(
+        SOURCE.value,
+        OUTPUT.value or "",
+        task=TASK.value or "",
         encoder=ENCODER.value,
-        preprocess=preprocess,
-        output=OUTPUT.value,
+        preprocess=PREPROCESS.value,
+        mirror=MIRROR.value,
         seed=SEED.value,
+        **source_options(),
     )
-    print(inspection.summarize_data_set(OUTPUT.value))
+    print(data)
     print(f"prepared in {time.monotonic() - started:.0f} s")
 
 

@@ -87,9 +87,10 @@ def test_help_documents_every_key_with_its_default():
 
 
 def test_evaluate_takes_no_other_configuration(finished_run):
-    done = task("--mode=evaluate", f"--model_dir={finished_run}", "--set=seed=1")
+    done = task("--mode=evaluate", f"--model_dir={finished_run}", "--set=seed=1", "--config=configs/smoke.yaml")
     assert done.returncode == 2
-    assert "--set must be left out" in done.stderr
+    for flag in ("--seed", "--config"):
+        assert f"{flag} must be left out where the configuration is that of the run" in done.stderr
 
 
 def test_an_unknown_strategy_is_told_the_valid_ones(flags, tmp_path):

@@ -7,9 +7,10 @@ CODE = """
 import dataclasses, json, sys
 from absl import flags
 from trainer.config import flags as config_flags
-from trainer.config import schema
+from trainer.config import loading, schema
 flags.FLAGS(sys.argv)
-print(json.dumps(dict(schema.flatten(dataclasses.asdict(config_flags.load_config(config_flags.CONFIG.value))))))
+config = loading.load_config(config_flags.CONFIG.value, (), config_flags.given_settings([]))
+print(json.dumps(dict(schema.flatten(dataclasses.asdict(config)))))
 """
 
 

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from helpers import ROOT
 
-from trainer.config import loading
+from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.config.sink_targets import ON
 from trainer.errors import UsageError
@@ -240,6 +240,38 @@ def test_flags_win_over_overrides_and_overrides_over_the_preset(preset):
 @pytest.mark.parametrize("none", ["", "null", "none"])
 def test_an_override_can_unset_what_the_preset_set(preset, none):
     assert loading.load_config(preset("training: {steps: 5}"), [f"training.steps={none}"]).training.steps is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.steps", None, None),
+        ("training.steps", 7.0, 7),
+        ("model.recompute", True, True),
+        ("logging.mlflow", None, ""),
+        ("training.class_weights", {"spam": 10}, {"spam": 10.0}),
+    ],
+)
+def test_a_setting_may_be_a_value_of_python(preset, key, value, expected):
+    loaded = loading.load_config(preset("training: {steps: 5}"), (), {key: value})
+    assert schema.get_values(loaded, [key]) == {key: expected}
+
+
+def test_a_length_that_is_unset_leaves_the_other_as_it_is(preset):
+    path = preset("training: {epochs: 2}")
+    assert loading.load_config(path, (), {"training.steps": None}).training.epochs == 2
+    assert loading.load_config(path, (), {"training.steps": 9}).training.epochs is None
+
+
+def test_of_a_run_s_configuration_paths_may_be_others(tmp_path):
+    (tmp_path / "config.yaml").write_text(loading.dump_config(Config(seed=3)), encoding="utf-8")
+    loaded = loading.load_run_config(str(tmp_path), {"data_dir": "elsewhere", "logging.progress": False})
+    assert (loaded.seed, loaded.data_dir, loaded.logging.progress) == (3, "elsewhere", False)
+    with pytest.raises(UsageError) as caught:
+        loading.load_run_config(str(tmp_path), {"seed": 3, "init_from": "runs/a"})
+    assert [problem.setting for problem in caught.value.problems] == ["--seed", "--init_from"]
+    with pytest.raises(UsageError, match="--model_dir must hold a run"):
+        loading.load_run_config(str(tmp_path / "new"), {})
 
 
 @pytest.mark.parametrize(

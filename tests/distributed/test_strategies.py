@@ -23,7 +23,6 @@ for name in names:
         outcomes[name] = [choice.strategy.num_replicas_in_sync, choice.description]
     except ValueError as error:
         outcomes[name] = [type(error).__name__, str(error)]
-    devices = None
 print(json.dumps(outcomes))
 """
 
@@ -50,6 +49,36 @@ def test_virtual_devices_are_replicas():
     outcomes = build_on_cpu("mirrored,auto", 3)
     assert outcomes["mirrored"] == [3, "3 replicas on CPU:0, CPU:1, CPU:2"]
     assert outcomes["auto"] == [3, "3 replicas on CPU:0, CPU:1, CPU:2; chosen by --strategy=auto: all that there are"]
+
+
+LATER = """
+import json
+from trainer.distributed import strategies
+from trainer.distributed.cluster_config import Cluster
+
+def build(name, devices):
+    return strategies.build_strategy(name, strategies.DeviceRequest(virtual_devices=devices)).strategy
+
+def problems(devices, **variables):
+    try:
+        strategies.request_devices("auto", devices, None, variables, trains=True)
+    except ValueError as error:
+        return [problem.setting for problem in error.problems]
+    return []
+
+cluster = json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}})
+before = problems(2, TF_CONFIG=cluster)
+replicas = [build(*each).num_replicas_in_sync for each in (("auto", 2), ("auto", None), ("cpu", None), ("auto", 2))]
+print(json.dumps([replicas, before, problems(2), problems(3, TF_CONFIG=cluster)]))
+"""
+
+
+def test_a_process_starts_its_devices_once_and_says_so():
+    done = python("-c", LATER, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}, check=True)
+    replicas, before, same, others = json.loads(done.stdout)
+    assert replicas == [2, 1, 1, 2]  # Without --virtual_devices as in a new process.
+    assert (before, same) == ([], [])
+    assert others == ["--virtual_devices", "--strategy=multi_worker"]
 
 
 def test_an_unknown_name_is_rejected_with_the_valid_ones():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import time
 
 import pytest
@@ -75,6 +76,16 @@ def test_the_variables_are_set_without_importing_tensorflow():
     code = "from trainer.distributed import tpu_probe; tpu_probe.set_tpu_environment('local')"
     code += "; import sys; print('tensorflow' in sys.modules)"
     assert python("-c", code, check=True).stdout == "False\n"
+
+
+def test_a_tpu_that_is_named_after_the_import_of_tensorflow_is_a_problem(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    problem = tpu_probe.find_import_problem("local")
+    assert (problem.setting, problem.received) == ("--tpu", "local")
+    tpu_probe.set_tpu_environment("local")  # What an earlier call has set, TensorFlow has read.
+    assert tpu_probe.find_import_problem("local") is None
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    assert tpu_probe.find_import_problem("grpc://10.0.0.2:8470") is None
 
 
 def test_a_host_without_a_tpu_is_recognized_in_time():

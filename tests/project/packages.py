@@ -8,9 +8,10 @@ ROWS = (
     ("child_process",),
     ("storage", "distributed"),
     ("config", "data", "encoders", "runtime"),
-    ("evals", "export"),
+    ("evals", "export", "preparation"),
     ("report",),
     ("train",),
+    ("api",),
     ("task",),
 )
 # Nothing that trains imports these. What they may import is everything below `task`.

@@ -48,6 +48,8 @@ if program.endswith(".py"):
 else:
     defined = runpy.run_module(program, run_name="flags")
 config_flags = sys.modules.get("trainer.config.flags")
+from trainer.config import loading
+from trainer.data import task_rows
 from trainer.runtime import app
 
 def problems_of(arguments):
@@ -57,9 +59,12 @@ def problems_of(arguments):
         rest = flags.FLAGS([program, *arguments], known_only=True)
         found = app.find_argument_problems(rest, texts="predict" in program or "compare" in program)
         if config_flags:
-            config_flags.load_config(config_flags.CONFIG.value or "")
+            settings = config_flags.given_settings(found)
+            loading.load_config(config_flags.CONFIG.value, (), settings)
         if "prepare" in program and not defined["INSPECT"].value:
-            found += defined["task_rows"].find_argument_problems(defined["source_options"](), defined["OUTPUT"].value)
+            options = {"task": defined["TASK"].value, "source": defined["SOURCE"].value, **defined["source_options"]()}
+            options = task_rows.SourceOptions(**options)
+            found += task_rows.find_argument_problems(options, defined["OUTPUT"].value)
         return list(map(str, found))
     except (UsageError, flags.Error) as error:
         return [str(error)]

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sysconfig
 
+import api_page
 import configuration_page
 import pytest
 import yaml
 from helpers import ROOT
 from packages import ASIDE, PATHS, ROWS
 
+from trainer import api
 from trainer.config import schema
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -127,6 +129,12 @@ def test_every_make_target_that_is_named_exists(name):
 
 def test_the_page_of_settings_is_generated():
     assert TEXTS["docs/configuration.md"] == configuration_page.write_page()
+
+
+def test_the_page_of_the_python_api_is_generated_and_complete():
+    assert TEXTS["docs/api.md"] == api_page.write_page()
+    shown = [*api_page.FUNCTIONS, *api_page.VALUES, *api_page.OPTIONS, *api_page.ERRORS]
+    assert sorted(each.__name__ for each in shown) == sorted(api.__all__)
 
 
 # --- ARCHITECTURE.md ------------------------------------------------------------------------------

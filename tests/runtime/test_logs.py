@@ -46,3 +46,40 @@ def test_a_service_reads_the_severity_off_absl_s_prefix(variable):
 
 def test_no_verbosity_hides_an_error():
     assert "error: gone" in outcome(CODE, "-3", env=WITHOUT)[2].splitlines()
+
+
+CALL = """
+import logging, sys
+from absl import logging as absl_logging
+from trainer.runtime import logs
+
+def state():
+    loggers = (logging.root, logging.getLogger("trainer"))
+    return [(each.handlers[:], each.level, each.propagate) for each in loggers]
+
+@logs.shown_for_a_call()
+def call():
+    logging.getLogger("trainer.train.loop").info("step 1")
+    logging.getLogger("trainer.train.loop").warning("slow")
+    absl_logging.info("another package's note")
+    logging.getLogger("elsewhere").warning("of the program")
+    logging.getLogger("elsewhere").info("a note of the program")
+
+if sys.argv[1:]:
+    logging.basicConfig(format="mine: %(message)s")
+before = state()
+call()
+assert state() == before
+"""
+
+
+def test_a_call_shows_what_a_command_does_and_leaves_logging_as_it_was():
+    code, _, error = outcome(CALL, env=WITHOUT)
+    assert code == 0, error
+    assert error.splitlines() == ["step 1", "warning: slow", "of the program"]
+
+
+def test_a_program_that_has_set_logging_up_decides():
+    code, _, error = outcome(CALL, "configured", env=WITHOUT)
+    assert code == 0, error
+    assert error.splitlines() == ["mine: slow", "mine: of the program"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -77,3 +78,45 @@ def test_a_second_signal_ends_the_process_at_once(first, second):
     finally:
         process.kill()
         process.communicate()
+
+
+TWICE = """
+from trainer.runtime import signals
+
+with signals.watch_signals(at_once=False) as request:
+    try:
+        print("watching", flush=True)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        print(request.reason, flush=True)
+print("goes on", flush=True)
+"""
+
+
+def test_a_second_signal_may_do_what_it_did_before():
+    process = start(TWICE)
+    try:
+        assert process.stdout.readline() == "watching\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10)[0] == "SIGINT\ngoes on\n"
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_thread_that_gets_no_signals_leaves_the_handlers_alone():
+    def watch() -> None:
+        with signals.watch_signals() as request:
+            seen.append((request.reason, signal.getsignal(signal.SIGINT)))
+
+    seen: list = []
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join()
+    assert seen == [(None, before)]

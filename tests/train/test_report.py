@@ -2,7 +2,7 @@ import math
 
 import matplotlib.image
 import pytest
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from trainer.train import metrics_log, report
 
@@ -35,15 +35,13 @@ def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
     history.add(line(1, "validation", pearson=0.5))
     history.add(line(1, "test", pearson=0.75))
     figures = []
-    monkeypatch.setattr(pyplot, "close", figures.append)  # The figure stays to be read.
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))  # To be read.
     title = "a path with $x^$ in it"
     report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), title, squared_unit=25.0)
-    monkeypatch.undo()
     left, right = figures[0].axes
     assert (left.get_title(), right.get_title()) == ("mean squared error", "pearson")
     assert [curve.get_ydata()[0] for curve in left.lines[:3]] == [25.0, 25.0, 25.0]
     assert [curve.get_ydata()[0] for curve in right.lines[:2]] == [0.5, 0.75]
-    pyplot.close(figures[0])
 
 
 @pytest.mark.parametrize(

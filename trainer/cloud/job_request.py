@@ -176,7 +176,8 @@ def _find_name_problems(name: str, bucket: str, labels: Mapping[str, str]) -> li
 
 def _load_config(options: JobOptions, devices: int | None, problems: list[Problem]) -> Config:
     """The job's configuration. Its problems are added to `problems`; with any, only its paths are as given."""
-    paths = {"data_dir": options.data_dir, "encoder": options.encoder}
+    given = {"data_dir": options.data_dir, "encoder": options.encoder}
+    paths = {key: path for key, path in given.items() if path is not None}
     try:
         # A progress bar would fill the job's log. --set can still turn it on.
         config = loading.load_config(options.config, ["logging.progress=off", *options.set], paths)

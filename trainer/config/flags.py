@@ -32,45 +32,31 @@ def explicit_values() -> dict[str, str]:
     return {key: flag.value for key, flag in KEYS.items() if flag.value is not None}
 
 
-def load_config(preset: str) -> schema.Config:
-    """The configuration that the flags give on top of a preset, "" for none. Raises UsageError."""
-    return loading.load_config(preset or None, SET.value, explicit_values())
+def given_settings(problems: list[Problem]) -> dict[str, str]:
+    """Key -> value of --set and of the keys' flags, which win. Adds to `problems` what --set does not take."""
+    return {**loading.parse_overrides(SET.value, problems), **explicit_values()}
 
 
-def load_run_config(model_dir: str) -> schema.Config:
-    """The configuration of the run in `model_dir`, with the paths that flags give in place of its own.
-
-    Raises UsageError for any other flag of the configuration, and if there is no run.
-    """
-    path = fs.join(model_dir, schema.CONFIG_FILE)
-    paths = {
-        key: value
-        for key, value in explicit_values().items()
-        if key in ("task", *schema.PATH_KEYS) and key != "init_from"
-    }
-    others = {key: value for key, value in explicit_values().items() if key not in paths}
-    others |= {flag.name: flag.value for flag in (CONFIG, SET) if flag.value}
-    required = "be left out where the configuration is that of the run in --model_dir"
-    if others:
-        raise UsageError(*(Problem(f"--{name}", required, str(value)) for name, value in others.items()))
-    if not fs.exists(path):
-        raise UsageError(Problem("--model_dir", "hold a run", f"{model_dir}, which has no {schema.CONFIG_FILE}"))
-    return loading.load_config(path, (), paths)
+def run_settings(problems: list[Problem]) -> dict[str, str]:
+    """given_settings and --config by its name, which loading.load_run_config refuses as all that a run has."""
+    preset = {CONFIG.name: CONFIG.value} if CONFIG.value else {}
+    return {**preset, **given_settings(problems)}
 
 
 def load_run_to_export(model_dir: str, output: str, problems: Sequence[Problem] = ()) -> schema.Config:
-    """load_run_config of a command that writes the new folder `output`.
+    """loading.load_run_config of a command that writes the new folder `output`.
 
     Raises UsageError with `problems`, those that were found before, and with those of all paths and flags.
     """
     uses = [PathUse("--model_dir", model_dir), PathUse("--output", output, writes=True)]
     problems = [*problems, *preflight.find_path_problems(uses)]
+    settings = run_settings(problems)
     faulty = {problem.setting for problem in problems}
     if "--output" not in faulty and fs.exists(output):
         problems.append(Problem("--output", "name a new folder", f"{output}, which exists"))
     if "--model_dir" not in faulty:
         try:
-            config = load_run_config(model_dir)
+            config = loading.load_run_config(model_dir, settings)
             paths = schema.get_values(config, [key for key in schema.PATH_KEYS if key != "init_from"])
             problems += preflight.find_path_problems([PathUse(f"--{key}", path) for key, path in paths.items()])
         except UsageError as error:

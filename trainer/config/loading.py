@@ -11,7 +11,7 @@ import yaml
 
 from trainer.config import schema, sink_targets, yaml_file
 from trainer.errors import Problem, UsageError
-from trainer.storage import paths
+from trainer.storage import fs, paths
 
 _ADAPTER = pydantic.TypeAdapter(schema.Config)
 
@@ -33,9 +33,11 @@ _REQUIRED = {
     "int_parsing_size": "be an integer of fewer digits",
     "int_type": "be an integer",
     "invalid_key": "be a name",
+    "is_instance_of": "be a list",
     "less_than": "be less than {lt}",
     "less_than_equal": "be at most {le}",
     "literal_error": "be {expected}",
+    "sequence_str": "be a list",
     "sink_target": sink_targets.REQUIRED,
     "string_type": "be a string",
     "too_long": "have at most {max_length} items",
@@ -82,34 +84,44 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[name] = value
 
 
-def _parse(overrides: Iterable[str], problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """ "section.key=value" -> ("section.key", "value")."""
+def parse_overrides(overrides: Iterable[str], problems: list[Problem]) -> dict[str, str]:
+    """ "section.key=value", as --set has it, -> {"section.key": "value"}. Adds a problem for what is none."""
+    parsed = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if equals and key:
-            yield key.strip(), value
+            parsed[key.strip()] = value
         else:
             problems.append(Problem("--set", "be section.key=value", repr(override)))
+    return parsed
+
+
+def _read_words(key: str, value: Any) -> Any:
+    """A value as a flag has it, without its spaces: a word may stand for none. Any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    unset = value.strip() in ("null", "none", "") and not isinstance(schema.DEFAULTS.get(key), str)
+    return None if unset else value.strip()
 
 
 def load_config(
-    path: str | None, overrides: Sequence[str] = (), flags: Mapping[str, str | None] | None = None
+    path: str | None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> schema.Config:
-    """Defaults < the YAML file at `path` < `overrides` ("section.key=value") < `flags` (key -> value, or None).
+    """Defaults < the YAML file at `path` < `overrides` ("section.key=value") < `settings` (key -> value).
 
     Values are coerced by the type of their key, so that YAML's string `2e-5` is a number, and `off` is no boolean
-    where a word is required. An override `none`, `null` or empty unsets a key that is not a string. Raises UsageError
-    with every problem, and the nearest known key for an unknown one.
+    where a word is required. `None`, and the text `none`, `null` or nothing, unsets a key that is not a string. Raises
+    UsageError with every problem, and the nearest known key for an unknown one.
     """
     problems: list[Problem] = []
     tree = yaml_file.read_yaml(path) if path else {}
-    settings = {**dict(_parse(overrides, problems)), **{k: v for k, v in (flags or {}).items() if v is not None}}
+    given = {**parse_overrides(overrides, problems), **(settings or {})}
+    given = {key: _read_words(key, value) for key, value in given.items()}
     for key, rival in (("training.steps", "training.epochs"), ("training.epochs", "training.steps")):
-        if key in settings and rival not in settings and isinstance(tree.get("training"), dict):
+        if given.get(key) is not None and rival not in given and isinstance(tree.get("training"), dict):
             _set(tree, rival, None)  # The one that was asked for replaces the preset's other.
-    for key, value in settings.items():
-        unset = value.strip() in ("null", "none", "") and not isinstance(schema.DEFAULTS.get(key), str)
-        _set(tree, key, None if unset else value.strip())
+    for key, value in given.items():
+        _set(tree, key, value)
     tree = {key: value for key, value in tree.items() if value is not None}  # An empty section sets nothing.
     training = tree.get("training")
     if isinstance(training, dict) and training.get("epochs") and training.get("steps"):
@@ -126,6 +138,21 @@ def load_config(
     if problems:
         raise UsageError(*problems)
     return schema.replace_values(config, found)
+
+
+def load_run_config(model_dir: str, settings: Mapping[str, Any]) -> schema.Config:
+    """The configuration of the run in `model_dir`, with the `settings` of schema.REPLACEABLE_KEYS in place of its own.
+
+    Raises UsageError for any other setting, and if there is no run.
+    """
+    others = {key: value for key, value in settings.items() if key not in schema.REPLACEABLE_KEYS}
+    if others:
+        required = "be left out where the configuration is that of the run in --model_dir"
+        raise UsageError(*(Problem(f"--{key}", required, str(value)) for key, value in others.items()))
+    path = fs.join(model_dir, schema.CONFIG_FILE)
+    if not fs.exists(path):
+        raise UsageError(Problem("--model_dir", "hold a run", f"{model_dir}, which has no {schema.CONFIG_FILE}"))
+    return load_config(path, (), settings)
 
 
 def dump_config(config: schema.Config) -> str:

@@ -4,10 +4,12 @@ import collections
 import decimal
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
 
 from trainer.errors import Problem, UserError
 
-LABEL_TYPES = ("auto", "class", "number")
+LabelType = Literal["auto", "class", "number"]
+LABEL_TYPES = get_args(LabelType)
 # The label type of rows with several labels, which no flag of that name sets.
 SEVERAL = "several"
 # With label_type "auto", whole numbers are classes if at most this many differ.

@@ -169,6 +169,7 @@ def prepare_data_set(
     kept_columns: tuple[str, ...] = (),
     validation_fraction: float = tasks.VALIDATION_FRACTION_OF_TRAIN,
     label_form: str = "",
+    progress: bool = True,
 ) -> manifests.Manifest:
     """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.
 
@@ -176,8 +177,8 @@ def prepare_data_set(
     labels.SEVERAL for rows with several labels, of which `label_form` says for people how they were read.
     `preprocess` is a Hub preprocessor's folder, `encoder` the name to record of the encoder that it belongs to.
     `bad_rows` is the number of rows of the source that are not in `rows`; `kept_columns` names the values that each row
-    keeps; `validation_fraction` is what splits.split_rows makes of it. Raises UserError, before anything is written,
-    for rows that cannot be split, or labels that cannot be trained on.
+    keeps; `validation_fraction` is what splits.split_rows makes of it. `progress` shows a bar. Raises UserError, before
+    anything is written, for rows that cannot be split, or labels that cannot be trained on.
     """
     kind = labels.label_kind((row.label for row in rows), label_type)
     split = splits.split_rows(rows, kind, seed, validation_fraction)
@@ -194,10 +195,8 @@ def prepare_data_set(
     remove_data_set(output)
     fs.make_folder(output)
     total = sum(map(len, split.rows.values()))
-    with tqdm.tqdm(total=total, unit=" texts", desc="tokenizing") as progress:
-        written = {
-            name: write_split(name, part, tokenizer, classes, output, progress) for name, part in split.rows.items()
-        }
+    with tqdm.tqdm(total=total, unit=" texts", desc="tokenizing", disable=not progress) as bar:
+        written = {name: write_split(name, part, tokenizer, classes, output, bar) for name, part in split.rows.items()}
     fs.copy_folder(preprocess, fs.join(output, manifests.PREPROCESS_FOLDER))
     manifest = manifests.Manifest(
         task=task,
@@ -218,7 +217,13 @@ def prepare_data_set(
 
 
 def prepare_task(
-    options: task_rows.SourceOptions, *, encoder: str, preprocess: str, output: str, seed: int = 0
+    options: task_rows.SourceOptions,
+    *,
+    encoder: str,
+    preprocess: str,
+    output: str,
+    seed: int = 0,
+    progress: bool = True,
 ) -> manifests.Manifest:
     """Read a task's rows (task_rows.read_rows) and write them as a data set (prepare_data_set)."""
     read = task_rows.read_rows(options)
@@ -235,6 +240,7 @@ def prepare_task(
         kept_columns=options.columns.kept,
         validation_fraction=tasks.TASKS[options.task].validation_fraction,
         label_form=read.label_form,
+        progress=progress,
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from trainer.data import downloads, glue, label_sets, labels, movie_reviews, sources, tables, tasks
 from trainer.data.sources import Row
@@ -33,7 +34,7 @@ class SourceOptions:
     label_column: str = sources.DEFAULT_COLUMNS.label
     weight_column: str | None = None
     keep_columns: Sequence[str] = ()
-    label_type: str = "auto"  # One of labels.LABEL_TYPES.
+    label_type: labels.LabelType = "auto"
     multi_label: bool = False
     label_delimiter: str | None = None
     label_columns: Sequence[str] = ()
@@ -43,7 +44,7 @@ class SourceOptions:
     escape: str | None = None
     quotes: bool | None = None
     allow_empty_pairs: bool = False
-    bad_rows: str = "fail"  # Or "skip".
+    bad_rows: Literal["fail", "skip"] = "fail"
     sha256: str | None = None
     downloads: str = "downloads"
 
@@ -78,6 +79,8 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         for flag, value in (("--task", options.task), ("--output", output))
         if not value
     ]
+    if options.task and options.task not in tasks.TASKS:
+        problems.append(Problem("--task", f"be one of {', '.join(sorted(tasks.TASKS))}", options.task))
     if gcs.is_gcs_path(options.downloads):
         problems.append(Problem("--downloads", "be a folder of this machine", options.downloads))
     if options.task == "csv" and not options.source:
@@ -148,7 +151,8 @@ def read_rows(options: SourceOptions) -> SourceRows:
 
     Raises UserError if there are no rows, or bad rows and `bad_rows` is "fail", and what the readers of sources raise.
     """
-    task, label_type, label_form = options.task, options.label_type, ""
+    task, label_form = options.task, ""
+    label_type: str = options.label_type
     bad_rows: list[str] = []
     if task == "movie_snippets":
         rows = list(movie_reviews.read_movie_snippets(ratings=label_type == "number"))

@@ -8,9 +8,11 @@ import faulthandler
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from trainer.distributed import cluster_config, gpu_support, remote_hosts, tpu_probe
 from trainer.distributed.cluster_config import Cluster
@@ -21,6 +23,7 @@ from trainer.errors import Problem, UsageError
 COLLECTIVE_TIMEOUT_S = 600
 # For TensorFlow's servers to connect, after the rendezvous of the workers.
 STARTUP_TIMEOUT_S = 120
+_RESTART = "Run it in a new process."
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,15 +49,23 @@ def _devices(kind: str) -> list[str]:
     return [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
 
 
+def devices_started() -> bool:
+    """Whether TensorFlow has started the devices of this process, which stay as they are from then on."""
+    return context.context()._context_handle is not None  # No public function tells without starting them.
+
+
 def _cpu(request: DeviceRequest) -> StrategyChoice:
-    tf.config.set_visible_devices([], "GPU")
+    if not devices_started():
+        tf.config.set_visible_devices([], "GPU")
     return StrategyChoice(tf.distribute.OneDeviceStrategy("/cpu:0"), "the CPU")
 
 
 def _one_device(request: DeviceRequest) -> StrategyChoice:
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return StrategyChoice(tf.distribute.OneDeviceStrategy("/gpu:0"), "the first GPU")
-    return StrategyChoice(tf.distribute.OneDeviceStrategy("/cpu:0"), "the CPU (there is no GPU)")
+    hidden = tf.config.list_physical_devices("GPU")  # By an earlier --strategy=cpu of this process.
+    reason = "the GPUs are hidden from this process" if hidden else "there is no GPU"
+    return StrategyChoice(tf.distribute.OneDeviceStrategy("/cpu:0"), f"the CPU ({reason})")
 
 
 def _mirrored(request: DeviceRequest) -> StrategyChoice:
@@ -92,7 +103,9 @@ def _multi_worker(request: DeviceRequest) -> StrategyChoice:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
         finally:
             faulthandler.cancel_dump_traceback_later()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow's own handler ignores it.
+    if threading.current_thread() is threading.main_thread():
+        # Python's own again: that of TensorFlow ignores the signal.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     return StrategyChoice(
         strategy,
         f"worker {cluster.index} of {len(cluster.addresses)}, {strategy.num_replicas_in_sync} replicas in all",
@@ -122,7 +135,7 @@ def _auto(request: DeviceRequest) -> StrategyChoice:
         choice, reason = _tpu(request), "named by --tpu or TPU_NAME"
     elif request.cluster and len(request.cluster.addresses) > 1:
         choice, reason = _multi_worker(request), "named by TF_CONFIG or CLUSTER_SPEC"
-    elif len(tf.config.list_physical_devices("GPU")) > 1 or len(_devices("CPU")) > 1:
+    elif len(tf.config.get_visible_devices("GPU")) > 1 or (request.virtual_devices or 1) > 1:
         choice, reason = _mirrored(request), "all that there are"
     else:
         choice, reason = _one_device(request), "no TPU is named and there is no second device"
@@ -146,6 +159,9 @@ def find_flag_problems(name: str, request: DeviceRequest) -> list[Problem]:
         problems.append(Problem("--strategy", f"be one of {', '.join(STRATEGIES)}", name))
     if request.virtual_devices is not None and request.virtual_devices < 1:
         problems.append(Problem("--virtual_devices", "be at least 1", str(request.virtual_devices)))
+    elif request.virtual_devices is not None and devices_started() and len(_devices("CPU")) != request.virtual_devices:
+        received = f"{request.virtual_devices}, where TensorFlow has started {len(_devices('CPU'))}"
+        problems.append(Problem("--virtual_devices", "be the number that this process began with", received, _RESTART))
     return problems
 
 
@@ -169,6 +185,9 @@ def request_devices(
         problems.extend(error.problems)
     request = DeviceRequest(virtual_devices, tpu, cluster)
     problems += find_flag_problems(name, request)
+    if cluster and len(cluster.addresses) > 1 and devices_started():
+        required, received = "start the devices of its process", f"{name}, where TensorFlow has started them"
+        problems.append(Problem("--strategy=multi_worker", required, received, _RESTART))
     problems += gpu_support.find_gpu_problems(name, tpu)
     if not trains and name == "multi_worker":
         problems.append(Problem("--strategy", "be of one worker with this --mode", name, "Use another."))

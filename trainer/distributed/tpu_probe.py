@@ -4,8 +4,10 @@ import functools
 import importlib.util
 import os
 import subprocess
+import sys
 
 from trainer import child_process
+from trainer.errors import Problem
 
 PROBE_MODULE = "trainer.distributed.tpu_probe_process"
 # What the process prints last, before the number of devices.
@@ -39,6 +41,14 @@ def set_tpu_environment(name: str) -> None:
     if libtpu and libtpu.origin:
         library = os.path.join(os.path.dirname(libtpu.origin), "libtpu.so")
         os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
+
+
+def find_import_problem(name: str) -> Problem | None:
+    """What is wrong if TensorFlow was imported, by an earlier call in this process, without the variables of a TPU."""
+    variables = TPU_VARIABLES if name == "local" else REMOTE_TPU_VARIABLES
+    if "tensorflow" not in sys.modules or variables.keys() <= os.environ.keys():
+        return None
+    return Problem("--tpu", "be named before TensorFlow is imported", name, "Run it in a new process.")
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The texts that predict.py scores: arguments, lines, or the records of a table. They are numbered, none is left out.
+"""The texts to score: arguments, lines, a table's records or a program's list. They are numbered, none is left out.
 
 A file is read twice: once to count its texts and to find those that cannot be scored, once to score them.
 """
@@ -25,7 +25,7 @@ class InputSource:
     """Where the texts come from."""
 
     name: str  # As messages name it.
-    unit: str  # What is numbered: "line" or "argument".
+    unit: str  # What is numbered, such as "line".
     text_columns: tuple[str, ...]  # The one or two columns of a record that are scored.
     read: Callable[[], Iterator[NumberedRecord]]
     rereadable: bool  # Whether `read` can be called again.
@@ -48,6 +48,20 @@ def argument_source(texts: Sequence[str], text_columns: tuple[str, ...]) -> Inpu
         return ((number, _split_line(text, text_columns)) for number, text in enumerate(texts, 1))
 
     return InputSource("the command", "argument", text_columns, read, rereadable=True)
+
+
+def list_source(texts: Sequence[Any], text_columns: tuple[str, ...]) -> InputSource:
+    """The texts of a program, each a string or, for a model of pairs, a list or tuple of two.
+
+    Raises UserError if they are one string, whose characters would be texts.
+    """
+    if isinstance(texts, str):
+        raise UserError(Problem("texts", "be a list of texts", repr(texts[:40]), "Put a single text in brackets."))
+
+    def read() -> Iterator[NumberedRecord]:
+        return ((number, _split_value(text, text_columns)) for number, text in enumerate(texts, 1))
+
+    return InputSource("the list", "text", text_columns, read, rereadable=True)
 
 
 def line_source(path: str, text_columns: tuple[str, ...], encoding: str | None) -> InputSource:
@@ -115,6 +129,16 @@ def _split_line(text: str, text_columns: tuple[str, ...]) -> dict[str, Any] | st
     texts = text.split("\t") if text.strip() else [""] * len(text_columns)
     if len(texts) != len(text_columns):
         return f"{text[:40]!r}, which is not two texts separated by a tab"
+    return dict(zip(text_columns, texts, strict=True))
+
+
+def _split_value(value: Any, text_columns: tuple[str, ...]) -> dict[str, Any] | str:
+    """The columns of a value of a list, or why it has none."""
+    texts = list(value) if isinstance(value, list | tuple) else [value]
+    if len(texts) != len(text_columns) or not all(isinstance(text, str) for text in texts):
+        return f"{repr(value)[:40]}, which is not {'two texts' if len(text_columns) == 2 else 'a text'}"
+    if any(map(_is_undecoded, texts)):
+        return "characters that are not of Unicode"
     return dict(zip(text_columns, texts, strict=True))
 
 

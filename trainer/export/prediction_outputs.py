@@ -76,27 +76,27 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def format_json(prediction: Prediction, shown: Shown) -> str:
-    """{"text", "label", "scores": {name: probability}}, or {"text", "score"} for regression; null for a blank text.
+def to_values(prediction: Prediction, shown: Shown) -> dict[str, Any]:
+    """{"label", "scores": {name: probability}}, or {"score"} for regression; None for a blank text.
 
     Where there are several labels, "labels" has the names of those of the text in the place of "label".
     """
     scores = prediction.scores
-    row: dict[str, Any] = {LINE_COLUMN: prediction.number} if shown.line_numbers else {}
-    row["text"] = "\t".join(prediction.texts)
     if not shown.names:
-        row["score"] = None if scores is None else float(scores[0])
-    elif scores is None:
-        row |= {"labels" if shown.several_labels else "label": None, "scores": None}
-    else:
-        ranked = rank(scores, shown, prediction.label)
-        probabilities = ranked if shown.top_k else zip(shown.names, scores, strict=True)
-        if shown.several_labels:
-            row["labels"] = [name for name, _ in own_labels(prediction, shown)]
-        else:
-            row["label"] = ranked[0][0]
-        row["scores"] = {name: float(score) for name, score in probabilities}
-    return dump_json(row)
+        return {"score": None if scores is None else float(scores[0])}
+    if scores is None:
+        return {"labels" if shown.several_labels else "label": None, "scores": None}
+    ranked = rank(scores, shown, prediction.label)
+    probabilities = ranked if shown.top_k else zip(shown.names, scores, strict=True)
+    own = [name for name, _ in own_labels(prediction, shown)]
+    label = {"labels": own} if shown.several_labels else {"label": ranked[0][0]}
+    return {**label, "scores": {name: float(score) for name, score in probabilities}}
+
+
+def format_json(prediction: Prediction, shown: Shown) -> str:
+    """The text and to_values as a line of JSON."""
+    numbered = {LINE_COLUMN: prediction.number} if shown.line_numbers else {}
+    return dump_json({**numbered, "text": "\t".join(prediction.texts), **to_values(prediction, shown)})
 
 
 def dump_json(row: dict[str, Any]) -> str:

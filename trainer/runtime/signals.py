@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -29,16 +30,26 @@ def raise_if_requested(request: StopRequest, on_any_worker: bool) -> None:
 
 
 @contextlib.contextmanager
-def watch_signals() -> Iterator[StopRequest]:
-    """Until the block ends, the first signal only fills in the request; a second one ends the process at once."""
+def watch_signals(*, at_once: bool = True) -> Iterator[StopRequest]:
+    """Until the block ends, the first signal only fills in the request; a second one ends the process at once.
+
+    With `at_once` off, a second one does what it did before the block, in a process that has other things to do. Python
+    handles signals in the main thread alone: in another one the request stays empty.
+    """
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    # None: the handler was not installed by Python, which cannot install it again.
+    handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
 
     def on_first_signal(number: int, frame: FrameType | None) -> None:
         request.reason = signal.Signals(number).name
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
+        for each, handler in handlers.items():
+            signal.signal(each, signal.SIG_DFL if at_once else handler)
 
-    handlers = {number: signal.signal(number, on_first_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in handlers:
+        signal.signal(number, on_first_signal)
     try:
         yield request
     finally:

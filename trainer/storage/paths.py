@@ -9,6 +9,7 @@ import re
 
 from trainer.errors import Problem
 
+AnyPath = str | os.PathLike[str]  # As Python's own functions take it.
 URL_PREFIXES = ("https://", "http://")
 # The start of a path of some scheme, complete or with a slash too few: gs://, s3://, file:///, gs:/. A colon elsewhere,
 # as in runs/10:30, is a character of a local name.

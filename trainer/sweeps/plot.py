@@ -21,10 +21,7 @@ def draw_sweep(states: Sequence[TrialState], metric: str, path: str) -> None:
 
     Trials that are not finished are hollow. Nothing is drawn of a sweep without an evaluation.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     valued = [each for each in states if each.value is not None]
     if not valued:
@@ -32,7 +29,8 @@ def draw_sweep(states: Sequence[TrialState], metric: str, path: str) -> None:
     keys = list(valued[0].trial.settings)
     columns = min(len(keys), MAX_PANELS_IN_A_ROW)
     rows = math.ceil(len(keys) / columns)
-    figure, panels = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.6 * rows), dpi=110, squeeze=False)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * rows), dpi=110)
+    panels = figure.subplots(rows, columns, squeeze=False)
     for axes, key in zip(panels.flat, keys, strict=False):
         _draw_setting(axes, valued, key, metric)
     for axes in panels.flat[len(keys) :]:
@@ -41,7 +39,6 @@ def draw_sweep(states: Sequence[TrialState], metric: str, path: str) -> None:
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    pyplot.close(figure)
     fs.write_bytes(path, buffer.getvalue())
 
 

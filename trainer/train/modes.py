@@ -44,7 +44,9 @@ class Session:
     files: run_files.RunFiles
     strategy: str  # A key of strategies.STRATEGIES.
     devices: strategies.DeviceRequest
-    started: float  # time.monotonic() at the start of the process.
+    started: float  # time.monotonic() at the start of the process, or of a call of trainer.api.
+    predictions: str = ""  # The JSONL file that `evaluate` writes.
+    of_command: bool = True  # Whether the process is that of a command, which a second signal ends at once.
 
 
 def open_session(config: Config, model_dir: str, started: float) -> Session:
@@ -110,7 +112,7 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop
         run = runs.open_run(job, session.files, session.started)
         runs.check_scratch_space(run)
         with (
-            signals.watch_signals() as request,
+            signals.watch_signals(at_once=session.of_command) as request,
             checkpoints.background_saves_finished(run.checkpoints),
             _lost_hosts_stop(choice.strategy),
         ):
@@ -208,10 +210,10 @@ class Evaluation:
     classes: dict[str, Any]  # What report.format_classes shows of the run's model. Empty for regression.
 
 
-def evaluate(session: Session, split: str, with_baseline: bool = False, predictions_path: str = "") -> Evaluation:
+def evaluate(session: Session, split: str, with_baseline: bool = False) -> Evaluation:
     """The metrics on a split of the best weights, then, if asked for, of a bag of words of the run's own train.
 
-    Writes every example's id, label and scores to the JSONL file `predictions_path`, if it is not empty.
+    Writes every example's id, label and scores to the session's file of predictions, if it has one.
     """
     restored = restore_best(session)
     run, own = restored.run, restored.own
@@ -222,13 +224,13 @@ def evaluate(session: Session, split: str, with_baseline: bool = False, predicti
         train = run_data.read_train(own) if own else runs.read_split(run, "train", with_text=True)
     if own is not None:
         _LOG.warning("%s", run_data.describe_overlap(own, columns, split))
-    with _lost_hosts_stop(job.strategy), signals.watch_signals() as request:
+    with _lost_hosts_stop(job.strategy), signals.watch_signals(at_once=session.of_command) as request:
         decision = find_decision(restored, request)
         predictions = runs.predict_split(run, columns, split, decision, request)
-    if predictions_path:
+    if session.predictions:
         rows_of_examples = metrics.prediction_rows(predictions, job.manifest.labels)
         lines = (json.dumps(row) + "\n" for row in rows_of_examples)
-        fs.write_text(predictions_path, "".join(lines))
+        fs.write_text(session.predictions, "".join(lines))
     rows = [(job.encoder.name, runs.measure(run, predictions))]
     if train is not None:
         trained_on = (own and own.manifest) or job.manifest
@@ -251,7 +253,7 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
     if not fs.exists(files.result):
         received = f"{files.root}, which has no result.json yet"
         raise UserError(Problem("--model_dir", "hold a run that is finished", received))
-    with fs.exclusive_lock(files.root), signals.watch_signals() as request:
+    with fs.exclusive_lock(files.root), signals.watch_signals(at_once=session.of_command) as request:
         restored = restore_best(session)
         run = restored.run
         if restored.own is not None:
@@ -271,7 +273,7 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
 
 def export(session: Session) -> float:
     """Export the best weights. Returns the largest difference between the export's scores and the job's."""
-    with fs.exclusive_lock(session.files.root), signals.watch_signals() as request:
+    with fs.exclusive_lock(session.files.root), signals.watch_signals(at_once=session.of_command) as request:
         restored = restore_best(session)
         with _lost_hosts_stop(restored.run.job.strategy):
             return run_exports.export_run(restored.run, find_decision(restored, request), request)

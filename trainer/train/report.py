@@ -31,12 +31,10 @@ def draw_history(
     """
     import io
 
-    import matplotlib
+    from matplotlib.figure import Figure  # Not pyplot: its backend may be a notebook's.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), dpi=110)
+    figure = Figure(figsize=(11, 4.2), dpi=110)
+    left, right = figure.subplots(1, 2)
     for axes, name in ((left, "loss"), (right, metric)):
         unit = squared_unit if squared_unit is not None and name == "loss" else 1.0
         for split, style in (
@@ -70,7 +68,6 @@ def draw_history(
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    pyplot.close(figure)
     fs.write_bytes(path, buffer.getvalue())
 
 

@@ -158,14 +158,14 @@ def warn_without_export(files: RunFiles) -> None:
         _LOG.warning("there is no export in %s: --mode=export writes one.", files.export)
 
 
-def report_trial_metric(files: RunFiles, result: Mapping[str, Any]) -> None:
+def report_trial_metric(model_dir: str, result: Mapping[str, Any]) -> None:
     """Report a finished run's metric to the tuning service, if it is a trial. Call it when all else is written.
 
     Raises UserError if it cannot be written.
     """
     if trial.metric_path() is None:
         return
-    lines = metrics_log.read_history(files.metrics, keep=False).of("validation")
+    lines = metrics_log.read_history(resolve_run_files(model_dir).metrics, keep=False).of("validation")
     main = next(name for name in tasks.MAIN_METRIC.values() if name in result["validation"])
     metric = result.get("best_metric", main)
     problem = trial.report_best(lines, metric, lower_is_better=metric in tasks.LOWER_IS_BETTER)
