@@ -65,7 +65,7 @@ from trainer.runtime.signals import Stopped
 from trainer.storage import fs, paths, preflight
 from trainer.storage.paths import AnyPath
 from trainer.storage.preflight import PathUse
-from trainer.train import sessions
+from trainer.train import profiling, sessions
 from trainer.train.sessions import Command, SessionRequest
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     config: AnyPath | None = None,
     stop_at_step: int | None = None,
+    profile: str | None = None,
     command: Command | None = None,
     **devices: Unpack[DeviceOptions],
 ) -> TrainResult | None:
@@ -172,7 +173,8 @@ def train(
     `settings` has values by key, such as {"optimizer.learning_rate": 3e-5}, on top of the YAML preset `config`; a
     section may be a mapping of its own, and None unsets what may be unset. The setting `encoder` has to be that of
     `prepare`. `data_dir` wins over the setting of its name. `stop_at_step` ends the call after this step, with a
-    checkpoint. `command` is for the command line.
+    checkpoint. `profile`, such as "20:30", writes a TensorBoard profile of the steps after the first number to the
+    second. `command` is for the command line.
 
     Returns None on a worker that is not the chief. Raises Stopped, with a checkpoint, after an interrupt, after SIGTERM
     and at `stop_at_step`; UsageError, with every problem, for settings, paths and devices that are wrong; UserError for
@@ -182,13 +184,14 @@ def train(
     problems = []
     if stop_at_step is not None and stop_at_step < 1:
         problems.append(Problem("--stop_at_step", "be at least 1", str(stop_at_step)))
+    profiled = profiling.parse_steps(profile, problems)
     request = SessionRequest(
         "train", _text(model_dir), given, config=_text(config), command=command, problems=problems, **devices
     )
     session = sessions.open_session(request)
     from trainer.train import modes
 
-    values = modes.train(session, request.cluster_timeout_s, stop_at_step)
+    values = modes.train(session, request.cluster_timeout_s, stop_at_step, profiled)
     return _describe_run(values, session.files) if values else None
 
 

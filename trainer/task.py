@@ -51,6 +51,9 @@ STOP_AT_STEP = flags.DEFINE_integer(
     "all its steps, and goes on to its end without this flag. scripts/sweep.py uses it.",
     lower_bound=1,
 )
+PROFILE = flags.DEFINE_string(
+    "profile", None, "train: START:STOP. Writes a TensorBoard profile of the steps after START, to STOP."
+)
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: the split.")
 BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: adds a bag-of-words model on the same split.")
 CROSS_CHECK = flags.DEFINE_bool(
@@ -63,7 +66,8 @@ flags.adopt_module_key_flags(config_flags)
 
 
 def train(**given: Any) -> None:
-    result = api.train(None, config=config_flags.CONFIG.value, stop_at_step=STOP_AT_STEP.value, **given)
+    config = config_flags.CONFIG.value
+    result = api.train(None, config=config, stop_at_step=STOP_AT_STEP.value, profile=PROFILE.value, **given)
     if result:
         print(result, flush=True)
         from trainer.train import run_files

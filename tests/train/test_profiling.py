@@ -3,7 +3,6 @@
 import pytest
 import tensorflow as tf
 
-from trainer.errors import UsageError
 from trainer.train import profiling
 from trainer.train.profiling import ProfiledSteps
 
@@ -21,12 +20,15 @@ def run_steps(folder, steps, profiled) -> None:
 
 @pytest.mark.parametrize("text", ["10", "20:10", "10:10", "a:b", "-1:5", ""])
 def test_what_is_no_range_of_steps_is_refused(text):
-    with pytest.raises(UsageError, match=r"--profile must be START:STOP.*second larger\. Received: "):
-        profiling.parse_steps(text)
+    problems = []
+    assert profiling.parse_steps(text, problems) is None
+    (problem,) = problems
+    assert (problem.setting, problem.received) == ("--profile", text)
 
 
 def test_a_range_is_read():
-    assert profiling.parse_steps("0:12") == ProfiledSteps(0, 12)
+    assert profiling.parse_steps("0:12", []) == ProfiledSteps(0, 12)
+    assert profiling.parse_steps(None, []) is None
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 3), (3, 8), (5, 8), (8, 10), (9, 10)])

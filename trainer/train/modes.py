@@ -23,6 +23,7 @@ from trainer.train import (
     example_weights,
     loop,
     metric_sinks,
+    profiling,
     run_data,
     run_exports,
     run_files,
@@ -54,7 +55,12 @@ def open_session(config: Config, model_dir: str, started: float) -> Session:
     return Session(config, run_files.resolve_run_files(model_dir), "cpu", strategies.DeviceRequest(), started)
 
 
-def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None = None) -> dict[str, Any] | None:
+def train(
+    session: Session,
+    cluster_timeout_s: float,
+    stop_at_step: int | None = None,
+    profiled: profiling.ProfiledSteps | None = None,
+) -> dict[str, Any] | None:
     """Train, evaluate and export, unless the run is finished. Returns result.json's values, None if not the chief.
 
     Raises signals.Stopped, with a checkpoint written, after a signal, at `stop_at_step` or when another worker is lost;
@@ -76,7 +82,8 @@ def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None =
             start = warm_start.find_warm_start(files, config.init_from)
             starts = others is not None and result is None
             signature = builder.job_signature(config, start.parent if start else None) if starts else {}
-            signature["--stop_at_step"] = stop_at_step  # Workers that stopped elsewhere would wait for each other.
+            # Workers that leave the device at other steps would wait for each other.
+            signature |= {"--stop_at_step": stop_at_step, "--profile": str(profiled)}
         except (ValueError, OSError) as error:
             rendezvous.tell_problem(cluster, error, cluster_timeout_s)
             raise
@@ -89,7 +96,7 @@ def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None =
                 if result is None:
                     raise
         if result is None:
-            result = _train_to_the_end(session, start, stop_at_step)
+            result = _train_to_the_end(session, start, stop_at_step, profiled)
         else:
             _LOG.info("%s holds this run, finished: nothing to do.", files.root)
             if chief:
@@ -97,7 +104,12 @@ def train(session: Session, cluster_timeout_s: float, stop_at_step: int | None =
         return result if chief else None
 
 
-def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop_at_step: int | None) -> dict[str, Any]:
+def _train_to_the_end(
+    session: Session,
+    start: warm_start.WarmStart | None,
+    stop_at_step: int | None,
+    profiled: profiling.ProfiledSteps | None,
+) -> dict[str, Any]:
     choice = strategies.build_strategy(session.strategy, session.devices)
     _LOG.info("strategy: %s", choice.description)
     _watch_remote_hosts(choice.strategy)
@@ -118,7 +130,7 @@ def _train_to_the_end(session: Session, start: warm_start.WarmStart | None, stop
         ):
             result: dict[str, Any] = {}
             try:
-                result = loop.train_and_evaluate(run, request, stop_at_step)
+                result = loop.train_and_evaluate(run, request, stop_at_step, profiled)
             finally:
                 metric_sinks.close_sinks(run.sinks, run.history.lines, result)
             return result

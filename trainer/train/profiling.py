@@ -6,9 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
-
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem
 from trainer.storage import fs
 
 _LOG = logging.getLogger(__name__)
@@ -22,12 +20,14 @@ class ProfiledSteps:
     stop: int
 
 
-def parse_steps(text: str) -> ProfiledSteps:
-    """START:STOP -> the steps. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
-    if not match or int(match[1]) >= int(match[2]):
-        raise UsageError(Problem("--profile", "be START:STOP, two numbers of steps, the second larger", text))
-    return ProfiledSteps(int(match[1]), int(match[2]))
+def parse_steps(text: str | None, problems: list[Problem]) -> ProfiledSteps | None:
+    """START:STOP -> the steps; None without a text, and if it is wrong, which is added to the problems."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text or "")
+    if match and int(match[1]) < int(match[2]):
+        return ProfiledSteps(int(match[1]), int(match[2]))
+    if text is not None:
+        problems.append(Problem("--profile", "be START:STOP, two numbers of steps, the second larger", text))
+    return None
 
 
 def next_boundary(step: int, boundary: int, profiled: ProfiledSteps | None) -> int:
@@ -42,6 +42,8 @@ def profile_steps(folder: str, profiled: ProfiledSteps | None) -> Iterator[Calla
 
     The profile is written to plugins/profile/ in `folder`, TensorBoard's. That of a run that ends before is dropped.
     """
+    import tensorflow as tf  # What reads the flag does without.
+
     local, running = fs.local_scratch(folder), False
 
     def at_step(step: int) -> None:
