@@ -24,7 +24,7 @@ def settings_of(flags: list[str]) -> dict[str, str]:
 def lines_of(model_dir) -> list[dict]:
     """metrics.jsonl, without times."""
     text = (model_dir / "metrics.jsonl").read_text(encoding="utf-8")
-    timed = ("seconds", "examples_per_second")
+    timed = ("seconds", "examples_per_second", "input_wait", "padding")
     return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in text.splitlines()]
 
 
