@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from trainer.benchmarks.inputs import QUICK, ROOT, Inputs, Settings, Sizes
-from trainer.benchmarks.results import ALL_ROWS, Results, describe_machine, format_table, open_results
+from trainer.benchmarks.results import ALL_ROWS, Results, describe_machine, format_table, open_results, read_results
 from trainer.errors import Problem, UserError
 from trainer.runtime import app, signals, versions
 from trainer.storage import preflight
@@ -69,6 +69,9 @@ def report(results: Results) -> None:
 
 def main(argv: list[str]) -> None:
     app.reject_arguments(argv)
+    if TABLE.value:
+        print(format_table(read_results(OUTPUT.value)))
+        return
     versions.check_installation()
     names = available_rows(check_flags())
     settings = Settings(
@@ -79,9 +82,6 @@ def main(argv: list[str]) -> None:
         sizes=QUICK if QUICK_SIZES.value else Sizes(),
     )
     results = open_results(OUTPUT.value, settings.fingerprint(), describe_machine())
-    if TABLE.value:
-        print(format_table(results))
-        return
     from trainer.benchmarks import running
 
     with signals.watch_signals() as request:

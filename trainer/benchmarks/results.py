@@ -77,17 +77,26 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def read_results(path: str) -> Results:
+    """The results of a file. Raises UserError if there is none."""
+    if not fs.exists(path):
+        raise UserError(Problem("--output", "name the results to print", f"{path}, which does not exist"))
+    content = json.loads(fs.read_text(path))
+    samples = [Sample(**sample) for sample in content["samples"]]
+    return Results(path, content["settings"], content["machine"], samples)
+
+
 def open_results(path: str, settings: Mapping[str, Any], machine: Mapping[str, Any]) -> Results:
-    """The results of a path, to go on with, or new ones. Raises UserError if they are of other settings or machines."""
+    """The results of a file, to go on with, or new ones. Raises UserError for those of another machine or settings."""
     if not fs.exists(path):
         return Results(path, settings, machine, [])
-    content = json.loads(fs.read_text(path))
-    for name, own in (("settings", settings), ("machine", machine)):
-        if content[name] != own:
-            received = f"{path}, with other {name}: {content[name]}"
+    found = read_results(path)
+    for own, kept in ((settings, found.settings), (machine, found.machine)):
+        if kept != own:
+            received = f"{path}, of {kept}"
             advice = f"Now: {own}. Name another file, or delete it."
             raise UserError(Problem("--output", "hold results of this machine and these settings", received, advice))
-    return Results(path, settings, machine, [Sample(**sample) for sample in content["samples"]])
+    return found
 
 
 # --- Medians ---------------------------------------------------------------------------------------

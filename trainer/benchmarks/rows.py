@@ -63,13 +63,18 @@ def ours(name: str, kind: str, *, size: int | None = None, **values: Any) -> Con
     return Contender(name, tuple(command), size, printed=True)
 
 
-def peers(inputs: Inputs, kind: str, *, name: str = PEER, size: int | None = None, **values: Any) -> list[Contender]:
-    """A function of benchmarks.peer, run by the peers' Python. Nothing without one."""
+def peers(
+    inputs: Inputs, kind: str, *, name: str = PEER, size: int | None = None, encoder: str | None = "", **values: Any
+) -> list[Contender]:
+    """A function of benchmarks.peer, run by the peers' Python. Nothing without one.
+
+    `encoder` is random:PRESET, "" for the settings' own, None for a function without one.
+    """
     python = inputs.settings.peer_python
     if python is None:
         return []
-    if "encoder" not in values:
-        values["encoder"] = str(inputs.hugging_face_encoder())
+    if encoder is not None:
+        values["encoder"] = encoder or str(inputs.hugging_face_encoder())
     command = (str(python), "-m", "trainer.benchmarks.peer", kind, json.dumps(values))
     return [Contender(name, command, size, PEER_VARIABLES, printed=True)]
 
@@ -93,11 +98,10 @@ def steps_of(inputs: Inputs, encoder: str, widths: tuple[int, ...]) -> list[Cont
     shapes = {str(width): (sizes.batch, width) for width in widths}
     values: dict[str, Any] = dict(precision="bfloat16", shapes=shapes, steps=sizes.steps)
     own = encoder or str(inputs.encoder())
-    of_peer: dict[str, Any] = {"encoder": encoder} if encoder else {}
     return [
         ours(OURS, "measure_steps", encoder=own, fused=False, **values),
         ours(FUSED, "measure_steps", encoder=own, fused=True, **values),
-        *peers(inputs, "measure_steps", **of_peer, **values),
+        *peers(inputs, "measure_steps", encoder=encoder, **values),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.benchmarks import processes
@@ -40,7 +40,6 @@ def run_in_turn(
     results: Results,
     request: StopRequest,
     problems: list[Problem],
-    measure: Callable[[str, Contender, StopRequest], dict[str, float]] | None = None,
 ) -> None:
     """Each contender once, then each a second time, and so on; but none that the results have, or that has failed."""
     failed: set[tuple[str, int | None]] = set()
@@ -51,7 +50,7 @@ def run_in_turn(
                 continue
             _LOG.info("%s: %s", describe(row, each), f"{repetition + 1} of {repetitions}")
             try:
-                figures = (measure or measure_contender)(row, each, request)
+                figures = measure_contender(row, each, request)
             except UserError as error:
                 problems += error.problems
                 failed.add((each.name, each.size))
