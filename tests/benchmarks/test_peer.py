@@ -40,9 +40,3 @@ def test_a_step_has_a_time_for_each_shape():
     figures = run("measure_steps", encoder="random:tiny", precision="bfloat16", shapes={"8": [4, 8]}, steps=2)
     assert figures.keys() == {"8"}
     assert figures["8"] > 0
-
-
-@installed
-def test_an_evaluation_has_a_rate():
-    figures = run("evaluate", encoder="random:tiny", precision="bfloat16", shape=[4, 16], batches=2)
-    assert figures["texts_per_second"] > 0

@@ -60,8 +60,11 @@ def _prepared_documents(inputs: Inputs) -> list[Contender]:
 def _trained_documents(inputs: Inputs) -> list[Contender]:
     """The same number of steps on each, so that only the number of documents differs."""
     sizes = inputs.settings.sizes
-    settings = ("--data.seq_length=64", f"--training.steps={sizes.document_steps}", "--logging.report=off")
     # Evaluations of validation and test would grow with them.
+    settings = (
+        *("--data.seq_length=64", f"--training.log_every={sizes.document_steps // 10}"),
+        *(f"--training.{key}={sizes.document_steps}" for key in ("steps", "eval_every")),
+    )
     stopped = f"--stop_at_step={sizes.document_steps - 1}"
     encoder = inputs.encoder(SMALL_ENCODER)
     return [
@@ -75,7 +78,10 @@ def _trained_documents(inputs: Inputs) -> list[Contender]:
 def _long_run(inputs: Inputs) -> list[Contender]:
     sizes = inputs.settings.sizes
     encoder, data = inputs.encoder(SMALL_ENCODER), inputs.reviews(sizes.reviews, SMALL_ENCODER)
-    settings = (f"--training.steps={sizes.long_run_steps}", "--data.seq_length=64", "--logging.report=off")
+    settings = (
+        *(f"--training.steps={sizes.long_run_steps}", f"--training.eval_every={sizes.long_run_steps // 10}"),
+        *("--data.seq_length=64", "--logging.report=off"),
+    )
     command = child_process.command("trainer.task", f"--encoder={encoder}", f"--data_dir={data}", "--strategy=cpu")
     return [ours(OURS, "watch_memory", command=[*command, *settings], steps=sizes.long_run_steps)]
 

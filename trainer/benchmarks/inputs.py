@@ -42,7 +42,7 @@ class Sizes:
     growth_width: int = 128
     growth_batches: tuple[int, ...] = (4, 8, 16, 32, 64)
     documents: tuple[int, ...] = (5_000, 50_000, 500_000)
-    document_steps: int = 200
+    document_steps: int = 2_000
     long_run_steps: int = 10_000
 
 

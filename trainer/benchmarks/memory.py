@@ -1,4 +1,4 @@
-"""The memory of a long run, from outside."""
+"""The memory of a process, from outside; and that of a long run."""
 
 import json
 import statistics
@@ -30,7 +30,7 @@ def watch_memory(command: Sequence[str], steps: int) -> dict[str, float]:
         try:
             while process.poll() is None:
                 time.sleep(SAMPLE_INTERVAL_S)
-                if resident := _resident_mb(process.pid):
+                if resident := read_status_mb(process.pid, "VmRSS"):
                     samples.append((_last_step(metrics), resident))
         finally:
             if process.poll() is None:
@@ -55,13 +55,13 @@ def compare_memory(samples: Sequence[tuple[int, float]], steps: int) -> dict[str
     return {"steady_mb": steady, "growth_percent": 100 * (statistics.median(last) / steady - 1)}
 
 
-def _resident_mb(pid: int) -> float:
-    """The memory that a process has now, 0 if it is gone."""
+def read_status_mb(pid: int, name: str) -> float:
+    """The memory of a process by Linux, in MiB: VmRSS is what it has now, VmHWM the most it had. 0 if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
 def _last_step(metrics: Path) -> int:

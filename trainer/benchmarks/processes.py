@@ -1,14 +1,17 @@
 """One process, measured: its time, its memory and what it printed."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainer import child_process
+from trainer.benchmarks import memory
 from trainer.errors import EXIT_DONE, Problem, UserError
 from trainer.runtime.signals import Stopped, StopRequest
 
@@ -21,7 +24,7 @@ _QUOTED_CHARACTERS = 2000
 @dataclasses.dataclass(frozen=True)
 class Measured:
     seconds: float  # From its start to its end, or until the file appeared.
-    peak_mb: float  # The most memory of it, or of a process that it waited for, in MiB.
+    peak_mb: float  # The most memory of it, without those that it started, in MiB.
     output: str
 
     def figures(self) -> dict[str, float]:
@@ -57,29 +60,35 @@ def run_process(
         )
         started = time.monotonic()
         appeared: float | None = None
+        peak_mb = 0.0
         try:
             while True:
-                # wait4 of this one process: RUSAGE_CHILDREN would be the largest of all so far.
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    process.returncode = os.waitstatus_to_exitcode(status)
+                # Not from wait4, whose maximum begins with this process's own, from before the command was executed.
+                peak_mb = max(peak_mb, memory.read_status_mb(process.pid, "VmHWM"))
+                if process.poll() is not None:
                     break
                 if appeared is None and until and until.exists() and until.stat().st_size:
                     appeared = time.monotonic() - started
-                    process.kill()
+                    _kill(process)
                 if request.reason:
                     raise Stopped(f"{what} was stopped by {request.reason}. Run the same command again to continue.")
                 time.sleep(POLL_INTERVAL_S)
         finally:
             if process.returncode is None:
-                process.kill()
+                _kill(process)
                 process.wait()
     seconds = time.monotonic() - started if appeared is None else appeared
     text = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode != exit_code and appeared is None:
         ended = child_process.describe_exit(process.returncode)
         raise UserError(Problem(what, "end without an error", f"{ended}, after: {text[-_QUOTED_CHARACTERS:].strip()}"))
-    return Measured(seconds, usage.ru_maxrss / 1024, text)
+    return Measured(seconds, peak_mb, text)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and those that it has started: it leads a session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def print_figures(figures: Mapping[str, float]) -> None:

@@ -1,5 +1,6 @@
 """Rows measured, the contenders of each in turn, so that other work slows all of them alike."""
 
+import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from trainer.benchmarks.results import ALL_ROWS, Results, Sample
 from trainer.benchmarks.rows import FOLDER, Contender
 from trainer.errors import EXIT_DONE, EXIT_STOPPED, Problem, UserError
 from trainer.runtime.signals import StopRequest
-from trainer.train import metrics_log
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ def measure_contender(row: str, contender: Contender, request: StopRequest) -> d
 
 def read_training_rate(metrics: str) -> dict[str, float]:
     """{"examples_per_second"} over all train lines of a metrics.jsonl: evaluations in between are left out."""
-    lines = metrics_log.read_history(metrics, keep=False).of("train")
+    text = Path(metrics).read_text(encoding="utf-8")
+    lines = [line for line in map(json.loads, text.splitlines()) if line["split"] == "train"]
     seconds = sum(line["examples"] / line["examples_per_second"] for line in lines)
     return {"examples_per_second": sum(line["examples"] for line in lines) / seconds} if seconds else {}
