@@ -34,6 +34,7 @@ class Sizes:
     long_texts: int = 1_000
     reviews: int = 2_000
     caps: tuple[int, ...] = (256, 512)
+    epochs: float = 1.0
     all_reviews: int = 50_000
     calls: int = 200
     product: tuple[int, int, int] = (4096, 384, 1536)
@@ -56,6 +57,7 @@ QUICK = Sizes(
     long_texts=20,
     reviews=120,
     caps=(12, 16),
+    epochs=0.02,
     all_reviews=200,
     calls=5,
     product=(64, 32, 48),

@@ -125,9 +125,9 @@ def _read_split(folder: str, split: str) -> list[dict[str, Any]]:
 
 
 def train(
-    encoder: str, texts: str, seq_length: int, batch: int, pad_multiple: int, steps: int = -1
+    encoder: str, texts: str, seq_length: int, batch: int, epochs: float, pad_multiple: int, steps: int = -1
 ) -> dict[str, float]:
-    """A pass by Trainer: training, an evaluation of validation and of test, and the model saved.
+    """Passes by Trainer: training, an evaluation of validation and of test, and the model saved.
 
     {"examples_per_second": of training, "first_step_seconds": since this process was started}; `steps` ends it early.
     """
@@ -155,7 +155,7 @@ def train(
             model=model,
             args=transformers.TrainingArguments(
                 output_dir=folder,
-                num_train_epochs=1,
+                num_train_epochs=epochs,
                 max_steps=steps,
                 per_device_train_batch_size=batch,
                 per_device_eval_batch_size=batch,

@@ -126,16 +126,17 @@ def _first_step(inputs: Inputs) -> list[Contender]:
 
 
 def _training_peers(inputs: Inputs, texts: Path, seq_length: int, kind: str = "train") -> list[Contender]:
-    batch = inputs.settings.sizes.batch
-    values: dict[str, Any] = dict(texts=str(texts), seq_length=seq_length, batch=batch, pad_multiple=PAD_MULTIPLE)
-    return peers(inputs, kind, **values)
+    sizes = inputs.settings.sizes
+    values: dict[str, Any] = dict(texts=str(texts), seq_length=seq_length, pad_multiple=PAD_MULTIPLE)
+    return peers(inputs, kind, batch=sizes.batch, epochs=sizes.epochs, **values)
 
 
 def passes(inputs: Inputs, data: Path, texts: Path, seq_length: int) -> list[Contender]:
     """One pass over a data set: ours evaluates, tests and checks an export, the peer predicts both and saves."""
     settings = (
-        *("--precision=auto", "--training.epochs=1", "--logging.report=off", f"--data.pad_multiple={PAD_MULTIPLE}"),
+        *("--precision=auto", "--logging.report=off", f"--data.pad_multiple={PAD_MULTIPLE}"),
         *(f"--data.seq_length={seq_length}", f"--data.batch_size={inputs.settings.sizes.batch}"),
+        f"--training.epochs={inputs.settings.sizes.epochs}",
     )
     return [
         job(OURS, inputs.encoder(), data, *settings),
