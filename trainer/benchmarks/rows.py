@@ -11,8 +11,9 @@ from trainer import child_process
 from trainer.benchmarks.inputs import QUICK, ROOT, Inputs, Sizes
 
 OURS, FUSED, PEER = "ours", "ours, fused", "peer"
-# glibc asks for huge pages: torch's best setting on a CPU (docs/benchmarks.md).
-PEER_VARIABLES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# glibc asks for huge pages: torch's best setting on a CPU. oneDNN's cache has its own default, and is not off as
+# `import trainer` sets it for TensorFlow, which would cost torch much of its time.
+PEER_VARIABLES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
 PEER_WORKERS = 2  # Processes of datasets.map.
 SNIPPET_TOKENS = 64
 PAD_MULTIPLE = 8
