@@ -67,6 +67,8 @@ def test_a_process_knows_when_it_was_started(tmp_path):
     assert 0 < float(run(code, tmp_path).output) < 20
 
 
-def test_figures_are_the_last_line(tmp_path):
-    code = "from trainer.benchmarks import processes; print('before'); processes.print_figures({'a': 1.5})"
+def test_figures_are_the_last_object(tmp_path):
+    code = (
+        "from trainer.benchmarks import processes; print('before'); processes.print_figures({'a': 1.5}); print('after')"
+    )
     assert processes.read_printed(run(code, tmp_path).output) == {"a": 1.5}

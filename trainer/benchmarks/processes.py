@@ -97,6 +97,6 @@ def print_figures(figures: Mapping[str, float]) -> None:
 
 
 def read_printed(output: str) -> dict[str, float]:
-    """What print_figures printed."""
-    figures: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+    """What print_figures printed. Libraries may write lines after it, when their process ends."""
+    figures: dict[str, float] = json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
     return figures
