@@ -152,8 +152,11 @@ def build_strategy(resolver):
 
 if __name__ == "__main__":
     from trainer import task
-    from trainer.distributed import strategies
+    from trainer.distributed import tpu_probe
     from trainer.runtime import app
+
+    os.environ |= tpu_probe.REMOTE_TPU_VARIABLES  # The next line imports TensorFlow before the job is told of a TPU.
+    from trainer.distributed import strategies
 
     strategies.build_tpu_strategy = build_strategy
     app.run(task.main, task.__doc__)

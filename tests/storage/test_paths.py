@@ -104,13 +104,13 @@ def test_a_name_that_is_no_utf_8_is_refused():
 COMMANDS = {
     "-m trainer.task": (
         *("--model_dir=", "--config=", "--data_dir=", "--encoder=", "--preprocess=", "--encoders.mirror="),
-        "--predictions=",
     ),
     "-m trainer.task --mode=evaluate": ("--model_dir=", "--data_dir=", "--predictions="),
     "scripts/prepare_data.py --task=csv": (
         *("--source=", "--test_source=", "--encoder=", "--preprocess=", "--encoders.mirror="),
-        *("--output=", "--downloads=", "--inspect="),
+        *("--output=", "--downloads="),
     ),
+    "scripts/prepare_data.py": ("--inspect=",),
     "scripts/import_encoder.py": ("--source=hf:", "--output="),
     "scripts/predict.py": ("--model=", "--input="),
     "scripts/submit.py": (

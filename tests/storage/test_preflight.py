@@ -18,9 +18,10 @@ from trainer.storage import preflight
 COMMANDS = {
     "scripts/prepare_data.py --task=csv": {
         **dict.fromkeys(("--source=", "--test_source=", "--validation_source=", "--encoder="), False),
-        **dict.fromkeys(("--preprocess=", "--encoders.mirror=", "--inspect="), False),
+        **dict.fromkeys(("--preprocess=", "--encoders.mirror="), False),
         "--output=": True,
     },
+    "scripts/prepare_data.py": {"--inspect=": False},
     "scripts/import_encoder.py": {"--source=hf:": False, "--output=": True},
     "-m trainer.task": {"--config=": False, "--data_dir=": False, "--encoders.mirror=": False, "--model_dir=": True},
     "-m trainer.task --mode=evaluate": {"--model_dir=": False, "--predictions=": True},

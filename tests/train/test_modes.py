@@ -78,7 +78,7 @@ def test_an_evaluation_needs_no_space_for_saves(session, model_dir, monkeypatch)
     monkeypatch.setattr(runs, "check_scratch_space", checked.append)
     modes.evaluate(session(model_dir), "test")
     assert checked == []
-    monkeypatch.setattr(modes.loop, "train_and_evaluate", lambda run, request, stop_at_step: {})
+    monkeypatch.setattr(modes.loop, "train_and_evaluate", lambda *arguments: {})
     modes.train(session(model_dir.with_name("new")), 1.0)
     assert len(checked) == 1
 
