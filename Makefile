@@ -8,7 +8,7 @@ LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
-.PHONY: help quickstart imdb smoke test test-all chaos tpu-check checks environment locks
+.PHONY: help quickstart imdb smoke test test-all chaos tpu-check bench peers checks environment locks
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo "make imdb         the tutorial's job: 50,000 reviews, trained on for two epochs; goes on where it was cut [IMDB=archive]"
 	@echo "make smoke        20 steps of a tiny encoder on the CPU, from its making to the export: a minute"
 	@echo "make tpu-check    the train and evaluation steps compiled for TPUs, without one"
+	@echo "make bench        steps, evaluation, start and serving measured on this machine: about 10 minutes"
+	@echo "make peers        every row of the benchmark beside Hugging Face's Trainer, in turn: hours [IMDB=archive]"
 	@echo "make test         every test but the long ones"
 	@echo "make test-all     the long ones too: jobs of each feature killed and resumed, and combinations of features"
 	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
@@ -50,10 +52,16 @@ environment: .venv/installed
 	$(@D)/bin/pip install $(LOCKED) --requirement $<
 	touch $@
 
+# Without pip check: torch requires parts of CUDA that nothing here loads.
+.venv-peers/installed: requirements/peers.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install $(LOCKED) --requirement $<
+	touch $@
+
 # If PYTHON is given, environments of another version are recreated.
 ifneq ($(origin PYTHON),file)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-STAMPS := .venv/packages .venv-tpu-trace/installed .venv-tpu-compile/installed
+STAMPS := .venv/packages .venv-tpu-trace/installed .venv-tpu-compile/installed .venv-peers/installed
 .PHONY: $(foreach stamp,$(STAMPS),$(if $(wildcard $(dir $(stamp))lib/python$(VERSION)),,$(stamp)))
 endif
 
@@ -63,6 +71,7 @@ endif
 ALL := .venv/all.lock
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --custom-compile-command "make locks"
 LOCK_PART := $(LOCK) --constraints $(ALL)
+NOT_LOADED := $(addprefix --no-emit-package=,triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cuda-cccl nvidia-cusolver nvidia-nvtx)
 NOT_COMMON := $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' requirements/common.lock)
 
 locks: .venv/installed
@@ -76,6 +85,7 @@ locks: .venv/installed
 	$(LOCK_PART) --output-file requirements/build.lock requirements/build.in
 	$(LOCK_PART) --no-deps --output-file requirements/tpu-trace.lock requirements/tpu-trace.in
 	$(LOCK_PART) --output-file requirements/tpu-compile.lock requirements/tpu-compile.in
+	$(LOCK_PART) $(NOT_LOADED) --output-file requirements/peers.lock requirements/peers.in
 
 encoders/minilm encoders/minilm_l3: | .venv/installed
 	$(BIN)/python scripts/import_encoder.py --source=$(@F) --output=$@
@@ -106,6 +116,12 @@ smoke: data/movie_snippets_tiny/dataset.json
 
 tpu-check: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
 	$(BIN)/python scripts/check_tpu.py
+
+bench: | .venv/installed
+	$(BIN)/python scripts/benchmark.py
+
+peers: | .venv/installed .venv-peers/installed
+	$(BIN)/python scripts/benchmark.py --peers --rows=all $(if $(IMDB),--imdb=$(IMDB))
 
 # Two processes, a file's tests in one: most tests wait for processes of their own, which start on one core.
 test: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import tensorflow as tf
 from fakes.encoders import save_callable
@@ -37,21 +36,6 @@ def test_an_encoder_of_no_family_has_a_reason_and_the_hubs_time(tmp_path):
     assert "encoder_outputs" in found.reason
     assert found.step_ms.keys() == {"Hub"}
     assert found.cells()[1:4] == ["none", "64", "-"]
-
-
-def test_functions_are_called_in_turn_after_one_call_each():
-    called = []
-    functions = {name: lambda name=name: called.append(name) for name in "ab"}
-    medians = measuring.measure_in_turn(functions, 3)
-    assert called == ["a", "b"] * 4
-    assert all(value >= 0 for value in medians.values())
-
-
-def test_a_batch_has_ids_of_the_vocabulary():
-    batch = measuring.random_batch(8, 16, 20)
-    assert batch["input_word_ids"].shape == (8, 16)
-    assert 10 < np.max(batch["input_word_ids"]) < 20
-    assert set(batch) == {*native.INPUT_NAMES, "label", "weight"}
 
 
 def test_the_command_prints_a_row_for_each_encoder(tiny):

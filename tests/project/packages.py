@@ -15,7 +15,7 @@ ROWS = (
     ("task",),
 )
 # Nothing that trains imports these. What they may import is everything below `task`.
-ASIDE = ("cloud", "comparison", "encoder_check", "glue", "sweeps", "tpu_check")
+ASIDE = ("benchmarks", "cloud", "comparison", "encoder_check", "glue", "sweeps", "tpu_check")
 
 # `encoders.native` for trainer/encoders/native.py
 PATHS = {

@@ -18,6 +18,8 @@ SHARED = {name for names in DISTRIBUTIONS.values() if len(set(names)) > 1 for na
 FILES = {name: {str(file) for file in importlib.metadata.files(name) or ()} for name in SHARED}
 # Installed into .venv-tpu-compile alone (requirements/tpu-compile.in).
 TPU_COMPILER = {"jax", "jaxlib"}
+# Installed into .venv-peers alone (requirements/peers.in).
+PEERS = {"datasets", "torch", "transformers"}
 # Imported for this code by libraries that do not require them, or will not: tensorflow-hub imports setuptools's
 # pkg_resources, and tf.summary.scalar imports tensorboard.
 IMPORTED_BY_OTHERS = {"setuptools", "tensorboard"}
@@ -71,7 +73,7 @@ def test_what_is_imported_is_a_dependency_by_its_own_name(folder, declared):
 @pytest.mark.parametrize("folder", ["trainer", "scripts", "tests"])
 def test_every_import_is_of_something_that_is_installed(folder):
     siblings = {path.stem for path in (ROOT / folder).rglob("*")}
-    known = DISTRIBUTIONS.keys() | sys.stdlib_module_names | siblings | {"trainer"} | TPU_COMPILER
+    known = DISTRIBUTIONS.keys() | sys.stdlib_module_names | siblings | {"trainer"} | TPU_COMPILER | PEERS
     assert {name.split(".")[0] for name in imports(folder)} <= known
 
 

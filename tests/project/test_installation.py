@@ -147,7 +147,10 @@ def test_a_resolver_would_refuse_the_newer_releases(environment):
     assert installed(environment) == {}
 
 
-@pytest.mark.parametrize("target", [".venv/packages", ".venv-tpu-trace/installed", ".venv-tpu-compile/installed"])
+ENVIRONMENTS = (".venv-tpu-trace/installed", ".venv-tpu-compile/installed", ".venv-peers/installed")
+
+
+@pytest.mark.parametrize("target", [".venv/packages", *ENVIRONMENTS])
 def test_every_environment_is_installed_by_its_locks_alone(target):
     for line in make_lines(target):
         assert {"--require-hashes", "--no-deps"} <= set(shlex.split(line))
@@ -159,7 +162,7 @@ def test_the_builders_are_installed_before_what_they_build():
     assert "--no-build-isolation" in packages
 
 
-STAMPS = (".venv/packages", ".venv/installed", ".venv-tpu-trace/installed", ".venv-tpu-compile/installed")
+STAMPS = (".venv/packages", ".venv/installed", *ENVIRONMENTS)
 
 
 @pytest.mark.parametrize(
@@ -178,4 +181,4 @@ def test_an_environment_of_another_python_is_recreated(existing, arguments, recr
         (tmp_path / stamp).parent.joinpath(f"lib/python{existing}").mkdir(parents=True, exist_ok=True)
         (tmp_path / stamp).touch()
     venvs = [line.split()[-1] for line in planned(tmp_path, *arguments, *STAMPS) if " -m venv " in line]
-    assert venvs == ([".venv", ".venv-tpu-trace", ".venv-tpu-compile"] if recreated else [])
+    assert venvs == ([".venv", ".venv-tpu-trace", ".venv-tpu-compile", ".venv-peers"] if recreated else [])

@@ -72,6 +72,12 @@ def test_each_device_has_its_tensorflow():
     assert "libtpu" not in LOCKS["tpu-trace"]  # it would look for a TPU
 
 
+def test_the_peers_have_what_torch_loads_and_no_more():
+    """Its import fails without cuDNN; what compiles for GPUs would be gigabytes that nothing loads."""
+    assert {"torch", "transformers", "nvidia-cudnn-cu13"} <= LOCKS["peers"].keys()
+    assert not {"triton", "cuda-toolkit", "tensorflow"} & LOCKS["peers"].keys()
+
+
 @pytest.mark.parametrize(
     ("names", "made_from"),
     [

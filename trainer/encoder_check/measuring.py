@@ -1,17 +1,15 @@
 """One encoder, rebuilt natively and trained beside hub.KerasLayer."""
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from trainer.encoders import architectures, classifier, hub_format, native, random_encoders, registry, saved_models
-from trainer.train import optimizers, steps
+from trainer.train import step_timing
 
 COLUMNS = ("encoder", "family", "parameters", "difference", "Hub", "float32", "bfloat16", "Hub / bfloat16")
 
@@ -74,50 +72,8 @@ def check_encoder(folders: registry.EncoderFolders, *, batch_size: int, seq_leng
             sizes = architecture.vocab_size, architecture.max_positions
             difference = native.largest_output_difference(saved, layers["float32"], *sizes)
             check = dataclasses.replace(check, family=architecture.family, difference=difference)
-        batch = random_batch(batch_size, seq_length, int(saved.trainable_variables[0].shape[0]))
-        train_steps = {name: build_step(strategy, layer, batch) for name, layer in layers.items()}
-    return dataclasses.replace(check, step_ms=measure_in_turn(train_steps, rounds))
-
-
-def random_batch(batch_size: int, seq_length: int, vocab_size: int) -> steps.Batch:
-    """Texts without padding, of random ids below `vocab_size`, int32 [batch_size, seq_length]; labels and weights."""
-    rng = np.random.default_rng(0)
-    shape = (batch_size, seq_length)
-    values = (rng.integers(0, vocab_size, shape), np.ones(shape), np.zeros(shape))
-    batch = {name: tf.constant(value, tf.int32) for name, value in zip(native.INPUT_NAMES, values, strict=True)}
-    label = tf.constant(rng.integers(0, 2, batch_size), tf.int32)
-    return {**batch, "label": label, "weight": tf.ones([batch_size])}
-
-
-def build_step(
-    strategy: tf.distribute.Strategy, layer: tf_keras.layers.Layer, batch: steps.Batch
-) -> Callable[[], None]:
-    """A function that trains a classifier on the batch, for one step, and returns when it is done.
-
-    Call it in the scope of the strategy, of one device.
-    """
-    model = classifier.build_classifier(layer, 2, classifier.HEAD_DROPOUT, seed=0)
-    optimizer = optimizers.build_adamw(1e-5, steps=1000, warmup_fraction=0.1, weight_decay=0.01)
-    optimizers.create_slots(optimizer, model.trainable_variables)
-    sums = steps.create_train_sums()
-    train_step = steps.build_train_step(model, optimizer, sums, seed=0, clip_norm=1.0)
-    compiled = tf.function(lambda: strategy.run(train_step, (batch,)))
-
-    def run() -> None:
-        compiled()
-        sums.loss.numpy()
-
-    return run
-
-
-def measure_in_turn(train_steps: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """The median milliseconds of each function in `rounds` calls, after one that traces it."""
-    for step in train_steps.values():
-        step()
-    times: dict[str, list[float]] = {name: [] for name in train_steps}
-    for _ in range(rounds):
-        for name, step in train_steps.items():
-            started = time.perf_counter()
-            step()
-            times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+        batch = step_timing.random_batch(batch_size, seq_length, int(saved.trainable_variables[0].shape[0]))
+        train_steps = {
+            name: functools.partial(step_timing.build_step(strategy, layer), batch) for name, layer in layers.items()
+        }
+    return dataclasses.replace(check, step_ms=step_timing.measure_in_turn(train_steps, rounds))
