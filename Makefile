@@ -8,7 +8,7 @@ LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 # The original is downloaded; give a file or a folder to use that: make imdb IMDB=aclImdb_v1.tar.gz
 IMDB ?=
 
-.PHONY: help quickstart imdb smoke test test-all chaos tpu-check bench peers checks environment locks
+.PHONY: help quickstart imdb smoke test test-all chaos tpu-check bench peers notebook checks environment locks
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make tpu-check    the train and evaluation steps compiled for TPUs, without one"
 	@echo "make bench        steps, evaluation, start and serving measured on this machine: about 10 minutes"
 	@echo "make peers        every row of the benchmark beside Hugging Face's Trainer, in turn: hours [IMDB=archive]"
+	@echo "make notebook     runs examples/classify_text.ipynb, and keeps its outputs but for those with texts"
 	@echo "make test         every test but the long ones"
 	@echo "make test-all     the long ones too: jobs of each feature killed and resumed, and combinations of features"
 	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
@@ -122,6 +123,9 @@ bench: | .venv/installed
 
 peers: | .venv/installed .venv-peers/installed
 	$(BIN)/python scripts/benchmark.py --peers --rows=all $(if $(IMDB),--imdb=$(IMDB))
+
+notebook: | .venv/installed
+	$(BIN)/python tests/project/notebook_outputs.py
 
 # Two processes, a file's tests in one: most tests wait for processes of their own, which start on one core.
 test: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed

@@ -13,7 +13,7 @@ for prediction in classifier.predict(["a great film", "a dull one"]):
     print(prediction.label, prediction.scores)
 ```
 `print(data)`, `print(result)` and `print(validation)` show what the commands print, which call the same functions. A
-notebook needs a kernel of the environment that `make environment` makes.
+notebook needs a kernel of the environment that `make environment` makes; `examples/classify_text.ipynb` is one.
 
 - **Settings** are those of [configuration.md](configuration.md), as values of Python. The other arguments are flags of
   the commands without their dashes. So messages name flags: `--model_dir` is the argument `model_dir`.
