@@ -8,6 +8,8 @@ import re
 import pytest
 from helpers import python, review, write_reviews
 
+SHORT = ("data.batch_size=16", "data.seq_length=24", "logging.report=off")
+
 
 def prepare(source, encoder, output, *arguments):
     where = ["--task=csv", f"--source={source}", f"--encoder={encoder}", f"--output={output}"]
@@ -60,7 +62,7 @@ def tickets(tiny, tmp_path_factory):
 
 
 def test_a_rare_class_is_named_and_lower_loss_breaks_ties(tiny, tickets, tmp_path):
-    keys = ("training.steps=20", "training.eval_every=5", "data.batch_size=16", "data.seq_length=24")
+    keys = ("training.steps=20", "training.eval_every=5", *SHORT)
     where = [f"--encoder={tiny}", f"--data_dir={tickets}", f"--model_dir={tmp_path / 'run'}"]
     done = python("-m", "trainer.task", *where, *(f"--set={key}" for key in keys))
     assert done.returncode == 0, done.stderr
@@ -80,7 +82,7 @@ def test_a_rare_class_is_named_and_lower_loss_breaks_ties(tiny, tickets, tmp_pat
 
 @pytest.mark.long
 def test_the_best_step_is_chosen_by_another_metric(tiny, tickets, tmp_path):
-    keys = ("training.steps=8", "training.eval_every=2", "data.batch_size=16", "data.seq_length=24")
+    keys = ("training.steps=8", "training.eval_every=2", *SHORT)
     more = ("training.best_metric=loss", "optimizer.learning_rate=3e-2", "data.positive_class=ok")
     where = [f"--encoder={tiny}", f"--data_dir={tickets}", f"--model_dir={tmp_path / 'run'}"]
     done = python("-m", "trainer.task", *where, *(f"--set={key}" for key in (*keys, *more)))

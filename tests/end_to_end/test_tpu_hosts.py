@@ -24,6 +24,7 @@ HANG_TIMEOUT_S = 45  # from the silence of a host to the exit of the job
 KEYS = (
     *("training.log_every=10", "training.eval_every=100", "data.batch_size=6", "data.seq_length=24"),
     *("optimizer.learning_rate=1e-4", "model.dropout=0", "precision=float32", "logging.progress=off"),
+    "logging.report=off",
 )
 
 

@@ -16,13 +16,14 @@ from trainer.config import loading
 
 WAIT_S = 240
 KEYS = ("training.steps=6", "training.log_every=2", "training.save_every=2", "data.batch_size=8", "data.seq_length=24")
+QUIET = ("logging.tensorboard=off", "logging.progress=off", "logging.report=off")
 
 
 @pytest.fixture
 def command(tiny, tmp_path):
     """(the arguments of the script, the output folder)."""
     where = [f"--glue_dir={write_glue(tmp_path / 'glue_data', train=40)}", f"--output={tmp_path / 'out'}"]
-    settings = [f"--set={key}" for key in (*KEYS, "logging.tensorboard=off", "logging.progress=off")]
+    settings = [f"--set={key}" for key in (*KEYS, *QUIET)]
     return ["scripts/glue.py", *where, f"--encoder={tiny}", "--strategy=cpu", *settings], tmp_path / "out"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import gcs
-from helpers import ROOT, excerpt
+from helpers import ROOT, excerpt, python
 
 from trainer.data import movie_reviews
 from trainer.storage import preflight
@@ -148,13 +148,7 @@ def test_no_output_of_a_run_contains_a_credential(simulator, credentials, prepar
 
     def run(name: str, code: int, *arguments: object, faults: tuple[dict, ...] = (), **changes: str) -> None:
         with simulator.faults(*faults) if faults else contextlib.nullcontext():
-            done = subprocess.run(
-                [sys.executable, *map(str, arguments)],
-                cwd=ROOT,
-                env=environment | changes,
-                capture_output=True,
-                timeout=200,
-            )
+            done = python(*arguments, env=environment | changes, text=False)
         assert done.returncode == code, excerpt(done.stderr.decode())
         outputs.update({f"{name}, standard output": done.stdout, f"{name}, standard error": done.stderr})
 
