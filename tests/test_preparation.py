@@ -56,3 +56,16 @@ def test_an_encoder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="--encoder must be"):
         preparation.prepare(source, tmp_path / "data", encoder="no such encoder")
     assert not (tmp_path / "data").exists()
+
+
+def test_an_encoder_that_a_run_has_rebuilt_is_not_loaded(finished_run, tiny, tmp_path, monkeypatch):
+    from trainer.encoders import saved_models
+
+    loaded = []
+    monkeypatch.setattr(saved_models, "load_encoder", loaded.append)
+    source = write_reviews(tmp_path / "reviews.csv", 60)
+    preparation.prepare(source, tmp_path / "data", encoder=tiny, progress=False)
+    assert (tmp_path / "data/dataset.json").exists()
+    monkeypatch.setenv("HUBTUNE_CACHE_DIR", str(tmp_path / "empty"))
+    preparation.prepare(source, tmp_path / "data", encoder=tiny, progress=False)
+    assert [folders.encoder for folders in loaded] == [str(tiny / "encoder")]

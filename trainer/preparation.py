@@ -142,10 +142,12 @@ def _write_data_set(
     progress: bool,
 ) -> DataSet:
     from trainer.data import prepare
-    from trainer.encoders import registry, saved_models
+    from trainer.encoders import rebuild_cache, registry, saved_models
 
     folders = registry.resolve_encoder(encoder, need_preprocess=False, mirror=mirror)
-    saved_models.load_encoder(folders)  # Before the preprocessor is looked for: what is no encoder has none.
+    # Before the preprocessor is looked for: what is no encoder has none. Loading takes seconds.
+    if not rebuild_cache.find_rebuilt(folders.encoder, registry.saved_model_sha256(folders.encoder)):
+        saved_models.load_encoder(folders)
     preprocess = registry.resolve_preprocess(encoder, preprocess, mirror)
     manifest = prepare.prepare_task(
         options, encoder=encoder, preprocess=preprocess, output=output, seed=seed, progress=progress
