@@ -65,6 +65,8 @@ def set_up_training(
     fused=False,
     family=None,
     precision="float32",
+    pad_multiple=8,
+    widths=(),
 ) -> Training:
     """The tiny encoder with this dropout rate, ready to be trained on the reviews, in windows if `pooling` is given.
 
@@ -95,14 +97,14 @@ def set_up_training(
         stream = (dataclasses.replace(batch, weights=weights(len(batch))) for batch in stream)
     seq_length, truncation, *divided = layout
     layout = model_inputs.BatchLayout(
-        BATCH, seq_length, truncation, 8, replicas, parts, windows=divided[0] if divided else None
+        BATCH, seq_length, truncation, pad_multiple, replicas, parts, windows=divided[0] if divided else None
     )
     one_pass = fused and one_pass_adamw.suits_one_pass("adamw", strategy)
     update = one_pass_adamw.build_one_pass_update(optimizer, 1.0) if one_pass else None
     step = steps.build_train_step(
         built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged, xla=xla, update=update
     )
-    window = steps.build_inner_loop(strategy, step)
+    window = steps.build_inner_loop(strategy, step, widths)
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
     return Training(built, sums, window, batches, averaged)
 

@@ -23,6 +23,7 @@ EXIT_TIMEOUT_S = 30  # from the death of a host, or a signal to the job, to its 
 HANG_TIMEOUT_S = 45  # from the silence of a host to the exit of the job
 KEYS = (
     *("training.log_every=10", "training.eval_every=100", "data.batch_size=6", "data.seq_length=24"),
+    "data.pad_multiple=8",  # Three widths, as a TPU has them too.
     *("optimizer.learning_rate=1e-4", "model.dropout=0", "precision=float32", "logging.progress=off"),
     "logging.report=off",
 )

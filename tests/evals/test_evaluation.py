@@ -76,6 +76,23 @@ def test_all_shapes_of_batches_are_evaluated_by_one_trace(job, columns, fixed_ro
     assert several[1].logits == pytest.approx(several[0].logits[:5], abs=1e-5)
 
 
+def test_each_width_has_a_trace_where_steps_have_to_know_it(job, eval_step, columns):
+    step, shapes, widths = steps.build_replica_eval_step(job.eval_model), [], (8, 16, 24)
+
+    def traced(batch):
+        shapes.append(batch["input_word_ids"].shape.as_list())
+        return step(batch)
+
+    layout = dataclasses.replace(job.layout, batch_size=2, pad_multiple=8)
+    by_width = steps.build_eval_step(job.strategy, traced, widths)
+    found = evaluation.predict_rows(job.strategy, by_width, columns, job.manifest, layout, name="", progress=False)
+    assert shapes == [[2, width] for width in widths]
+    assert len(set(model_inputs.padded_widths(columns, layout))) > 1
+    expected = predict(job, eval_step, columns, 8)
+    assert found.logits == pytest.approx(expected.logits, abs=1e-5)
+    assert found.losses == pytest.approx(expected.losses, abs=1e-5)
+
+
 def test_short_texts_are_evaluated_more_at_a_time(job, eval_step, columns):
     shortened = [columns.tokens.row(row)[: 2 + row % 11] for row in range(len(columns))]
     columns = dataclasses.replace(columns, tokens=records.to_ragged(shortened))

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import python
 
@@ -12,35 +13,53 @@ from trainer.tpu_check import estimate
 from trainer.tpu_check.compiler import TOPOLOGIES, CompiledProgram
 
 
-def print_table(*options: str) -> list[dict[str, str]]:
-    """The rows that the script prints for small encoders: column -> cell."""
+def print_tables(*options: str) -> list[list[dict[str, str]]]:
+    """The tables that the script prints for small encoders, as rows: column -> cell."""
     done = python("scripts/check_tpu.py", "--batch_size=8", "--seq_length=32", *options)
     assert done.returncode == 0, done.stderr
-    heading, _, *lines = [re.split(r" *\| *", line.strip("| \n")) for line in done.stdout.splitlines()]
-    return [dict(zip(heading, line, strict=True)) for line in lines]
+    tables = []
+    for text in re.findall(r"(?:^\|.*\n)+", done.stdout, re.MULTILINE):
+        heading, _, *lines = [re.split(r" *\| *", line.strip("| \n")) for line in text.splitlines()]
+        tables.append([dict(zip(heading, line, strict=True)) for line in lines])
+    return tables
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--topologies=v5e-4", "--accumulation_steps=2", "--max_windows=3"], [("tiny", "v5e-4", "32")]),
-        pytest.param(["--topologies=v2-8"], [("tiny", "v2-8", "64")], marks=pytest.mark.long),
+        (["--topologies=v5e-4", "--accumulation_steps=2", "--max_windows=3"], [("tiny", "v5e-4", "32", "32")]),
         pytest.param(
-            ["--topologies=v5e-4", "--encoders=tiny_albert,tiny_talking_heads"],
-            [("tiny_albert", "v5e-4", "32"), ("tiny_talking_heads", "v5e-4", "32")],
+            ["--topologies=v2-8", "--data_sets="],
+            [("tiny", "v2-8", "16", "64"), ("tiny", "v2-8", "32", "64")],
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            ["--topologies=v5e-4", "--encoders=tiny_albert,tiny_talking_heads", "--pad_multiple=32", "--data_sets="],
+            [("tiny_albert", "v5e-4", "32", "32"), ("tiny_talking_heads", "v5e-4", "32", "32")],
             marks=pytest.mark.long,
         ),
     ],
 )
 def test_a_run_compiles_for_a_tpu(options, expected):
-    """Into one program to train and one to evaluate, with few all-reduces of the gradients."""
-    table = print_table(*options)
-    assert [(row["encoder"], row["topology"], row["global batch"]) for row in table] == expected
+    """Into one program to train and one to evaluate for each width, with few all-reduces of the gradients."""
+    (table,) = print_tables(*options)
+    columns = ("encoder", "topology", "tokens", "global batch")
+    assert [tuple(row[column] for column in columns) for row in table] == expected
     for row in table:
         assert 0 < float(row["HBM used, GB"]) < 1 < float(row["HBM free, GB"])
         assert float(row["TFLOPs a step"]) > 0
         assert row["programs"] == "2"
         assert 1 <= int(row["all-reduces"]) <= 4
+
+
+def test_the_widths_of_a_data_set_cost_less_than_one():
+    options = ("--topologies=v5e-4", "--pad_multiple=32", "--data_sets=movie_snippets")
+    _, (row,) = print_tables(*options)
+    assert (row["data set"], row["tokens"], row["widths"]) == ("movie_snippets", "64", "32, 64")
+    for quantity in ("padding", "MFLOPs a token"):
+        one_width, own = (float(row[f"{quantity}, {which}"].rstrip("%")) for which in ("one width", "these widths"))
+        assert 0 < own < one_width
+    assert 20 < float(row["fewer"].rstrip("%")) < 50
 
 
 def test_an_unknown_encoder_is_a_failure_with_one_message():
@@ -59,12 +78,14 @@ def test_a_sequence_longer_than_the_encoders_is_a_failure():
 
 
 def test_all_wrong_flags_are_named_at_once():
-    done = python("scripts/check_tpu.py", "--topologies=v5e-4,v9", "--batch_size=8", "--accumulation_steps=3")
+    flags = ("--topologies=v5e-4,v9", "--batch_size=8", "--accumulation_steps=3", "--data_sets=imdb,sst2")
+    done = python("scripts/check_tpu.py", *flags)
     assert done.returncode == errors.EXIT_BAD_USAGE
     assert (
         "--topologies must be of v2-8, v3-8, v4-8, v5e-4, v5e-8, v5p-8, v3-32, v4-32, v5e-16, v5e-32. Received: v9."
         in done.stderr
     )
+    assert "--data_sets must be of imdb, movie_snippets. Received: sst2." in done.stderr
     assert "--accumulation_steps must divide --batch_size, and 8 with --largest. Received: 3 " in done.stderr
 
 
@@ -106,6 +127,30 @@ def test_the_search_ends_within_its_tolerance(largest, tolerance):
     result, compiled = search(largest, tolerance)
     assert result <= largest < result + max(tolerance * result, 8)
     assert tolerance < 1 or compiled == [32 << i for i in range(len(compiled))]
+
+
+# --- What padding costs ---------------------------------------------------------------------------
+
+
+def test_the_flops_of_a_token_are_those_of_its_batches(tmp_path):
+    case = estimate.CompileCase("tiny", 4, 64, 8)
+    flops = {16: 100.0, 64: 500.0}
+    toolchain = estimate.Toolchain(
+        tracer=None,  # Neither is asked: every answer is known.
+        compiler=None,
+        folder=tmp_path,
+        lowered={
+            dataclasses.replace(case, seq_length=width): {"train": {"hlo": str(width), "other_bytes": 0}, "programs": 2}
+            for width in flops
+        },
+        compiled={(str(width), "v5e-4"): CompiledProgram(True, 1, flops[width]) for width in flops},
+    )
+    assert estimate.flops_per_token(toolchain, case, "v5e-4", {16: 3, 64: 1}, 1000) == 4 * (3 * 100 + 500) / 1000
+    cost = estimate.PaddingCost(4 * 8 * 80, {16: 3, 64: 1}, 8e6, 3.2e6)
+    cells = ["imdb", "16, 64", "68.8%", "28.6%", "8", "3.2", "60.0%"]
+    assert estimate.padding_cells("imdb", case, cost) == cells
+    toolchain.compiled["64", "v5e-4"] = CompiledProgram(False)
+    assert np.isnan(estimate.flops_per_token(toolchain, case, "v5e-4", {64: 1}, 1000))
 
 
 def test_a_case_that_does_not_fit_has_no_figures():

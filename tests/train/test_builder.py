@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import python
 
 from trainer.config import loading, schema
 from trainer.data import batching, manifests, records
@@ -191,6 +192,27 @@ def test_compile_auto_is_off_on_a_cpu_and_xla_has_few_widths(job, load):
     for setting, multiple in (("off", 8), ("xla", 32)):
         layout = builder.batch_layout(load(f"model.compile={setting}", "data.pad_multiple=8"), job.strategy)
         assert layout.pad_multiple == multiple
+
+
+TPU_LAYOUTS = """
+import dataclasses
+from trainer.config import loading
+from trainer.tpu_check import trace
+from trainer.train import builder
+
+strategy = trace.build_tracing_strategy(2)
+empty = dict.fromkeys(field.name for field in dataclasses.fields(builder.Job))
+for setting in ("seed=0", "data.pad_multiple=128", "data.truncation=windows"):
+    config = loading.load_config(None, ["data.seq_length=128", setting])
+    job = builder.Job(**empty | dict(config=config, strategy=strategy, layout=builder.batch_layout(config, strategy)))
+    print(job.static_widths, job.layout.static_shape, job.eval_layout.fixed_rows)
+"""
+
+
+def test_a_tpu_has_few_widths_and_one_with_windows(job):
+    lines = python("-c", TPU_LAYOUTS, check=True).stdout.splitlines()
+    assert lines == ["(32, 64, 96, 128) [None] True", "(128,) [128] True", "(128,) [4, 128] True"]
+    assert job.static_widths == ()  # Elsewhere a step takes any.
 
 
 def test_the_settings_of_a_model_reach_it(load):

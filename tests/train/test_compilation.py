@@ -39,13 +39,5 @@ def test_steps_are_compiled_only_where_that_was_chosen():
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     assert compilation.compiles_steps("xla", strategy)
     assert not compilation.compiles_steps("off", strategy)
-
-
-@pytest.mark.parametrize("seq_length", [3, 24, 100, 128, 257, 512])
-@pytest.mark.parametrize("pad_multiple", [1, 8, 16, 1000])
-def test_texts_of_any_length_have_four_widths_at_most(seq_length, pad_multiple):
-    multiple = compilation.coarse_pad_multiple(seq_length, pad_multiple)
-    assert multiple % pad_multiple == 0
-    widths = {min(-(-length // multiple) * multiple, seq_length) for length in range(1, seq_length + 1)}
-    assert len(widths) <= compilation.MAX_WIDTHS
-    assert multiple - pad_multiple < -(-seq_length // compilation.MAX_WIDTHS)  # It is the smallest such multiple.
+    assert compilation.compiles_each_shape("xla", strategy)
+    assert not compilation.compiles_each_shape("off", strategy)

@@ -33,8 +33,9 @@ KINDS = {
     "both": {"recompute": True, "xla": True},
     "fused": {"fused": True},
     "fused and recomputed": {"fused": True, "recompute": True},
+    "by width": {"widths": (8, 16, 24)},
 }
-KINDS_ON_REPLICAS = ("recomputed", "both", "fused")
+KINDS_ON_REPLICAS = ("recomputed", "both", "fused", "by width")
 KIND_STEPS = 20
 
 
@@ -58,7 +59,7 @@ def plain_steps(tiny, prepared) -> Training:
     return train_kind(one_replica(), tiny, prepared, "plain")
 
 
-@pytest.mark.parametrize("kind", long_but_for(["xla"], KINDS))
+@pytest.mark.parametrize("kind", long_but_for(["xla", "by width"], KINDS))
 def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepared, request, kind):
     """In one replica, with micro-batches, and on several replicas: also the masks of dropout are the same."""
     others = {

@@ -79,6 +79,15 @@ def test_micro_batches_give_the_result_of_one_batch(trained, tiny, prepared, par
     assert sums(one) == pytest.approx(totals, rel=1e-5)
 
 
+def test_wider_batches_give_the_result_of_narrow_ones(trained, tiny, prepared):
+    """Without dropout, whose masks depend on the width."""
+    _, after, totals, _ = trained[0.0]
+    wide = set_up_training(one_replica(), tiny, prepared, 0.0, pad_multiple=24)
+    wide.window(wide.batches, tf.constant(STEPS))
+    assert_equal_values(after, {"one width": values(wide)})
+    assert sums(wide) == pytest.approx(totals, rel=1e-5)
+
+
 def test_dropout_changes_the_parameters(trained):
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(trained[0.0][1], trained[0.1][1], strict=True))
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from trainer.data import batching, tokenization
 from trainer.data.manifests import Manifest
 from trainer.data.records import Columns
+from trainer.data.widths import pad_lengths
 from trainer.data.windows import Windows, count_windows, pack_windows, pad_windows
 from trainer.distributed import input_pipelines
 
@@ -56,7 +57,7 @@ class BatchLayout:
 
     @property
     def static_width(self) -> int | None:
-        """W if every batch has the same, as a TPU needs it: each other width is another program to compile."""
+        """W if every batch has the same."""
         return self.seq_length if self.pad_multiple >= self.seq_length else None
 
     @property
@@ -70,7 +71,7 @@ class BatchLayout:
 def padded_widths(columns: Columns, layout: BatchLayout) -> np.ndarray:
     """int64 [rows]: the tokens of each, special ones included, rounded up to pad_multiple, at most seq_length."""
     lengths = columns.lengths() + tokenization.special_token_count(2 if columns.tokens_b else 1)
-    return np.minimum(-(-lengths // layout.pad_multiple) * layout.pad_multiple, layout.seq_length)
+    return pad_lengths(lengths, layout.seq_length, layout.pad_multiple)
 
 
 def plan_evaluation(widths: np.ndarray, layout: BatchLayout) -> list[int]:

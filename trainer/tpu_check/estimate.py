@@ -7,11 +7,13 @@ be loaded together, and neither can be loaded with the TensorFlow that trains he
 import contextlib
 import dataclasses
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.data import widths
 from trainer.errors import Problem, UserError
 from trainer.tpu_check import child_requests
 from trainer.tpu_check.compiler import TOPOLOGIES, CompiledProgram
@@ -23,6 +25,9 @@ COMPILE_PYTHON = child_requests.ROOT / ".venv-tpu-compile/bin/python"
 BATCH_SIZE_MULTIPLE = 8
 MAX_BATCH_SIZE = 1 << 14
 BYTES_PER_GB = 1e9
+
+# The data sets whose batches batch_widths counts, and the data.seq_length at which it does.
+DATA_SETS = {"imdb": 256, "movie_snippets": 64}
 
 _LOG = logging.getLogger(__name__)
 
@@ -148,9 +153,58 @@ def find_largest_batch_size(fits: Callable[[int], bool], first: int, tolerance: 
             batch = max((below + above) // 2 // multiple, 1) * multiple
 
 
+# --- What padding costs ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddingCost:
+    """What the train steps of a data set compute, with all batches of one width and with each of its own."""
+
+    tokens: int  # Of all texts, without padding.
+    batches: dict[int, int]  # Width -> global batches.
+    one_width_flops: float  # For each token. NaN if a program does not fit.
+    flops: float
+
+
+def estimate_padding(
+    toolchain: Toolchain, case: CompileCase, topology: str, data_set: str, pad_multiple: int
+) -> PaddingCost:
+    """Compile the train step of every width that batches of `data_set`, at case.seq_length tokens, have.
+
+    Widths are as a TPU's job has them for this data.pad_multiple. Raises UserError as estimate_case does.
+    """
+    coarse = widths.coarse_pad_multiple(case.seq_length, pad_multiple)
+    batch_size = case.batch_size * case.replicas
+    request = {"data_set": data_set, "seq_length": case.seq_length, "pad_multiple": coarse, "batch_size": batch_size}
+    counted = child_requests.send_request(toolchain.tracer, request)
+    tokens, batches = counted["tokens"], dict(counted["batches"])
+    one_width = {case.seq_length: sum(batches.values())}
+    return PaddingCost(
+        tokens,
+        batches,
+        flops_per_token(toolchain, case, topology, one_width, tokens),
+        flops_per_token(toolchain, case, topology, batches, tokens),
+    )
+
+
+def flops_per_token(
+    toolchain: Toolchain, case: CompileCase, topology: str, batches: dict[int, int], tokens: int
+) -> float:
+    """The FLOPs of a train step for each of `batches` (width -> how many), by `tokens`. NaN if a step does not fit."""
+    flops = 0.0
+    for width, count in batches.items():
+        step = estimate_case(toolchain, dataclasses.replace(case, seq_length=width), topology, ["train"])
+        flops += count * case.replicas * (step.train.flops if step.fits else math.nan)
+    return flops / tokens
+
+
 # --- Tables, in Markdown --------------------------------------------------------------------------
 
 CASE_COLUMNS = "encoder", "topology", "tokens", "replicas", "batch", "global batch"
+PADDING_COLUMNS = (
+    *("data set", "widths", "padding, one width", "padding, these widths"),
+    *("MFLOPs a token, one width", "MFLOPs a token, these widths", "fewer"),
+)
 ESTIMATE_COLUMNS = "TFLOPs a step", "GB accessed", "HBM used, GB", "HBM free, GB", "all-reduces", "programs"
 
 
@@ -168,6 +222,20 @@ def estimate_cells(estimate: Estimate) -> list[str]:
     sizes = (train.bytes_accessed, estimate.used_bytes, estimate.free_bytes)
     cells = [f"{size / BYTES_PER_GB:.2f}" for size in sizes]
     return [f"{train.flops / 1e12:.3g}", *cells, str(train.all_reduces), str(estimate.programs)]
+
+
+def padding_cells(data_set: str, case: CompileCase, cost: PaddingCost) -> list[str]:
+    """Return the cells of PADDING_COLUMNS."""
+    count = sum(cost.batches.values())
+    examples = case.batch_size * case.replicas
+    one_width, own = case.seq_length * count * examples, sum(w * n for w, n in cost.batches.items()) * examples
+    return [
+        data_set,
+        ", ".join(map(str, cost.batches)),
+        *(f"{1 - cost.tokens / positions:.1%}" for positions in (one_width, own)),
+        *(f"{flops / 1e6:.4g}" for flops in (cost.one_width_flops, cost.flops)),
+        f"{1 - cost.flops / cost.one_width_flops:.1%}",
+    ]
 
 
 def format_heading(columns: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from tensorflow.python.tpu import topology, tpu_system_metadata
 from trainer.data import manifests, model_inputs, records, windows
 from trainer.encoders import architectures, classifier, native, random_encoders, window_pooling
 from trainer.errors import Problem, UserError
-from trainer.tpu_check import child_requests, lowering
+from trainer.tpu_check import batch_widths, child_requests, lowering
 from trainer.tpu_check.estimate import CompileCase
 from trainer.train import optimizers, steps
 
@@ -227,7 +227,12 @@ def write_programs(case: CompileCase, folder: Path) -> dict[str, Any]:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of write_programs for {"case": the fields of a CompileCase, "folder": path}."""
+    """Return the result of write_programs for {"case": the fields of a CompileCase, "folder": path}.
+
+    For the arguments of batch_widths.count_batches it is the result of that.
+    """
+    if "data_set" in request:
+        return batch_widths.count_batches(**request)
     return write_programs(CompileCase(**request["case"]), Path(request["folder"]))
 
 

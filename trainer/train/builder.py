@@ -13,7 +13,7 @@ import tf_keras
 
 from trainer.config import loading, schema
 from trainer.config.schema import Config
-from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, windows
+from trainer.data import batching, manifests, model_inputs, records, tasks, tokenization, widths, windows
 from trainer.distributed import strategies
 from trainer.encoders import classifier, freezing, fused_layers, recomputation, registry, window_pooling
 from trainer.errors import Problem, UsageError
@@ -72,8 +72,14 @@ class Job:
     @property
     def eval_layout(self) -> model_inputs.BatchLayout:
         """That of evaluations, whose batches have any number of rows where nothing compiles a program for each."""
-        compiled = self.config.model.compile == "xla" or self.layout.static_width is not None
-        return dataclasses.replace(self.layout, fixed_rows=compiled)
+        compiled = compilation.compiles_each_shape(self.config.model.compile, self.strategy)
+        return dataclasses.replace(self.layout, fixed_rows=compiled or self.layout.static_width is not None)
+
+    @property
+    def static_widths(self) -> tuple[int, ...]:
+        """Every width of a batch, where a step has to know it when it is traced. Empty: it takes any."""
+        on_tpu = isinstance(self.strategy, tf.distribute.TPUStrategy)
+        return widths.list_widths(self.layout.seq_length, self.layout.pad_multiple) if on_tpu else ()
 
     @functools.cached_property
     def tokenizer(self) -> tokenization.Tokenizer:
@@ -198,11 +204,11 @@ def plan_windows(config: Config) -> windows.Windows | None:
 
 
 def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inputs.BatchLayout:
-    pad_multiple = config.data.pad_multiple
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        pad_multiple = config.data.seq_length
-    elif config.model.compile == "xla":
-        pad_multiple = compilation.coarse_pad_multiple(config.data.seq_length, pad_multiple)
+    pad_multiple, plan = config.data.pad_multiple, plan_windows(config)
+    if plan and isinstance(strategy, tf.distribute.TPUStrategy):
+        pad_multiple = config.data.seq_length  # One shape: texts in windows are mostly longer than that.
+    elif compilation.compiles_each_shape(config.model.compile, strategy):
+        pad_multiple = widths.coarse_pad_multiple(config.data.seq_length, pad_multiple)
     return model_inputs.BatchLayout(
         batch_size=config.data.batch_size,
         seq_length=config.data.seq_length,
@@ -210,7 +216,7 @@ def batch_layout(config: Config, strategy: tf.distribute.Strategy) -> model_inpu
         pad_multiple=pad_multiple,
         replicas=strategy.num_replicas_in_sync,
         micro_batches=config.training.accumulation_steps,
-        windows=plan_windows(config),
+        windows=plan,
     )
 
 

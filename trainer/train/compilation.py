@@ -1,14 +1,9 @@
-"""What XLA compiles (model.compile, model.fused), and how few programs that makes.
-
-XLA compiles one program for each shape of a batch, which takes seconds to minutes. So batches have few widths.
-"""
+"""What XLA compiles (model.compile, model.fused)."""
 
 import tensorflow as tf
 
 from trainer.distributed import strategies
 from trainer.errors import Problem, UsageError
-
-MAX_WIDTHS = 4  # Of batches. A width for each multiple of data.pad_multiple would be up to 32 programs.
 
 
 def resolve_compile(setting: str, *, native: bool, strategy: tf.distribute.Strategy) -> str:
@@ -30,7 +25,7 @@ def resolve_fused(setting: str, resolved_compile: str, *, native: bool, strategy
     `auto` is on if every worker computes on CPUs, and XLA does not compile whole steps. Only `native` encoders have
     layers to fuse. Raises UsageError for "on" where XLA compiles whole steps.
     """
-    whole_steps = resolved_compile == "xla" or isinstance(strategy, tf.distribute.TPUStrategy)
+    whole_steps = compiles_each_shape(resolved_compile, strategy)
     if setting == "on" and whole_steps:
         advice = "Change it with --model.fused=off."
         raise UsageError(Problem("model.fused", "be auto or off where XLA compiles whole steps", setting, advice))
@@ -41,12 +36,11 @@ def resolve_fused(setting: str, resolved_compile: str, *, native: bool, strategy
     return "off" if unsuited["not fused"] else "on"
 
 
+def compiles_each_shape(resolved: str, strategy: tf.distribute.Strategy) -> bool:
+    """Whether each shape of a batch is another program to compile, so that batches should have few."""
+    return resolved == "xla" or isinstance(strategy, tf.distribute.TPUStrategy)
+
+
 def compiles_steps(resolved: str, strategy: tf.distribute.Strategy) -> bool:
     """Whether a step's functions are compiled each for itself. On a TPU, the whole step is one program in any case."""
     return resolved == "xla" and not isinstance(strategy, tf.distribute.TPUStrategy)
-
-
-def coarse_pad_multiple(seq_length: int, pad_multiple: int) -> int:
-    """The multiple of `pad_multiple` that leaves MAX_WIDTHS widths of at most `seq_length` tokens, or fewer."""
-    smallest = -(-seq_length // MAX_WIDTHS)
-    return -(-smallest // pad_multiple) * pad_multiple

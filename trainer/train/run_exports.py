@@ -189,7 +189,7 @@ def _evaluate_in_float32(run: Run) -> Run:
         return run
     with job.strategy.scope():
         model = builder.build_model(job.config, job.manifest, job.encoder, "float32")
-    step = steps.build_eval_step(job.strategy, steps.build_replica_eval_step(model))
+    step = steps.build_eval_step(job.strategy, steps.build_replica_eval_step(model), job.static_widths)
     return dataclasses.replace(run, job=dataclasses.replace(job, eval_model=model), eval_step=step)
 
 

@@ -92,8 +92,10 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         sums=sums,
         checkpoints=series,
         best=best,
-        inner_loop=steps.build_inner_loop(job.strategy, train_step),
-        eval_step=steps.build_eval_step(job.strategy, steps.build_replica_eval_step(job.eval_model, xla=xla)),
+        inner_loop=steps.build_inner_loop(job.strategy, train_step, job.static_widths),
+        eval_step=steps.build_eval_step(
+            job.strategy, steps.build_replica_eval_step(job.eval_model, xla=xla), job.static_widths
+        ),
         all_reduce_max=strategies.build_all_reduce_max(job.strategy),
         chief=chief,
         history=history,

@@ -1,6 +1,7 @@
 """The train step and its inner loop, and the evaluation step. Shapes: B rows of a replica's batch, C classes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -188,12 +189,44 @@ def _next_batch(strategy: tf.distribute.Strategy, iterator: Any) -> tuple[Any, I
     )
 
 
+def _run_on_replicas(
+    strategy: tf.distribute.Strategy, step: Callable[[Batch], Any], batch: Any, widths: Sequence[int]
+) -> tuple[Any, ...]:
+    """Run `step` on a distributed batch, inside a tf.function. Returns the results of this process's replicas.
+
+    With several `widths`, ascending, `step` is traced once for each, as a part of the batch's static shape, and the
+    batch's own is chosen when it runs: a TPU's programs have static shapes.
+    """
+    if len(widths) < 2:
+        return strategy.experimental_local_results(strategy.run(step, args=(batch,)))
+
+    def run(width: int) -> tuple[Any, ...]:
+        def set_width(x: tf.Tensor) -> tf.Tensor:
+            with tf.device(x.device):  # The tensor stays on the host of its replica.
+                return tf.ensure_shape(x, [*x.shape[:-1], width])
+
+        # Outside the step: the shapes of a TPU's program are those of what it is called with.
+        inputs = {name: batch[name] for name in native.INPUT_NAMES}
+        inputs = tf.nest.map_structure(set_width, inputs, expand_composites=True)
+        return _run_on_replicas(strategy, step, batch | inputs, [width])
+
+    mask = strategy.experimental_local_results(batch["input_mask"])[0]
+    index = tf.searchsorted(list(widths), tf.shape(mask)[-1:])[0]
+    results: tuple[Any, ...] = tf.switch_case(index, [functools.partial(run, width) for width in widths])
+    return results
+
+
 # (an iterator of distributed batches, the number of steps: int32 []) -> what they were given.
 InnerLoop = Callable[[Any, tf.Tensor], InputUse]
 
 
-def build_inner_loop(strategy: tf.distribute.Strategy, step: Callable[[Batch], None]) -> InnerLoop:
-    """A function that runs some train steps without leaving the device."""
+def build_inner_loop(
+    strategy: tf.distribute.Strategy, step: Callable[[Batch], None], widths: Sequence[int] = ()
+) -> InnerLoop:
+    """A function that runs some train steps without leaving the device.
+
+    `widths` are all of those that batches may have, ascending, if `step` has to know a batch's when it is traced.
+    """
     device = remote_hosts.step_device(strategy)
 
     # Nothing here needs AutoGraph, which would convert the code of all layers: a second of every start.
@@ -201,7 +234,7 @@ def build_inner_loop(strategy: tf.distribute.Strategy, step: Callable[[Batch], N
     def inner_loop(iterator: Any, count: tf.Tensor) -> InputUse:
         def run_step(done: tf.Tensor, so_far: InputUse) -> tuple[tf.Tensor, InputUse]:
             batch, use = _next_batch(strategy, iterator)
-            strategy.run(step, args=(batch,))
+            _run_on_replicas(strategy, step, batch, widths)
             return done + 1, tf.nest.map_structure(tf.add, so_far, use)
 
         zero = tf.constant(0, tf.int64)
@@ -240,18 +273,22 @@ def build_replica_eval_step(model: tf_keras.Model, *, xla: bool = False) -> Call
 EvalStep = Callable[[Any], tuple[np.ndarray, np.ndarray]]
 
 
-def build_eval_step(strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor]) -> EvalStep:
-    """The evaluation of a global batch. It is taken from the iterator inside, so that one trace is of all shapes."""
+def build_eval_step(
+    strategy: tf.distribute.Strategy, step: Callable[[Batch], tf.Tensor], widths: Sequence[int] = ()
+) -> EvalStep:
+    """The evaluation of a global batch. It is taken from the iterator inside, so that one trace is of all shapes.
+
+    `widths` are those of build_inner_loop.
+    """
     device = remote_hosts.step_device(strategy)
 
     @tf.function(autograph=False)
     def run(batches: Any) -> Any:
-        return strategy.run(step, args=(next(batches),))
+        return _run_on_replicas(strategy, step, next(batches), widths)
 
     def scored(batches: Any) -> tuple[np.ndarray, np.ndarray]:
         with tf.device(device):
-            results = run(batches)
-        values = strategy.experimental_local_results(results)[0].numpy()
+            values = run(batches)[0].numpy()
         return values[:, :-1], values[:, -1]
 
     return scored
