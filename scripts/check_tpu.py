@@ -3,8 +3,9 @@
 A TPUStrategy traces both steps of each encoder, TensorFlow lowers them for the platform TPU, and Google's TPU compiler
 compiles them. Nothing runs: this shows which programs a TPU would get, not what they would compute.
 
-  make tpu-check                             the tiny encoder on every topology
-  python scripts/check_tpu.py --largest      also the largest batch that fits, found by compiling
+Examples:
+  make tpu-check                            # the tiny encoder on every topology
+  python scripts/check_tpu.py --largest     # also the largest batch that fits, found by compiling
 """
 
 from absl import flags
@@ -16,25 +17,25 @@ from trainer.tpu_check import compiler, estimate
 ENCODERS = flags.DEFINE_list(
     "encoders",
     ["tiny"],
-    "Compile the steps of these encoders: tiny, tiny_albert, tiny_talking_heads, bert_base, bert_large, or the "
-    "tutorials' names that end in sizes, such as small_bert/bert_en_uncased_L-4_H-512_A-8.",
+    "The encoders: tiny, tiny_albert, tiny_talking_heads, bert_base, bert_large, or the tutorials' names that end in "
+    "sizes, such as small_bert/bert_en_uncased_L-4_H-512_A-8.",
 )
 TOPOLOGIES = flags.DEFINE_list(
-    "topologies", list(compiler.TOPOLOGIES), "Compile for these TPUs, of one host or several."
+    "topologies", list(compiler.TOPOLOGIES), "The TPUs to compile for, of one host or several."
 )
-SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "Pad the texts to this number of tokens.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Give each replica this number of texts.", lower_bound=1)
+SEQ_LENGTH = flags.DEFINE_multi_integer("seq_length", [128], "The number of tokens that texts are padded to.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "The number of texts of each replica.", lower_bound=1)
 ACCUMULATION_STEPS = flags.DEFINE_integer(
-    "accumulation_steps", 1, "Split the batch of a replica into this number of micro-batches.", lower_bound=1
+    "accumulation_steps", 1, "The number of micro-batches of a replica's batch.", lower_bound=1
 )
 MAX_WINDOWS = flags.DEFINE_integer(
-    "max_windows", 1, "Divide each text into this number of windows, as --data.truncation=windows does.", lower_bound=1
+    "max_windows", 1, "The number of windows of each text, as with --data.truncation=windows.", lower_bound=1
 )
-LARGEST = flags.DEFINE_bool("largest", False, "Search for the largest batch that fits, too.")
+LARGEST = flags.DEFINE_bool("largest", False, "Also search for the largest batch that fits.")
 WITHIN = flags.DEFINE_float(
     "within",
     0.1,
-    "End the search when the largest batch is known to within this share of it. 1 only doubles the batch.",
+    "The share of the largest batch to within which --largest finds it. With 1, batches are only doubled.",
     lower_bound=0,
 )
 
