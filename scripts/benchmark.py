@@ -1,13 +1,13 @@
 """Measure HubTune on this machine as its users run it, and with --peers Hugging Face's Trainer in turn with it.
 
-  make bench                                       the rows of --rows' default: about 10 minutes on 2 cores
-  make peers IMDB=aclImdb_v1.tar.gz                all rows, with the peer, in an environment of its own: hours
-  python scripts/benchmark.py --rows=step,length   some of them
-  python scripts/benchmark.py --table              print the table of what was measured, as Markdown
-  the same command again                           goes on: what is in --output is not measured again
+Examples:
+  make bench                                        # the rows of --rows' default: 10 minutes
+  make peers IMDB=aclImdb_v1.tar.gz                 # all rows, with the peer: hours
+  python scripts/benchmark.py --rows=step,length    # some of them
+  python scripts/benchmark.py --table               # the results as a table in Markdown
 
---output gets JSON with every sample, medians, spreads and the processor's name, and a chart beside it (.png).
-docs/benchmarks.md describes the rows.
+The same command again continues: what is in --output is not measured again. --output gets JSON with every sample,
+medians, spreads and the name of the processor, and a chart beside it (.png). docs/benchmarks.md describes the rows.
 """
 
 import os
@@ -25,15 +25,21 @@ from trainer.storage.preflight import PathUse
 PEER_PYTHON = ROOT / ".venv-peers/bin/python"
 DEFAULT_ROWS = [name for name, row in ALL_ROWS.items() if row.in_default]
 
-ROWS = flags.DEFINE_list("rows", DEFAULT_ROWS, f"The rows to measure, in this order, or all: {', '.join(ALL_ROWS)}.")
-PEERS = flags.DEFINE_bool("peers", False, "Measure the peer too, which make peers installs.")
-REPETITIONS = flags.DEFINE_integer("repetitions", 3, "Measure every contender this often, in turn.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", "results/benchmark.json", "The results, a local .json file.")
-ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder, as import_encoder.py takes it as --source.")
-IMDB = flags.DEFINE_string("imdb", None, "IMDB's archive or folder. Rows that need it are left out without it.")
-WORK = flags.DEFINE_string("work", "runs/benchmark", "The folder of encoders, data sets and exports, which are kept.")
-QUICK_SIZES = flags.DEFINE_bool("quick", False, "Use sizes so small that the figures mean nothing: a test.")
-TABLE = flags.DEFINE_bool("table", False, "Print the table of --output, and measure nothing.")
+ROWS = flags.DEFINE_list(
+    "rows", DEFAULT_ROWS, f"The rows to measure, in this order: all, or some of {', '.join(ALL_ROWS)}."
+)
+PEERS = flags.DEFINE_bool("peers", False, "Also measure the peer, which `make peers` installs.")
+REPETITIONS = flags.DEFINE_integer(
+    "repetitions", 3, "The number of times that each contender is measured, in turn.", lower_bound=1
+)
+OUTPUT = flags.DEFINE_string("output", "results/benchmark.json", "The local .json file of the results.")
+ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder, as --source of scripts/import_encoder.py.")
+IMDB = flags.DEFINE_string(
+    "imdb", None, "The archive or folder of IMDB. Without it, the rows that need it are left out."
+)
+WORK = flags.DEFINE_string("work", "runs/benchmark", "The folder in which encoders, data sets and exports are kept.")
+QUICK_SIZES = flags.DEFINE_bool("quick", False, "Use tiny sizes, for a test. The results mean nothing.")
+TABLE = flags.DEFINE_bool("table", False, "Print the results in --output as a table, and measure nothing.")
 
 
 def check_flags() -> list[str]:

@@ -1,9 +1,11 @@
 """Rebuild encoders natively, and measure how far their outputs are from the original's, and how long a step takes.
 
-  python scripts/check_encoders.py ENCODER ...
+Examples:
+  python scripts/check_encoders.py minilm
+  python scripts/check_encoders.py encoders/mine random:tiny_albert
 
-Each ENCODER is what --encoder of a job may be (a name, a URL, a folder), or random:PRESET. The table has milliseconds
-a train step: the median of steps that are measured in turn, through hub.KerasLayer and natively.
+An encoder is a name, a URL or a folder, as for --encoder of a run, or random:PRESET. The table has milliseconds per
+train step: the median of steps that are measured in turn, through hub.KerasLayer and natively.
 """
 
 import tempfile
@@ -13,9 +15,9 @@ from absl import flags
 from trainer.errors import Problem, UsageError
 from trainer.runtime import app, text_tables, versions
 
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Train on this number of texts in a step.", lower_bound=1)
-SEQ_LENGTH = flags.DEFINE_integer("seq_length", 64, "Give each text this number of tokens.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 20, "Measure this number of steps of each.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "The number of texts in a step.", lower_bound=1)
+SEQ_LENGTH = flags.DEFINE_integer("seq_length", 64, "The number of tokens of each text.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 20, "The number of steps to measure of each.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:

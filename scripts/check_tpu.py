@@ -3,8 +3,9 @@
 A TPUStrategy traces both steps of each encoder, TensorFlow lowers them for the platform TPU, and Google's TPU compiler
 compiles them. Nothing runs: this shows which programs a TPU would get, not what they would compute.
 
-  make tpu-check                             the tiny encoder on every topology, and what its padding costs
-  python scripts/check_tpu.py --largest      also the largest batch that fits, found by compiling
+Examples:
+  make tpu-check                            # the tiny encoder on every topology, and what its padding costs
+  python scripts/check_tpu.py --largest     # also the largest batch that fits, found by compiling
 """
 
 from collections.abc import Sequence
@@ -19,36 +20,38 @@ from trainer.tpu_check import compiler, estimate
 ENCODERS = flags.DEFINE_list(
     "encoders",
     ["tiny"],
-    "Compile the steps of these encoders: tiny, tiny_albert, tiny_talking_heads, bert_base, bert_large, or the "
-    "tutorials' names that end in sizes, such as small_bert/bert_en_uncased_L-4_H-512_A-8.",
+    "The encoders: tiny, tiny_albert, tiny_talking_heads, bert_base, bert_large, or the tutorials' names that end in "
+    "sizes, such as small_bert/bert_en_uncased_L-4_H-512_A-8.",
 )
 TOPOLOGIES = flags.DEFINE_list(
-    "topologies", list(compiler.TOPOLOGIES), "Compile for these TPUs, of one host or several."
+    "topologies", list(compiler.TOPOLOGIES), "The TPUs to compile for, of one host or several."
 )
 SEQ_LENGTH = flags.DEFINE_multi_integer(
-    "seq_length", [128], "Compile for every width of batches of texts of at most this number of tokens."
+    "seq_length", [128], "The most tokens of a text. Every width that batches of such texts may have is compiled."
 )
 PAD_MULTIPLE = flags.DEFINE_integer(
     "pad_multiple",
     16,
-    "As data.pad_multiple. With the value of --seq_length there is one width.",
+    "What data.pad_multiple is for a run. With the value of --seq_length there is one width.",
     lower_bound=1,
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Give each replica this number of texts.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "The number of texts of each replica.", lower_bound=1)
 ACCUMULATION_STEPS = flags.DEFINE_integer(
-    "accumulation_steps", 1, "Split the batch of a replica into this number of micro-batches.", lower_bound=1
+    "accumulation_steps", 1, "The number of micro-batches of a replica's batch.", lower_bound=1
 )
 MAX_WINDOWS = flags.DEFINE_integer(
-    "max_windows", 1, "Divide each text into this number of windows, as --data.truncation=windows does.", lower_bound=1
+    "max_windows", 1, "The number of windows of each text, as with --data.truncation=windows.", lower_bound=1
 )
 DATA_SETS = flags.DEFINE_list(
-    "data_sets", list(estimate.DATA_SETS), "Print what padding costs on the first topology, for these; may be empty."
+    "data_sets",
+    list(estimate.DATA_SETS),
+    "The data sets for which the cost of padding is printed, on the first topology. May be empty.",
 )
-LARGEST = flags.DEFINE_bool("largest", False, "Search for the largest batch that fits, too.")
+LARGEST = flags.DEFINE_bool("largest", False, "Also search for the largest batch that fits.")
 WITHIN = flags.DEFINE_float(
     "within",
     0.1,
-    "End the search when the largest batch is known to within this share of it. 1 only doubles the batch.",
+    "The share of the largest batch to within which --largest finds it. With 1, batches are only doubled.",
     lower_bound=0,
 )
 

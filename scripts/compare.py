@@ -1,6 +1,8 @@
 """Compare finished runs on the same test texts: settings, metrics, and whether a difference may be chance.
 
-  python scripts/compare.py runs/first runs/second [runs/third ...] [--output=compare.html]
+Examples:
+  python scripts/compare.py runs/first runs/second
+  python scripts/compare.py runs/first runs/second runs/third --output=compare.html
 
 Each run is compared with the first. A difference has a 95 % interval by the paired bootstrap, and for classes McNemar's
 exact test. --output writes the comparison as a page, with the texts on which the runs differ most.
@@ -8,14 +10,13 @@ exact test. --output writes the comparison as a page, with the texts on which th
 
 from absl import flags
 
-from trainer.comparison import compared_runs, comparing, page
 from trainer.errors import Problem
 from trainer.runtime import app, versions
 from trainer.storage import fs, paths, preflight
 from trainer.storage.preflight import PathUse
 
-OUTPUT = flags.DEFINE_string("output", None, "The page to write, an .html file, local or gs://.")
-RESAMPLES = flags.DEFINE_integer("resamples", 2000, "The resamples of the bootstrap.", 1000, 1_000_000)
+OUTPUT = flags.DEFINE_string("output", None, "The .html file to write, local or gs://.")
+RESAMPLES = flags.DEFINE_integer("resamples", 2000, "The number of resamples of the bootstrap.", 1000, 1_000_000)
 
 
 def main(argv: list[str]) -> None:
@@ -28,6 +29,8 @@ def main(argv: list[str]) -> None:
     uses = [PathUse("RUN", each) for each in model_dirs]
     preflight.check_paths([*uses, PathUse("--output", OUTPUT.value, writes=True, is_file=True)], problems=problems)
     versions.check_installation()
+    from trainer.comparison import compared_runs, comparing, page  # These import TensorFlow, which --help does without.
+
     comparison = comparing.compare_runs(compared_runs.read_runs(model_dirs), RESAMPLES.value)
     print(comparing.format_comparison(comparison))
     if OUTPUT.value:

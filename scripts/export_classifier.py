@@ -1,10 +1,12 @@
 """Write the classifier of a run, with its best weights, as one file that takes token ids and needs no TensorFlow.
 
-  python scripts/export_classifier.py --model_dir=runs/mine --output=classifiers/mine --format=litert
+Example:
+  python scripts/export_classifier.py --model_dir=runs/mine --output=classifiers/mine --format=onnx
 
---format=litert       model.tflite for LiteRT, in float32
---format=litert_int8  the same with int8 weights: a quarter of the size, and slightly other scores
---format=onnx         model.onnx for ONNX Runtime, in float32; needs pip install 'hubtune[onnx]'
+The values of --format:
+  litert         model.tflite for LiteRT, in float32
+  litert_int8    the same with int8 weights: a quarter of the size, and slightly other scores
+  onnx           model.onnx for ONNX Runtime, in float32; needs pip install 'hubtune[onnx]'
 
 classifier.json, next to it, says how texts become inputs and logits become labels, and how good the export is on
 validation and test. --model_dir and --output may be in a bucket: gs://BUCKET/FOLDER.
@@ -15,15 +17,16 @@ import time
 from absl import flags
 
 from trainer.config import flags as config_flags
-from trainer.config.schema import URL_KEYS
+from trainer.config.schema import DESCRIPTIONS, URL_KEYS
 from trainer.runtime import app, signals, versions
 
 STARTED = time.monotonic()
-MODEL_DIR = flags.DEFINE_string("model_dir", None, "The folder of a run that has evaluated.", required=True)
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "The folder of a run that has been evaluated.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "The new folder to write.", required=True)
-FORMAT = flags.DEFINE_enum("format", "litert", ["litert", "litert_int8", "onnx"], "The kind of file.")
+FORMAT = flags.DEFINE_enum("format", "litert", ["litert", "litert_int8", "onnx"], "The format of the file.")
 for path_key in ("data_dir", *URL_KEYS):  # Where the run's own are elsewhere by now.
     flags.declare_key_flag(path_key)
+    flags.FLAGS[path_key].help = f"{DESCRIPTIONS[path_key]} Default: that of the run."
 
 
 def format_figure(value: float | None) -> str:
@@ -58,4 +61,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, {"data_dir": "Files of the run that have been moved"})

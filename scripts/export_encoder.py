@@ -1,10 +1,12 @@
 """Write the fine-tuned encoder of a finished run, with its best weights, to a new folder.
 
+Examples:
   python scripts/export_encoder.py --model_dir=runs/mine --output=encoders/mine
   python scripts/export_encoder.py --model_dir=runs/mine --output=mine_hf --format=hugging_face
 
---format=hub           encoder/ and preprocess/, which --encoder and hub.KerasLayer take
---format=hugging_face  a BERT for transformers: config.json, model.safetensors, vocab.txt, tokenizer.json
+The values of --format:
+  hub             encoder/ and preprocess/, which --encoder and hub.KerasLayer take
+  hugging_face    a BERT for transformers: config.json, model.safetensors, vocab.txt, tokenizer.json
 
 Each has a model card, README.md. --model_dir and --output may be in a bucket: gs://BUCKET/FOLDER.
 """
@@ -14,15 +16,16 @@ import time
 from absl import flags
 
 from trainer.config import flags as config_flags
-from trainer.config.schema import URL_KEYS
+from trainer.config.schema import DESCRIPTIONS, URL_KEYS
 from trainer.runtime import app, versions
 
 STARTED = time.monotonic()
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "The folder of a finished run.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "The new folder to write.", required=True)
-FORMAT = flags.DEFINE_enum("format", "hub", ["hub", "hugging_face"], "What the folder is for.")
+FORMAT = flags.DEFINE_enum("format", "hub", ["hub", "hugging_face"], "The format of the folder.")
 for path_key in ("data_dir", *URL_KEYS):  # Where the run's own are elsewhere by now.
     flags.declare_key_flag(path_key)
+    flags.FLAGS[path_key].help = f"{DESCRIPTIONS[path_key]} Default: that of the run."
 
 
 def main(argv: list[str]) -> None:
@@ -39,4 +42,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, {"data_dir": "Files of the run that have been moved"})

@@ -1,11 +1,11 @@
 """Run the GLUE benchmark: train its tasks with several seeds, print their scores on dev, and write the submission.
 
-  python scripts/glue.py --glue_dir=glue_data --tasks=cola,rte --seeds=0,1,2 --encoder=minilm --output=runs/glue
-  the same command again                        continues where it was cut
+Example:
+  python scripts/glue.py --glue_dir=glue_data --output=runs/glue --tasks=cola,rte --seeds=0,1,2
 
-GLUE's archives are yours to download: --glue_dir holds them, or their folders. Each task is prepared into OUTPUT/data,
-each run is in OUTPUT/runs/TASK/seed_N, and OUTPUT/submission.zip has the predictions of the seed that is best on
-validation. --set changes a setting of all runs, such as --set training.epochs=4. docs/glue.md has the details.
+The same command again continues where it was stopped. --glue_dir holds GLUE's archives, which you download yourself, or
+their folders. Each task is prepared into OUTPUT/data, each run is in OUTPUT/runs/TASK/seed_N, and
+OUTPUT/submission.zip has the predictions of the seed that is best on validation. docs/glue.md has the details.
 """
 
 import os
@@ -25,11 +25,11 @@ GLUE_DIR = flags.DEFINE_string("glue_dir", None, "The folder with a folder or a 
 OUTPUT = flags.DEFINE_string("output", None, "The folder for data sets, runs and results.", required=True)
 TASKS = flags.DEFINE_list("tasks", list(suite.SUITE), "The tasks to run, one after another.")
 SEEDS = flags.DEFINE_list("seeds", ["0"], "The seeds of each task's runs.")
-ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder: a name, a Hub or Kaggle URL, or a folder.")
+ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder: a name, a Hub or Kaggle handle, or a folder.")
 PREPROCESS = flags.DEFINE_string("preprocess", "", "The encoder's preprocessor, if the encoder does not come with one.")
 CONFIG = flags.DEFINE_string("config", "configs/glue.yaml", "The preset of all runs.")
-STRATEGY = flags.DEFINE_string("strategy", "auto", "Devices to run on, as for trainer.task.")
-SET = flags.DEFINE_multi_string("set", [], "section.key=value of all runs. May be given more than once.")
+STRATEGY = flags.DEFINE_string("strategy", "auto", "The devices to run on, as for trainer.task.")
+SET = flags.DEFINE_multi_string("set", [], "A setting of all runs, as section.key=value, such as training.epochs=4.")
 
 # What this command decides for each run.
 OWN_KEYS = ("task", "seed", "encoder", "preprocess", "data_dir", "init_from")

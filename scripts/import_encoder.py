@@ -1,15 +1,22 @@
 """Make an encoder in the Hub's format: DIR/encoder and DIR/preprocess.
 
---source=minilm          the embedded encoder: a pretrained 6-layer BERT from the package registry
---source=minilm_l3       another one, with 3 layers: half the time, less accurate
---source=hf:DIR          a Hugging Face BERT, DistilBERT or ELECTRA folder (config.json; model.safetensors or
-                         pytorch_model.bin, in shards too; vocab.txt or tokenizer.json)
---source=checkpoint:DIR  a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
---source=hub:NAME        an encoder of the Hub or Kaggle, by its name or handle, with its preprocessor: --output is a
-                         mirror then, a folder in which --encoders.mirror finds it
---source=random:PRESET   random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
-                         tiny_albert, tiny_talking_heads, medium_bert, medium_electra, medium_albert,
-                         medium_talking_heads, bert_base, bert_large
+Examples:
+  python scripts/import_encoder.py --source=minilm --output=encoders/minilm
+  python scripts/import_encoder.py --source=hf:downloads/bert --output=encoders/bert
+
+The values of --source:
+  minilm            the embedded encoder: a pretrained 6-layer BERT from the package registry
+  minilm_l3         another one, with 3 layers: half the time, less accurate
+  hf:DIR            a Hugging Face BERT, DistilBERT or ELECTRA folder (config.json;
+                    model.safetensors or pytorch_model.bin, in shards too; vocab.txt or
+                    tokenizer.json)
+  checkpoint:DIR    a TensorFlow BERT checkpoint (bert_config.json, *.index, vocab.txt)
+  hub:NAME          an encoder of the Hub or Kaggle, by its name or handle, with its
+                    preprocessor: --output is a mirror then, a folder in which
+                    --encoders.mirror finds it
+  random:PRESET     random weights, for tests and benchmarks: tiny, tiny_bert_v2, tiny_electra,
+                    tiny_albert, tiny_talking_heads, medium_bert, medium_electra, medium_albert,
+                    medium_talking_heads, bert_base, bert_large
 
 DIR, and --output, may be in a bucket: gs://BUCKET/FOLDER.
 """
@@ -28,7 +35,7 @@ from trainer.storage.preflight import PathUse
 SOURCE = flags.DEFINE_string(
     "source",
     None,
-    "What to import: minilm, minilm_l3, hf:DIR, checkpoint:DIR, hub:NAME or random:PRESET.",
+    "The encoder to import: minilm, minilm_l3, hf:DIR, checkpoint:DIR, hub:NAME or random:PRESET.",
     required=True,
 )
 OUTPUT = flags.DEFINE_string(

@@ -1,12 +1,13 @@
 """Score texts with an exported model.
 
-  python scripts/predict.py --model=runs/quickstart/export "this is such an amazing movie!" "It was terrible..."
-  python scripts/predict.py --model=DIR --input=FILE [--format=jsonl]                one text per line
-  ... | python scripts/predict.py --model=DIR                                        one text per line of standard input
-  python scripts/predict.py --model=DIR --input=TABLE.csv [--text_column=text] [--output=SCORED.csv]
+Examples:
+  python scripts/predict.py --model=runs/mine/export "an amazing movie!" "It was terrible."
+  python scripts/predict.py --model=runs/mine/export --input=texts.txt --format=jsonl
+  cat texts.txt | python scripts/predict.py --model=runs/mine/export
+  python scripts/predict.py --model=runs/mine/export --input=reviews.csv --output=scored.csv
 
 For a model of pairs, a tab separates the two texts of a line or an argument, and --text_pair_column names the second
-column of a table. A text that begins with - is written after --. Output n is always of input n.
+column of a table. A text that begins with - comes after --. The results are in the order of the inputs.
 """
 
 import sys
@@ -24,7 +25,7 @@ from trainer.runtime import app, versions
 from trainer.storage import fs, preflight
 from trainer.storage.preflight import PathUse
 
-MODEL = flags.DEFINE_string("model", None, "Folder of the exported SavedModel, MODEL_DIR/export.", required=True)
+MODEL = flags.DEFINE_string("model", None, "The folder of the exported SavedModel, MODEL_DIR/export.", required=True)
 INPUT = flags.DEFINE_string(
     "input",
     None,
@@ -34,27 +35,32 @@ INPUT = flags.DEFINE_string(
 TEXT = flags.DEFINE_string("text_column", "text", "The column of a table with the text.")
 TEXT_PAIR = flags.DEFINE_string("text_pair_column", None, "The column of a table with the second text of pairs.")
 ENCODING = flags.DEFINE_string(
-    "encoding", None, "The encoding of the input, such as cp1252. UTF-8, unless it begins with the mark of another one."
+    "encoding",
+    None,
+    "The encoding of the input, such as cp1252. Default: UTF-8, or that of the mark which it begins with.",
 )
 DELIMITER = flags.DEFINE_string(
-    "delimiter", None, "The character between the columns of a .csv or .tsv table; \\t is a tab."
+    "delimiter",
+    None,
+    "The character between the columns of a table; \\t is a tab. Default: a comma in .csv, a tab in .tsv, or what the "
+    "header has.",
 )
 ESCAPE = flags.DEFINE_string("escape", None, "The character before a quote of the text in a .csv or .tsv table.")
-QUOTES = flags.DEFINE_bool("quotes", None, "Whether fields of a table may be in quotes. In .csv they may, in .tsv not.")
+QUOTES = flags.DEFINE_bool("quotes", None, "Read fields of a table in quotes. Default: true for .csv, false for .tsv.")
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
     f"The table to write ({', '.join(prediction_tables.SUFFIXES)}), local or gs://: the columns of the input, and "
-    "label (labels, where a text may have several) and score_CLASS, or score for regression. A blank text has none. It "
-    "appears when it is complete.",
+    "label (labels, where a text may have several) and score_CLASS, or score for regression. A blank text has none. "
+    "The table appears when it is complete.",
 )
 FORMAT = flags.DEFINE_enum(
     "format",
     "table",
     ["table", "jsonl"],
-    "Without --output: print a table for people, or one JSON object per line.",
+    "What is printed without --output: a table for people, or one JSON object per line.",
 )
-TOP_K = flags.DEFINE_integer("top_k", None, "Show this many of the likeliest classes with their scores.", lower_bound=1)
+TOP_K = flags.DEFINE_integer("top_k", None, "The number of likeliest classes to show with their scores.", lower_bound=1)
 LINE_NUMBERS = flags.DEFINE_bool("line_numbers", False, "Show the line, row or argument that each text is of.")
 
 
@@ -150,4 +156,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, {MODEL.name: "Input", OUTPUT.name: "Output"})

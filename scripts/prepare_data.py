@@ -1,12 +1,15 @@
 """Prepare a data set for training: splits, tokens, TFRecord shards, and dataset.json.
 
-  python scripts/prepare_data.py --task=movie_snippets --encoder=minilm --output=data/movie_snippets
-  python scripts/prepare_data.py --task=imdb --encoder=minilm --output=data/imdb [--source=aclImdb_v1.tar.gz|DIR|URL]
-  python scripts/prepare_data.py --task=csv --source=FILE|PATTERN|FOLDER --text_column=... --label_column=... \\
-      --encoder=minilm --output=data/mine [--text_pair_column=...] [--label_type=auto|class|number] \\
-      [--validation_source=FILE] [--test_source=FILE] [--encoding=cp1252] [--delimiter=';'] [--escape='\\'] [--noquotes]
-  python scripts/prepare_data.py --task=csv --source=FILE --multi_label [--label_delimiter=';' | --label_columns=a,b]
+Examples:
+  python scripts/prepare_data.py --task=movie_snippets --output=data/movie_snippets
+  python scripts/prepare_data.py --task=imdb --source=aclImdb_v1.tar.gz --output=data/imdb
+  python scripts/prepare_data.py --task=csv --source=reviews.csv --output=data/mine \\
+      --text_column=review --label_column=stars --label_type=number
+  python scripts/prepare_data.py --task=csv --source='data/*.jsonl' --output=data/topics \\
+      --multi_label --test_source=test.jsonl
   python scripts/prepare_data.py --inspect=data/mine
+
+docs/data.md describes the files that are read, and how their labels are understood.
 """
 
 import time
@@ -20,23 +23,25 @@ from trainer.runtime import app, versions
 from trainer.storage import preflight
 from trainer.storage.preflight import PathUse
 
-TASK = flags.DEFINE_enum("task", None, sorted(tasks.TASKS), "The data set to prepare.")
+TASK = flags.DEFINE_enum(
+    "task", None, sorted(tasks.TASKS), "The data set to prepare; csv is one of your own. Required without --inspect."
+)
 SOURCE = flags.DEFINE_string(
     "source",
     None,
     "The file, folder or URL to read. Task imdb has a URL of its own. For a task of GLUE: its folder or .zip, as GLUE "
-    "distributes it. For task csv: a .csv, .tsv, .jsonl, .json, "
-    ".parquet or .xlsx file, also with .gz or as a .zip of one file; several, as a pattern in quotes such as "
-    "'data/*.csv'; or a folder with a folder of text files for each class.",
+    "distributes it. For task csv: a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file, also with .gz or as a .zip of "
+    "one file; several, as a pattern in quotes such as 'data/*.csv'; or a folder with a folder of text files for each "
+    "class.",
 )
+OUTPUT = flags.DEFINE_string("output", None, "The folder to write the data set to. Required without --inspect.")
+INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder holds, and do nothing else.")
+SEED = flags.DEFINE_integer("seed", 0, "The seed of the splits and their order.")
 flags.DEFINE_string(
-    "test_source", None, "The source of the test split, for task csv. Without it, 10 % of --source become test."
+    "sha256", None, "The SHA-256 that the source file must have. Default: for the URL of task imdb, its own."
 )
-flags.DEFINE_string(
-    "validation_source",
-    None,
-    "The source of the validation split, for task csv. Without it, it is drawn from --source.",
-)
+flags.DEFINE_string("downloads", "downloads", "The folder that a source which is a URL is downloaded to.")
+
 ENCODER = flags.DEFINE_string("encoder", "minilm", "The encoder whose tokenizer is used: a name, a handle or a folder.")
 PREPROCESS = flags.DEFINE_string(
     "preprocess",
@@ -46,17 +51,21 @@ PREPROCESS = flags.DEFINE_string(
 MIRROR = flags.DEFINE_string(
     "encoders.mirror", "", "A folder in which handles are looked up before they are downloaded. See import_encoder.py."
 )
-OUTPUT = flags.DEFINE_string("output", None, "The folder to write the data set to.")
-flags.DEFINE_string("text_column", "text", "The column with the text, for task csv.")
-flags.DEFINE_string("text_pair_column", None, "The column with the second text of pairs, for task csv.")
-flags.DEFINE_string("label_column", "label", "The column with the label, for task csv.")
+
+VALIDATION_SOURCE = flags.DEFINE_string(
+    "validation_source", None, "The source of the validation split. Default: a part of --source."
+)
+flags.DEFINE_string("test_source", None, "The source of the test split. Default: 10 % of --source.")
+flags.DEFINE_string("text_column", "text", "The column with the text.")
+flags.DEFINE_string("text_pair_column", None, "The column with the second text of pairs.")
+flags.DEFINE_string("label_column", "label", "The column with the label.")
 flags.DEFINE_string(
-    "weight_column", None, "The column with an example's weight in the loss, 0 or more, for task csv. Without it, 1."
+    "weight_column", None, "The column with an example's weight in the loss, 0 or more. Default: 1 for all."
 )
-flags.DEFINE_list(
-    "keep_columns", [], "Columns that a run's report groups its results by, separated by commas, for task csv."
-)
-flags.DEFINE_enum(
+flags.DEFINE_list("keep_columns", [], "The columns that a run's report groups its results by.")
+flags.DEFINE_bool("allow_empty_pairs", False, "Allow the second text of a pair to be empty.")
+
+LABEL_TYPE = flags.DEFINE_enum(
     "label_type",
     "auto",
     labels.LABEL_TYPES,
@@ -66,44 +75,41 @@ flags.DEFINE_enum(
 flags.DEFINE_bool(
     "multi_label",
     False,
-    "Whether a text may have several labels, or none, for task csv: a list in .jsonl, .json or .parquet, a cell with a "
-    "delimiter elsewhere, or the columns of --label_columns.",
+    "Allow a text to have several labels, or none: a list in .jsonl, .json or .parquet, a cell with a delimiter "
+    "elsewhere, or the columns of --label_columns.",
 )
 flags.DEFINE_string(
     "label_delimiter",
     None,
-    "What separates the labels of a cell, with --multi_label. By default the first of | ; , that is in any cell; in a "
-    "table with lists a string is one label.",
+    "What separates the labels of a cell, with --multi_label. In a table with lists, a string is one label. Default: "
+    "the first of | ; , that is in any cell.",
 )
 flags.DEFINE_list(
-    "label_columns", [], "Columns of 0 and 1 (or true and false), one for each label, with --multi_label."
+    "label_columns", [], "The columns of 0 and 1 (or true and false), one for each label, with --multi_label."
 )
 flags.DEFINE_list(
     "missing_labels",
     list(labels.MISSING_LABELS),
-    "What counts as no label, in lower or upper case, for task csv. Leave a name out that is a class.",
+    "What counts as no label, in lower or upper case. Leave a name out that is a class.",
 )
-flags.DEFINE_string(
-    "encoding", None, "The encoding of files that are not UTF-8 and have no mark, such as cp1252, for task csv."
+
+ENCODING = flags.DEFINE_string(
+    "encoding", None, "The encoding of files that are not UTF-8 and have no mark, such as cp1252. Default: UTF-8."
 )
 flags.DEFINE_string(
     "delimiter",
     None,
-    "The character between columns, for task csv; \\t is a tab. By default it is a comma in .csv, a tab in .tsv, or "
-    "what the header has.",
+    "The character between columns; \\t is a tab. Default: a comma in .csv, a tab in .tsv, or what the header has.",
 )
 flags.DEFINE_string(
-    "escape",
-    None,
-    "The character before a quote of the text, for task csv: a backslash, as some databases write. It is taken away.",
+    "escape", None, "The character before a quote of the text: a backslash, as some databases write. It is taken away."
 )
 flags.DEFINE_bool(
     "quotes",
     None,
-    "Whether a field may be in quotes, for task csv. With --noquotes a quote is a character of the text. By default "
-    "fields may be in quotes in .csv, and not in .tsv.",
+    "Read fields in quotes. With --noquotes a quote is a character of the text. Default: true for .csv, false for "
+    ".tsv.",
 )
-flags.DEFINE_bool("allow_empty_pairs", False, "Whether the second text of a pair may be empty, for task csv.")
 flags.DEFINE_enum(
     "bad_rows",
     "fail",
@@ -111,12 +117,13 @@ flags.DEFINE_enum(
     "What to do with rows that have another number of columns, no text, no label, or bytes that are not of the "
     "encoding: fail, or skip and count them.",
 )
-SEED = flags.DEFINE_integer("seed", 0, "The splits and their order depend on this number.")
-flags.DEFINE_string(
-    "sha256", None, "The SHA-256 that the source file must have. The URL of task imdb has one of its own."
-)
-flags.DEFINE_string("downloads", "downloads", "The folder that a source which is a URL is downloaded to.")
-INSPECT = flags.DEFINE_string("inspect", None, "Print what this prepared folder holds, and do nothing else.")
+HEADINGS = {
+    TASK.name: "The data set",
+    ENCODER.name: "The encoder",
+    VALIDATION_SOURCE.name: "Splits and columns of --task=csv",
+    LABEL_TYPE.name: "Labels of --task=csv",
+    ENCODING.name: "Files of --task=csv",
+}
 
 
 def source_options() -> dict[str, Any]:
@@ -150,4 +157,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, HEADINGS)

@@ -1,16 +1,15 @@
 """Submit a training job to Vertex AI, or print it; or deploy what a job exported.
 
-  python scripts/submit.py --config=configs/imdb_minilm.yaml --project=P --region=us-central1 --bucket=B --dry_run
-  the same without --dry_run, with --follow     checks the buckets, submits, prints the job's log until it ends
-  the same with --tune=configs/tune_imdb.yaml   submits or prints a tuning job, whose trials run that job
+Examples:
+  python scripts/submit.py --config=configs/imdb_minilm.yaml \\
+      --project=P --region=us-central1 --bucket=B --dry_run
+  python scripts/submit.py --config=configs/imdb_minilm.yaml --tune=configs/tune_imdb.yaml \\
+      --project=P --region=us-central1 --bucket=B --follow
   python scripts/submit.py --follow_job=projects/P/locations/us-central1/customJobs/ID
-  python scripts/submit.py --serve --model=gs://B/runs/NAME/model --project=P --region=us-central1 [--dry_run]
+  python scripts/submit.py --serve --model=gs://B/runs/NAME/model --project=P --region=us-central1
 
---machine takes a machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a
-GPU each), tpu_v2, tpu_v3, tpu_v5e. The default of --data_dir is gs://BUCKET/data/PRESET. An --encoder that is the
-name of a folder stands for gs://BUCKET/encoders/NAME. --dry_run prints a CustomJob as YAML on standard output, and
-reaches nothing; with --format=gcloud it prints the file that gcloud's --config takes. docs/cloud.md has everything from
-a project's id to a finished job.
+Without --dry_run, the buckets are checked and the job is submitted. With it, nothing is reached, and a CustomJob is
+printed as YAML. docs/cloud.md has everything from a project's id to a finished job.
 """
 
 import dataclasses
@@ -42,30 +41,39 @@ DEFAULT_SERVING_MACHINE = "n1-standard-4"
 # Flags of JobOptions, and --tune, that AI Platform had no counterpart for.
 VERTEX_FLAGS = ("image", "spot", "restarts", "timeout_hours", "network", "tpu_topology", "tune", "format")
 
-TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "The service. ai_platform ended in 2025.")
+TARGET = flags.DEFINE_enum("target", "vertex", ["vertex", "ai_platform"], "The service. AI Platform ended in 2025.")
 TUNE = flags.DEFINE_string("tune", None, "Submit a tuning job of this YAML file, such as configs/tune_imdb.yaml.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be sent, and send nothing.")
 FORMAT = flags.DEFINE_enum(
     "format",
     "job",
     ["job", "gcloud"],
-    "With --dry_run: `job` prints the job as it is sent, `gcloud` the file of gcloud's --config, and the command.",
+    "What --dry_run prints: the job as it is sent, or the file of gcloud's --config, and the command.",
 )
 FOLLOW = flags.DEFINE_bool(
     "follow", False, "Print the job's log until it ends. The exit code is 1 if it failed, 75 if it was stopped."
 )
 FOLLOW_JOB = flags.DEFINE_string("follow_job", None, "Follow the job of this name, and submit nothing.")
-FOLLOW_INTERVAL_S = flags.DEFINE_float("look_every", 10, "The seconds between two polls of --follow.", lower_bound=0.1)
+FOLLOW_INTERVAL_S = flags.DEFINE_float(
+    "look_every", 10, "The seconds between two polls of --follow and --follow_job.", lower_bound=0.1
+)
 SERVE = flags.DEFINE_bool("serve", False, "Deploy an export to an endpoint. See docs/serving.md.")
-MODEL = flags.DEFINE_string("model", None, "With --serve: the export. Default: BASE_OUTPUT_DIRECTORY/model.")
-ENDPOINT = flags.DEFINE_string("endpoint", "", "With --serve: the id of an existing endpoint. Default: a new one.")
-MAX_REPLICAS = flags.DEFINE_integer("max_replicas", None, "With --serve: the most machines. Default: --replicas.")
+MODEL = flags.DEFINE_string("model", None, "The export to deploy. Default: BASE_OUTPUT_DIRECTORY/model.")
+ENDPOINT = flags.DEFINE_string("endpoint", "", "The id of an existing endpoint. Default: a new one.")
+MAX_REPLICAS = flags.DEFINE_integer(
+    "max_replicas", None, "The maximum number of machines. Default: that of --replicas."
+)
 
 # The fields of JobOptions. --config, --set and the configuration's keys are those of trainer.task.
 flags.adopt_module_key_flags(config_flags)
-flags.DEFINE_string("project", None, "The id of the Google Cloud project that runs the job and pays for it.")
+PROJECT = flags.DEFINE_string("project", None, "The id of the Google Cloud project that runs the job and pays for it.")
 flags.DEFINE_string("region", None, "The region of the job, such as us-central1.")
-flags.DEFINE_string("bucket", None, "A bucket in that region. It completes the paths that are not given.")
+flags.DEFINE_string(
+    "bucket",
+    None,
+    "A bucket in that region. It completes paths that are not given: --data_dir is gs://BUCKET/data/PRESET, and an "
+    "--encoder that is a name stands for gs://BUCKET/encoders/NAME.",
+)
 flags.DEFINE_string(
     "name",
     None,
@@ -76,18 +84,30 @@ flags.DEFINE_string("base_output_directory", None, "The folder of the run. Defau
 flags.DEFINE_string(
     "machine",
     None,
-    f"A machine type or a short name. Default: {job_request.DEFAULT_MACHINE}; with --serve, {DEFAULT_SERVING_MACHINE}.",
+    "A machine type of Vertex AI, or a short name: cpu, gpu, gpus (two of them), workers (two machines with a GPU "
+    f"each), tpu_v2, tpu_v3 or tpu_v5e. Default: {job_request.DEFAULT_MACHINE}, or {DEFAULT_SERVING_MACHINE} with "
+    "--serve.",
 )
-flags.DEFINE_string("accelerator", "", "The GPUs of an n1 machine: NVIDIA_TESLA_T4, NVIDIA_TESLA_T4:2, ...")
-flags.DEFINE_string("tpu_topology", "", "The topology of a TPU v5e. Default: the one of a single host.")
-flags.DEFINE_integer("replicas", None, "The number of such machines. The first of them is the chief.")
-flags.DEFINE_string("image", None, "The container image. Default: hubtune's in REGION-docker.pkg.dev/PROJECT/hubtune.")
-flags.DEFINE_bool("spot", False, "Use spot machines: they cost less, and the service may take them away.")
+flags.DEFINE_string(
+    "accelerator", "", "The GPUs of an n1 machine, such as NVIDIA_TESLA_T4, or NVIDIA_TESLA_T4:2 for two."
+)
+flags.DEFINE_string("tpu_topology", "", "The topology of a TPU v5e. Default: that of a single host.")
+flags.DEFINE_integer(
+    "replicas", None, "The number of such machines. The first is the chief. Default: that of the short name, or 1."
+)
+flags.DEFINE_string("image", None, "The container image. Default: the one in REGION-docker.pkg.dev/PROJECT/hubtune.")
+flags.DEFINE_bool("spot", False, "Use spot machines, which cost less, and which the service may take away.")
 flags.DEFINE_bool("restarts", True, "Restart all machines after one had to restart. The run resumes.")
 flags.DEFINE_float("timeout_hours", 168, "The time limit of the job, in hours.", 0.1, 8760)
 flags.DEFINE_string("service_account", "", "The service account of the job. Default: Vertex AI's own.")
-flags.DEFINE_string("network", "", "The network to peer with: projects/NUMBER/global/networks/NAME.")
-flags.DEFINE_list("labels", [], "The labels of the job: key=value,...")
+flags.DEFINE_string("network", "", "The network to peer with, projects/NUMBER/global/networks/NAME.")
+flags.DEFINE_list("labels", [], "The labels of the job, each key=value.")
+HEADINGS = {
+    TARGET.name: "The submission",
+    SERVE.name: "With --serve",
+    PROJECT.name: "Project, paths and machines",
+    **config_flags.HEADINGS,
+}
 
 
 def read_options() -> JobOptions:
@@ -162,4 +182,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, HEADINGS)

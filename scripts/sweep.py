@@ -1,13 +1,16 @@
 """Train a job with the settings of a space and several seeds, and rank them by validation.
 
+Examples:
   python scripts/sweep.py --space=configs/sweep_quickstart.yaml --config=configs/quickstart.yaml \\
-      --data_dir=data/movie_snippets --output=sweeps/quickstart --seeds=0,1,2 [--parallel=2] [--set ...]
-  the same command again                 goes on: finished runs are not trained again, failed ones are tried again
-  the same with --submit='--project=P --region=R --bucket=B' --output=gs://B/sweeps/NAME
-                                         submits each run with scripts/submit.py; again, it collects their results
+      --data_dir=data/movie_snippets --output=sweeps/quickstart --seeds=0,1,2
+  python scripts/sweep.py --space=configs/sweep_quickstart.yaml --config=configs/quickstart.yaml \\
+      --data_dir=gs://B/data/movie_snippets --output=gs://B/sweeps/quickstart \\
+      --submit='--project=P --region=R --bucket=B'
 
---output gets sweep.json, sweep.png, tensorboard/ (the HParams tab), and runs/TRIAL/seed_N, the model_dir of each run.
-The exit code is 1 if a run failed, 75 after a signal. docs/sweeps.md has the file of a space.
+The same command again continues: finished runs are not trained again, failed ones are tried again. With --submit, each
+run is submitted with scripts/submit.py, and the same command again collects the results. --output gets sweep.json,
+sweep.png, tensorboard/ (the HParams tab), and runs/TRIAL/seed_N, the model_dir of each run. The exit code is 1 if a run
+failed, 75 after a signal. docs/sweeps.md describes the file of a space.
 """
 
 import os
@@ -29,14 +32,20 @@ from trainer.sweeps import running, space, summary, trials
 SPACE = flags.DEFINE_string(
     "space", None, "A YAML file of the settings to try. docs/sweeps.md describes it.", required=True
 )
-OUTPUT = flags.DEFINE_string("output", None, "The folder of the sweep; in a bucket with --submit.", required=True)
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The folder of the sweep. With --submit, it is in a bucket.", required=True
+)
 SEEDS = flags.DEFINE_list("seeds", ["0"], "The seeds that every trial is trained with.")
-PARALLEL = flags.DEFINE_integer("parallel", 1, "How many runs are trained at the same time.", lower_bound=1)
+PARALLEL = flags.DEFINE_integer("parallel", 1, "The number of runs that are trained at the same time.", lower_bound=1)
 GPUS = flags.DEFINE_list(
-    "gpus", [], "CUDA_VISIBLE_DEVICES of the runs that are trained at the same time, one each: 0,1,2,3."
+    "gpus",
+    [],
+    "The GPUs of the runs that are trained at the same time, one each, as CUDA_VISIBLE_DEVICES names them: 0,1,2,3.",
 )
 STRATEGY = flags.DEFINE_string("strategy", "auto", "The devices of a run, as trainer.task takes them.")
-TIMEOUT_HOURS = flags.DEFINE_float("timeout_hours", 168, "A run that takes longer is stopped, and has failed.", 0.001)
+TIMEOUT_HOURS = flags.DEFINE_float(
+    "timeout_hours", 168, "The hours after which a run is stopped, and has failed.", 0.001
+)
 SUBMIT = flags.DEFINE_string(
     "submit", None, "Submit the runs, with these flags of scripts/submit.py: '--project=P --region=R --bucket=B'."
 )
@@ -136,4 +145,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, {SPACE.name: "The sweep", **config_flags.HEADINGS})

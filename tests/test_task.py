@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -12,6 +13,7 @@ from helpers import python, task
 
 from trainer.config import schema
 from trainer.evals import baseline
+from trainer.runtime import help_text
 from trainer.storage import fs
 
 
@@ -79,8 +81,10 @@ def test_every_unknown_flag_is_reported_with_the_nearest_one(tmp_path):
 def test_help_documents_every_key_with_its_default():
     text = " ".join(task("--help").stdout.split())
     for key, default in schema.DEFAULTS.items():
-        shown = "none" if default in ("", None) else default
-        assert f"--{key}: {schema.DESCRIPTIONS[key]} Default: {shown}." in text
+        shown = help_text.describe_values("", default).strip()
+        assert re.search(
+            rf" --{key}=VALUE {re.escape(schema.DESCRIPTIONS[key])} (Allowed values: [^.]*\. )?{shown}", text
+        )
 
 
 # --- Modes ---------------------------------------------------------------------------------------

@@ -1,10 +1,16 @@
-"""The entry point of a job: parse, check, build, run, close.
+"""Fine-tune a pretrained encoder on a prepared data set, or evaluate, report or export the run.
 
-python -m trainer.task --data_dir=data/mine --model_dir=runs/mine [--config=configs/X.yaml] [--section.key=value]...
-python -m trainer.task --mode=evaluate --model_dir=runs/mine [--split=test] [--baseline]
-python -m trainer.task --mode=report --model_dir=runs/mine [--cross_check]
-python -m trainer.task --mode=export --model_dir=runs/mine
-python -m trainer.task --mode=inspect_batches --steps=K ...    the example ids of the next K global batches
+Examples:
+  python -m trainer.task --data_dir=data/mine --model_dir=runs/mine
+  python -m trainer.task --config=configs/smoke.yaml --training.epochs=2 \\
+      --data_dir=data/mine --model_dir=runs/mine
+  python -m trainer.task --mode=evaluate --model_dir=runs/mine --split=validation --baseline
+  python -m trainer.task --mode=report --model_dir=runs/mine --cross_check
+  python -m trainer.task --mode=export --model_dir=runs/mine
+  python -m trainer.task --mode=inspect_batches --steps=3 --data_dir=data/mine
+
+A run that was stopped continues with the same command. The exit code is 0 for success, 1 for a failure, 2 for wrong
+flags or settings, and 75 for a stop.
 """
 
 import json
@@ -25,44 +31,59 @@ MODE = flags.DEFINE_enum(
     "mode",
     "train",
     ["train", "evaluate", "report", "export", "inspect_batches"],
-    "What to do with the run in --model_dir.",
-)
-STRATEGY = flags.DEFINE_string(
-    "strategy", "auto", "Devices to run on: auto, cpu, one_device, mirrored, multi_worker or tpu."
-)
-VIRTUAL_DEVICES = flags.DEFINE_integer(
-    "virtual_devices", None, "Splits the CPU into this many devices, so that mirrored runs as many replicas on it."
-)
-TPU = flags.DEFINE_string(
-    "tpu", None, "`local`, a TPU's name, or its hosts' grpc:// addresses. Default: the variable TPU_NAME."
-)
-CLUSTER_TIMEOUT = flags.DEFINE_float(
-    "cluster_timeout", 240, "Seconds that multi_worker waits at the start for the workers of TF_CONFIG or CLUSTER_SPEC."
+    "What to do: train a run; evaluate, report or export the one in --model_dir; or print the example ids of the next "
+    "batches.",
 )
 MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "The folder in which the run keeps everything. Default: the folder above AIP_MODEL_DIR."
 )
 flags.DEFINE_alias("job-dir", "model_dir")
-STEPS = flags.DEFINE_integer("steps", 1, "inspect_batches: the number of batches.")
+flags.FLAGS["job-dir"].help = "The same as --model_dir, as AI Platform names it. Default: that of --model_dir."
+STRATEGY = flags.DEFINE_string(
+    "strategy",
+    "auto",
+    "The devices to run on. Allowed values: auto, cpu, one_device, mirrored, multi_worker, tpu.",
+)
+VIRTUAL_DEVICES = flags.DEFINE_integer(
+    "virtual_devices", None, "Split the CPU into this many devices, so that --strategy=mirrored has as many replicas."
+)
+TPU = flags.DEFINE_string(
+    "tpu", None, "The TPU: local, its name, or its hosts' grpc:// addresses. Default: the variable TPU_NAME."
+)
+CLUSTER_TIMEOUT = flags.DEFINE_float(
+    "cluster_timeout",
+    240,
+    "The seconds that --strategy=multi_worker waits at the start for the workers of TF_CONFIG or CLUSTER_SPEC.",
+)
 STOP_AT_STEP = flags.DEFINE_integer(
     "stop_at_step",
     None,
-    "train: end with a checkpoint and code 75 after this step and what is due at it. The run has the learning rates of "
-    "all its steps, and goes on to its end without this flag. scripts/sweep.py uses it.",
+    "End with a checkpoint and exit code 75 after this step and what is due at it. The learning rates are those of the "
+    "complete run, which the command without this flag continues. scripts/sweep.py uses it.",
     lower_bound=1,
 )
 PROFILE = flags.DEFINE_string(
-    "profile", None, "train: START:STOP. Writes a TensorBoard profile of the steps after START, to STOP."
+    "profile", None, "Write a TensorBoard profile of some steps: 20:30 is of those after step 20, to step 30."
 )
-SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: the split.")
-BASELINE = flags.DEFINE_bool("baseline", False, "evaluate: adds a bag-of-words model on the same split.")
-CROSS_CHECK = flags.DEFINE_bool(
-    "cross_check", False, "report: looks for wrong labels in train too, with a bag of words in five folds."
-)
+SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "The split to evaluate.")
+BASELINE = flags.DEFINE_bool("baseline", False, "Also evaluate a bag-of-words model on the same split.")
 PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "evaluate: a JSONL file to write every example's id, label, class names and scores to."
+    "predictions", None, "A JSONL file to write every example's id, label, class names and scores to."
 )
+CROSS_CHECK = flags.DEFINE_bool(
+    "cross_check", False, "Look for wrong labels in train too, with a bag of words in five folds."
+)
+STEPS = flags.DEFINE_integer("steps", 1, "The number of batches to print.")
 flags.adopt_module_key_flags(config_flags)
+HEADINGS = {
+    MODE.name: "The run",
+    STRATEGY.name: "Devices",
+    STOP_AT_STEP.name: "With --mode=train",
+    SPLIT.name: "With --mode=evaluate",
+    CROSS_CHECK.name: "With --mode=report",
+    STEPS.name: "With --mode=inspect_batches",
+    **config_flags.HEADINGS,
+}
 
 
 def train(**given: Any) -> None:
@@ -114,4 +135,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__)
+    app.run(main, __doc__, HEADINGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from trainer.config import schema
+from trainer.config import flags, schema
 
 INTRODUCTION = """\
 # Settings
@@ -26,15 +26,6 @@ command and result.
 A run can be resumed only with the same values, except for those marked *. Of `encoder`, `preprocess` and `data_dir`
 the content must be the same. `init_from` is read when a run starts, and may be left out later.
 """
-SECTION_TITLES = {
-    "": "The job",
-    "data": "Batches of data",
-    "training": "Length, checkpoints and evaluation",
-    "optimizer": "Optimizer",
-    "model": "Model",
-    "encoders": "Where encoders come from",
-    "logging": "Logging",
-}
 TYPE_NAMES = {
     int: "integer",
     float: "number",
@@ -92,7 +83,7 @@ def write_page() -> str:
     page = [INTRODUCTION]
     for name, section in sections.items():
         rows = section_rows(section, f"{name}." if name else "")
-        page += [f"## {SECTION_TITLES[name]}\n| key | type | default | |\n| --- | --- | --- | --- |", *rows, ""]
+        page += [f"## {flags.SECTION_TITLES[name]}\n| key | type | default | |\n| --- | --- | --- | --- |", *rows, ""]
     return "\n".join(page).rstrip("\n") + "\n"
 
 

@@ -106,7 +106,7 @@ def test_the_configuration_is_seen_by_builders_and_above_only():
         ("gfile", set()),
         ("official.nlp.optimization", {"train.optimizers"}),
         ("fcntl", {"storage.local"}),
-        ("absl.flags", {"config.flags", "runtime.app", "task"}),
+        ("absl.flags", {"config.flags", "runtime.app", "runtime.help_text", "task"}),
         ("absl.logging", {"runtime.logs"}),
         ("set_random_seed", {"encoders.random_encoders"}),
         ("set_seed", set()),

@@ -151,6 +151,13 @@ def test_a_reader_that_has_enough_ends_a_command_quietly():
     assert process.wait(timeout=60) == errors.EXIT_DONE
 
 
+def test_nobody_has_to_read_the_help():
+    process = start(COMMAND, "--help")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == errors.EXIT_DONE
+
+
 def test_a_pipe_that_is_not_the_output_is_a_failure():
     code, _, error = outcome(COMMAND, "--end=other pipe")
     assert code == errors.EXIT_FAILED

@@ -186,11 +186,13 @@ def test_an_export_of_numbers_has_their_units(points_run, tmp_path):
 # --- The commands ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("script", "flag"), [(ENCODER, "hub|hugging_face"), (CLASSIFIER, "litert|litert_int8|onnx")])
-def test_help_answers_without_tensorflow(script, flag):
+@pytest.mark.parametrize(
+    ("script", "formats"), [(ENCODER, "hub, hugging_face"), (CLASSIFIER, "litert, litert_int8, onnx")]
+)
+def test_help_answers_without_tensorflow(script, formats):
     done = python("-X", "importtime", script, "--help")
     assert done.returncode == 0
-    assert f"<{flag}>" in done.stdout
+    assert f"Allowed values: {formats}." in done.stdout
     assert "--data_dir" in done.stdout
     assert not [line for line in done.stderr.splitlines() if line.endswith(("tensorflow", "numpy"))]
 

@@ -3,27 +3,52 @@
 Importing this module defines them. A command shows them in its --help with absl.flags.adopt_module_key_flags.
 """
 
+import typing
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from absl import flags
 
 from trainer.config import loading, schema
 from trainer.errors import Problem, UsageError
+from trainer.runtime import help_text
 from trainer.storage import fs, preflight
 from trainer.storage.preflight import PathUse
 
-CONFIG = flags.DEFINE_string("config", None, "A YAML preset, such as those in configs/.")
+SECTION_TITLES = {
+    "": "The job",
+    "data": "Batches of data",
+    "training": "Length, checkpoints and evaluation",
+    "optimizer": "Optimizer",
+    "model": "Model",
+    "encoders": "Where encoders come from",
+    "logging": "Logging",
+}
+
+
+def _allowed_values(hint: Any) -> tuple[str, ...]:
+    """The values of a type that are few: ("head", "tail") for Literal["head", "tail"] | None."""
+    if hint is bool:
+        return ("true", "false")
+    parts = typing.get_args(hint)
+    return parts if typing.get_origin(hint) is Literal else next(filter(None, map(_allowed_values, parts)), ())
+
+
+CONFIG = flags.DEFINE_string("config", None, "A YAML file of settings, such as those in configs/.")
 SET = flags.DEFINE_multi_string(
     "set",
     [],
-    "section.key=value, the same as --section.key, which wins over it. May be given more than once.",
+    "A setting, as section.key=value. --section.key=value is the same, and wins over --set.",
 )
-
 KEYS = {
     key: flags.DEFINE_string(
-        key, None, f"{schema.DESCRIPTIONS[key]} Default: {'none' if default in ('', None) else default}."
+        key, None, help_text.describe_values(schema.DESCRIPTIONS[key], default, _allowed_values(schema.TYPES[key]))
     )
     for key, default in schema.DEFAULTS.items()
+}
+# For help_text: the first flag of each group.
+HEADINGS = {CONFIG.name: "Several settings at once"} | {
+    next(key for key in KEYS if key.rpartition(".")[0] == section): title for section, title in SECTION_TITLES.items()
 }
 
 

@@ -39,7 +39,7 @@ class DataConfig:
     seq_length: Annotated[
         Integer,
         Field(ge=3),
-        _doc("Tokens of a sequence, special tokens included. data.truncation says what is kept of longer texts."),
+        _doc("The maximum length in tokens, with special tokens. data.truncation says what is kept of longer texts."),
     ] = 128
     truncation: Annotated[
         Literal["head", "tail", "head_tail", "windows"],
@@ -47,22 +47,22 @@ class DataConfig:
     ] = "head"
     window_stride: Annotated[
         PositiveInteger | None,
-        _doc("Tokens from the start of a window to that of the next. If unset: three quarters of its content."),
+        _doc("The number of tokens from one window's start to the next. If unset, three quarters of its content."),
     ] = None
     max_windows: Annotated[
-        PositiveInteger, _doc("Windows of a text at most. The middle of a text that needs more is dropped.")
+        PositiveInteger, _doc("The maximum number of windows of a text. The middle of a longer text is dropped.")
     ] = 4
-    batch_size: Annotated[PositiveInteger, _doc("Examples of a step, over all replicas.")] = 32
-    group_by_length: Annotated[bool, _doc("Makes batches of texts of similar length, which need less padding.")] = True
+    batch_size: Annotated[PositiveInteger, _doc("The number of examples in a step, over all replicas.")] = 32
+    group_by_length: Annotated[bool, _doc("Make batches of texts of similar length, which need less padding.")] = True
     pad_multiple: Annotated[
-        PositiveInteger, _doc("A batch is padded to its longest text, rounded up to a multiple of this many tokens.")
+        PositiveInteger, _doc("Pad a batch to its longest text, rounded up to a multiple of this many tokens.")
     ] = 16
     shuffle_examples: Annotated[
-        PositiveInteger, _doc("Examples that are shuffled together. They are held in memory.")
+        PositiveInteger, _doc("The number of examples that are shuffled together. They are held in memory.")
     ] = 1 << 18
     positive_class: Annotated[
         str,
-        _doc("The class that precision, recall, F1 and average precision are of. Of two classes: train's rarer one."),
+        _doc("The class of precision, recall, F1 and average precision. If unset, the rarer of two in train."),
     ] = ""
 
 
@@ -70,61 +70,60 @@ class DataConfig:
 class TrainingConfig:
     __pydantic_config__ = _STRICT
     epochs: Annotated[
-        PositiveNumber | None, _doc(f"Passes over the training split. {DEFAULT_EPOCHS:g} if training.steps is unset.")
+        PositiveNumber | None,
+        _doc(f"The number of passes over the train split. If unset, {DEFAULT_EPOCHS:g}, unless training.steps is set."),
     ] = None
-    steps: Annotated[PositiveInteger | None, _doc("Steps of the optimizer, in the place of training.epochs.")] = None
+    steps: Annotated[PositiveInteger | None, _doc("The number of optimizer steps, instead of training.epochs.")] = None
     class_weights: Annotated[
         ClassWeights,
         _doc(
-            "The weight of each class's examples in the loss: balanced (all weigh the same), or weights by label "
-            "such as {spam: 10}, 1 for those left out."
+            "The weight of each class's examples in the loss: balanced, so that all classes weigh the same, or weights "
+            "by label, such as {spam: 10}. A label that is left out has the weight 1."
         ),
     ] = None
     loss: Annotated[
-        Literal["cross_entropy", "focal"], _doc("The loss of classes: focal gives easy examples less weight.")
+        Literal["cross_entropy", "focal"], _doc("The loss for classes. focal gives easy examples less weight.")
     ] = "cross_entropy"
     focal_gamma: Annotated[
-        Number, Field(ge=0, le=10), _doc("For the focal loss: a larger number gives easy examples less weight.")
+        Number, Field(ge=0, le=10), _doc("The gamma of the focal loss. A larger one gives easy examples less weight.")
     ] = 2.0
     label_smoothing: Annotated[
-        Fraction, _doc("The share of a label that the loss divides among all classes, in training alone.")
+        Fraction, _doc("The share of a label that the loss divides among all classes, in training only.")
     ] = 0.0
     accumulation_steps: Annotated[
         PositiveInteger,
-        _doc("Micro-batches that a replica computes its share of a batch in. More take less memory, same result."),
+        _doc("The number of micro-batches of a replica's batch. More need less memory, with the same result."),
     ] = 1
-    log_every: Annotated[PositiveInteger, _doc("Steps between two train lines of metrics.jsonl.")] = 20
-    save_every: Annotated[PositiveInteger, _doc("Steps between two checkpoints.")] = 500
+    log_every: Annotated[PositiveInteger, _doc("The number of steps between two train lines of metrics.jsonl.")] = 20
+    save_every: Annotated[PositiveInteger, _doc("The number of steps between two checkpoints.")] = 500
     eval_every: Annotated[
-        PositiveInteger | None, _doc("Steps between two evaluations on validation. An epoch if unset.")
+        PositiveInteger | None, _doc("The number of steps between two evaluations on validation. If unset, an epoch.")
     ] = None
     best_metric: Annotated[
         Metric | None,
         _doc(
-            "The validation metric that selects the best step. If unset: accuracy for classes, pearson for numbers, "
-            "micro_f1 for several labels a text."
+            "The validation metric that selects the best step. If unset, accuracy for classes, pearson for numbers, "
+            "and micro_f1 for several labels a text."
         ),
     ] = None
     patience: Annotated[
         PositiveInteger | None,
-        _doc("Training stops after this many evaluations in a row without a better one. If unset: it does not."),
+        _doc("Stop training after this many evaluations in a row without a better one. If unset, never."),
     ] = None
     calibrate: Annotated[
         bool,
-        _doc(
-            "Exports probabilities that a temperature, fitted on validation, has calibrated. The labels stay the same."
-        ),
+        _doc("Export probabilities calibrated by a temperature, fitted on validation. The labels stay the same."),
     ] = False
     threshold_metric: Annotated[
         Literal["f1", "macro_f1", "accuracy", "balanced_accuracy"] | None,
         _doc(
-            "The metric on validation that the threshold is chosen for: the probability above which a text is of the "
-            "positive class. If unset: the threshold is 0.5, and F1 chooses those of several labels a text."
+            "The metric on validation that the threshold is chosen for, the probability above which a text is of the "
+            "positive class. If unset, the threshold is 0.5, and f1 chooses those of several labels a text."
         ),
     ] = None
-    keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("How many of the newest checkpoints are kept.")] = 3
+    keep_checkpoints: Annotated[Integer, Field(ge=3), _doc("The number of newest checkpoints to keep.")] = 3
     background_saves: Annotated[
-        bool | None, _doc("Writes checkpoints while training continues. If unset: on a GPU or a TPU only.")
+        bool | None, _doc("Write checkpoints while training continues. If unset, on a GPU or a TPU only.")
     ] = None
 
 
@@ -133,7 +132,7 @@ class OptimizerConfig:
     __pydantic_config__ = _STRICT
     name: Annotated[
         Literal["adamw", "lamb"],
-        _doc("The optimizer. lamb scales each variable's step to the variable's norm, for batches of thousands."),
+        _doc("The optimizer. lamb scales the step of each variable to its norm, for batches of thousands of examples."),
     ] = "adamw"
     learning_rate: Annotated[
         PositiveNumber, _doc("The learning rate that the linear decay starts from, after a linear warm-up from 0.")
@@ -141,18 +140,18 @@ class OptimizerConfig:
     warmup_fraction: Annotated[Fraction, _doc("The share of the steps in which the learning rate rises from 0.")] = 0.1
     weight_decay: Annotated[Number, Field(ge=0), _doc("The weight decay. Biases and layer norms have none.")] = 0.01
     clip_norm: Annotated[
-        PositiveNumber, _doc("The largest norm of all gradients together. Larger ones are scaled.")
+        PositiveNumber, _doc("The largest norm of all gradients together. Larger gradients are scaled down to it.")
     ] = 1.0
     layer_decay: Annotated[
         Number,
         Field(gt=0, le=1),
-        _doc("A layer's learning rate is that of the layer above it times this. The head has optimizer.learning_rate."),
+        _doc("The ratio of a layer's learning rate to that of the layer above. The head has optimizer.learning_rate."),
     ] = 1.0
     ema: Annotated[
         Fraction,
         _doc(
             "The decay of an exponential moving average of the weights, such as 0.999, which is evaluated and exported "
-            "in the place of the last weights. 0: none."
+            "in the place of the last weights. With 0, there is none."
         ),
     ] = 0.0
 
@@ -162,24 +161,24 @@ class ModelConfig:
     __pydantic_config__ = _STRICT
     dropout: Annotated[
         Fraction | None,
-        _doc("One dropout rate for head and encoder. If unset: the encoder's own, and 0.1 in the head."),
+        _doc("The dropout rate of head and encoder. If unset, the encoder's own, and 0.1 in the head."),
     ] = None
     max_positions: Annotated[
         PositiveInteger | None,
-        _doc("Positions of the encoder: more than its own are made by repeating its table. If unset: its own."),
+        _doc("The number of positions. More than the encoder has are made by repeating its own. If unset, its own."),
     ] = None
     freeze: Annotated[
         Freeze,
         _doc(
-            "What keeps its values: none, embeddings, layers:N (the embeddings and the first N layers), or encoder "
-            "(all but the head)."
+            "What is not trained: none, embeddings, layers:N (the embeddings and the first N layers), or encoder (all "
+            "but the head)."
         ),
     ] = "none"
     pooling: Annotated[
         Literal["pooled", "first", "mean"],
         _doc(
-            "What of a text the head sees: the first token's output through the encoder's pooler, the first token's "
-            "output, or the mean of all tokens' outputs."
+            "What the head sees of a text: the first token's output after the encoder's pooler, the first token's "
+            "output without it, or the mean of all tokens' outputs."
         ),
     ] = "pooled"
     window_pooling: Annotated[
@@ -188,24 +187,24 @@ class ModelConfig:
     recompute: Annotated[
         bool,
         _doc(
-            "Computes the activations of each encoder layer again in the backward pass instead of keeping them: less "
-            "memory, slower steps, the same gradients."
+            "Compute the activations of each encoder layer again in the backward pass instead of keeping them. This "
+            "needs less memory and more time, with the same gradients."
         ),
     ] = False
     fused: Annotated[
         Literal["auto", "off", "on"],
         BeforeValidator(lambda value: {False: "off", True: "on"}.get(value, value)),  # As YAML reads `off` and `on`.
         _doc(
-            "Whether encoder layers and AdamW are computed by few large operations, with the same results but for "
-            "rounding: auto does on a CPU. Each width of a batch is compiled once. Exports have plain layers."
+            "Compute encoder layers and AdamW by few large operations, with the same results but for rounding. auto "
+            "does so on a CPU. Each width of a batch is compiled once. Exports have plain layers."
         ),
     ] = "off"
     compile: Annotated[
         Literal["auto", "off", "xla"],
         BeforeValidator(lambda value: "off" if value is False else value),  # As YAML reads `off`.
         _doc(
-            "Whether XLA compiles training and evaluation: auto does on a GPU. Batches have four widths at most then, "
-            "each of which is compiled once. A TPU compiles in any case."
+            "Compile training and evaluation with XLA. auto does so on a GPU. Batches then have at most four widths, "
+            "each of which is compiled once. On a TPU, XLA compiles in any case."
         ),
     ] = "off"
 
@@ -225,49 +224,49 @@ class EncodersConfig:
 @dataclasses.dataclass(frozen=True)
 class LoggingConfig:
     __pydantic_config__ = _STRICT
-    tensorboard: Annotated[bool, _doc("Writes TensorBoard's events.")] = True
-    progress: Annotated[bool, _doc("Shows a progress bar on standard error.")] = True
+    tensorboard: Annotated[bool, _doc("Write TensorBoard's events.")] = True
+    progress: Annotated[bool, _doc("Show a progress bar on standard error.")] = True
     mlflow: Annotated[
         SinkTarget,
-        _doc("Logs to MLflow as well: a tracking URI, or on for MLflow's own setting. Needs hubtune[mlflow]."),
+        _doc("Also log to MLflow: a tracking URI, or on for MLflow's own setting. This needs hubtune[mlflow]."),
     ] = ""
     wandb: Annotated[
         SinkTarget,
-        _doc("Logs to Weights & Biases as well: a project, or on for the project hubtune. Needs hubtune[wandb]."),
+        _doc("Also log to Weights & Biases: a project, or on for the project hubtune. This needs hubtune[wandb]."),
     ] = ""
-    report: Annotated[bool, _doc("Writes report.html and model_card.md at the end of a run.")] = True
+    report: Annotated[bool, _doc("Write report.html and model_card.md at the end of a run.")] = True
     peak_flops: Annotated[
         PositiveNumber | None,
-        _doc("FLOPs a second of a device, which mfu is a share of. If unset: those of a known GPU."),
+        _doc("The FLOPs per second of a device, which mfu is a share of. If unset, those of a known GPU."),
     ] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     __pydantic_config__ = _STRICT
-    task: Annotated[str | None, _doc("The data set's name. Another than the data set's own is refused.")] = None
+    task: Annotated[str | None, _doc("The name of the data set. If set, any other data set is refused.")] = None
     encoder: Annotated[str, _doc("The encoder: a name, a Hub or Kaggle handle, or a folder.")] = "minilm"
     preprocess: Annotated[
         str, _doc("The encoder's preprocessor, a handle or a folder, if the encoder does not come with one.")
     ] = ""
     seed: Annotated[
-        Integer, Field(ge=0, lt=1 << 31), _doc("Decides the order of batches, dropout and the head's first weights.")
+        Integer, Field(ge=0, lt=1 << 31), _doc("The seed of batch order, dropout and the head's first weights.")
     ] = 0
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
-        _doc("The type that training steps compute in: auto is bfloat16 where the hardware computes in it."),
+        _doc("The type that training steps compute in. auto is bfloat16 where the hardware computes in it."),
     ] = "float32"
     eval_precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
         _doc(
-            "The type that evaluation, test and the export compute in: auto is bfloat16 if training steps compute in "
-            "it and the hardware does."
+            "The type that evaluation, test and the export compute in. auto is bfloat16 where training steps and the "
+            "hardware compute in it."
         ),
     ] = "float32"
     data_dir: Annotated[str, _doc("The folder of a prepared data set.")] = ""
     init_from: Annotated[
         str,
-        _doc("The run that a new run goes on from with its weights: its model_dir, its best/ or its export."),
+        _doc("The run whose weights a new run starts from: its model_dir, its best/ or its export."),
     ] = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
@@ -287,7 +286,6 @@ REPLACEABLE_KEYS = ("task", "logging.progress", *(key for key in PATH_KEYS if ke
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
 # model.fused may, as the devices may: only the rounding is another.
 NOT_FINGERPRINTED = ("data_dir", "encoder", "preprocess", "init_from", "encoders.", "logging.", "model.fused")
-
 
 # Keys whose value is a mapping, and no section.
 MAPPING_KEYS = ("training.class_weights",)
@@ -337,13 +335,16 @@ DEFAULTS = dict(flatten(dataclasses.asdict(Config())))
 KEYS = tuple(DEFAULTS)
 
 
-def _descriptions(section: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _types(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, hint in typing.get_type_hints(section, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
-            yield from _descriptions(typing.cast(type, hint), f"{prefix}{name}.")
+            yield from _types(typing.cast(type, hint), f"{prefix}{name}.")
         else:
-            infos = [extra for extra in typing.get_args(hint) if isinstance(extra, FieldInfo) and extra.description]
-            yield f"{prefix}{name}", str(infos[-1].description)
+            yield f"{prefix}{name}", hint
 
 
-DESCRIPTIONS = dict(_descriptions(Config))
+TYPES = dict(_types(Config))  # Annotated with the constraints and the documentation.
+DESCRIPTIONS = {
+    key: next(str(info.description) for info in typing.get_args(hint) if getattr(info, "description", None))
+    for key, hint in TYPES.items()
+}

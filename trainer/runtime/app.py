@@ -11,14 +11,15 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import NoReturn
 
 from absl import app, flags
 
 from trainer import errors
 from trainer.errors import Problem
-from trainer.runtime import logs, signals
+from trainer.runtime import help_text, logs, signals
 from trainer.storage import local, paths
 
 _LOG = logging.getLogger(__name__)
@@ -104,22 +105,27 @@ def _end_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
-    """Parse the flags, call `main`, and turn a stop or what a user can act on (ValueError, OSError) into a message."""
+def run(
+    main: Callable[[list[str]], int | None], usage: str | None, headings: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Parse the flags, call `main`, and turn a stop or what a user can act on (ValueError, OSError) into a message.
+
+    `usage` and `headings` are those of help_text.format_help.
+    """
 
     faulthandler.enable()  # A crash in native code names its signal and where the Python threads were.
 
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
         logs.configure(verbosity.value if verbosity.present else None)
-        code = attempt(argv)
+        code = attempt(lambda: main(argv))
         if _SKIPS_EXIT_HANDLERS.is_set():
             _end_at_once(code)
         return code
 
-    def attempt(argv: list[str]) -> int:
+    def attempt(call: Callable[[], int | None]) -> int:
         try:
-            code = main(argv) or errors.EXIT_DONE
+            code = call() or errors.EXIT_DONE
             sys.stdout.flush()
             return code
         except signals.Stopped as stopped:
@@ -140,14 +146,19 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
             return errors.EXIT_FAILED
 
     def parse(argv: list[str]) -> list[str]:
+        help_text.define_flags()
+        flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
         try:
-            flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
-            return flags.FLAGS(argv, known_only=True)  # `main` reports the others.
+            rest = flags.FLAGS(argv, known_only=True)  # `main` reports the others.
         except SystemExit:
-            raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --help.
+            raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --helpfull.
         except flags.Error as error:
-            print(f"error: {error}\nTry --help.", file=sys.stderr)
-            raise SystemExit(errors.EXIT_BAD_USAGE) from None
+            if not help_text.is_requested():
+                print(f"error: {error}\nTry --help.", file=sys.stderr)
+                raise SystemExit(errors.EXIT_BAD_USAGE) from None
+        if help_text.is_requested():
+            raise SystemExit(attempt(lambda: print(help_text.format_help(usage or "", headings))))
+        return rest
 
     sys.modules["__main__"].__doc__ = usage
     app.run(guarded, flags_parser=parse)

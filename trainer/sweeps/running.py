@@ -13,7 +13,7 @@ from trainer import child_process
 from trainer.errors import EXIT_STOPPED, Problem, UserError
 from trainer.runtime.signals import Stopped, StopRequest
 from trainer.storage import fs
-from trainer.sweeps import hparams, job_runs, plot, results, search, summary, trials
+from trainer.sweeps import job_runs, plot, results, search, summary, trials
 from trainer.sweeps.job_runs import EndedJob, JobRun
 from trainer.sweeps.results import RunState
 from trainer.sweeps.space import Space
@@ -180,6 +180,8 @@ def _write(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str]
 
 
 def _finish(plan: SweepPlan, before: Mapping[str, Any], errors: Mapping[str, str], states: Sequence[RunState]) -> Sweep:
+    from trainer.sweeps import hparams  # It imports TensorFlow, which --help does without.
+
     sweep = _write(plan, before, errors, states)
     plot.draw_sweep(sweep.trials, plan.metric, fs.join(plan.output, plot.PICTURE_FILE))
     hparams.write_hparams(plan.output, sweep.trials, plan.metric)
