@@ -12,7 +12,7 @@ from trainer.cloud.machine_types import SHORT_NAMES, Machine, MachineNames
 from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.encoders import handles, registry
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem, UsageError, advise_nearest
 from trainer.storage import bucket_errors, retries
 
 DEFAULT_MACHINE = "gpu"  # Its one L4 fine-tunes any of the tutorials' encoders.
@@ -203,8 +203,7 @@ def _resolve_paths(config: Config, preset: str, bucket: str, defaults: list[str]
         encoder = f"gs://{bucket}/encoders/{encoder}"
     elif encoder not in registry.ENCODERS and not _is_reachable(encoder, "--encoder", problems):
         required = "be gs://..., a Hub or Kaggle handle or name, or the name of a folder in gs://BUCKET/encoders"
-        nearest = machine_types.nearest_name(encoder, registry.ENCODERS)
-        problems.append(Problem("--encoder", required, encoder, nearest))
+        problems.append(Problem("--encoder", required, encoder, advise_nearest(encoder, registry.ENCODERS)))
     if config.preprocess and not _is_reachable(config.preprocess, "preprocess", problems):
         advice = "Change it with --set=preprocess=..."
         problems.append(Problem("preprocess", "be gs://... or a handle", config.preprocess, advice))

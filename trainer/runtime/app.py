@@ -4,7 +4,6 @@ Imports nothing heavy, so that --help answers at once.
 """
 
 import contextlib
-import difflib
 import faulthandler
 import logging
 import os
@@ -35,19 +34,14 @@ def find_argument_problems(argv: list[str], texts: bool = False) -> list[Problem
     for position, argument in enumerate(argv[1:], 1):
         if argument.startswith("-") and position < flags_end:
             name = argument.lstrip("-").partition("=")[0]
-            advice = f"The nearest is --{nearest}." if (nearest := _nearest_flag(name)) else "Try --help."
+            nearest = errors.find_nearest(name, flags.FLAGS)
+            advice = f"The nearest is --{nearest}." if nearest else "Try --help."
             if texts:
                 advice += " If it is a text, write -- before it."
             problems.append(Problem(f"--{name}", "be a flag of this command", argument, advice))
         elif not texts:
             problems.append(Problem("Every argument", "be a flag, --name=value", argument))
     return problems
-
-
-def _nearest_flag(name: str) -> str | None:
-    # The right name in the wrong section is more likely than a misspelled name in the right one.
-    same_name = [flag for flag in flags.FLAGS if flag.rpartition(".")[2] == name.rpartition(".")[2]]
-    return next(iter(same_name or difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)), None)
 
 
 def text_arguments(argv: list[str]) -> list[str]:
