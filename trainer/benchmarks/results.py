@@ -3,15 +3,14 @@
 import dataclasses
 import datetime
 import json
-import os
 import platform
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from trainer.benchmarks.growth import GROWTH, Medians, Verdict, judge
 from trainer.benchmarks.rows import OURS, PEER, ROWS, Figure, Row
+from trainer.distributed import processor
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -65,14 +64,12 @@ class Results:
 
 
 def describe_machine() -> dict[str, Any]:
-    """{"processor", "cores", "amx": whether it multiplies matrices itself, "python"}."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if os.path.exists("/proc/cpuinfo") else ""
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
-    features = fields.get("flags", "").split()
+    """{"processor": its name, "instructions": those that multiply matrices fast, "cores", "python": its version}."""
+    described = processor.describe_processor()
     return {
-        "processor": fields.get("model name") or platform.processor() or platform.machine(),
-        "instructions": [each for each in ("avx512f", "avx512_bf16", "amx_bf16") if each in features],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "processor": described.name,
+        "instructions": [each for each in ("avx512f", "avx512_bf16", "amx_bf16") if each in described.features],
+        "cores": described.cores,
         "python": platform.python_version(),
     }
 
