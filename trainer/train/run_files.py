@@ -105,6 +105,15 @@ def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | No
     return json.loads(fs.read_text(files.result)) if fs.exists(files.result) else None
 
 
+def read_result(files: RunFiles) -> dict[str, Any]:
+    """result.json's values. Raises UserError if the run is not finished."""
+    if not fs.exists(files.result):
+        received = f"{files.root}, which has no result.json yet"
+        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
+    result: dict[str, Any] = json.loads(fs.read_text(files.result))
+    return result
+
+
 def _read_started_config(files: RunFiles) -> Config | None:
     """The configuration of the run in model_dir. None if it has neither a checkpoint nor a result: it would start."""
     if not fs.exists(files.config) or not (fs.exists(files.result) or checkpoints.list_checkpoints(files.checkpoints)):
