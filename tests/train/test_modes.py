@@ -10,6 +10,7 @@ from trainer.data import manifests
 from trainer.distributed import strategies
 from trainer.train import modes, runs
 from trainer.train.run_files import resolve_run_files
+from trainer.train.sessions import Session
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def config(finished_run):
 def session(config):
     """A function model_dir -> a session on the CPU."""
     devices = strategies.DeviceRequest()
-    return lambda model_dir: modes.Session(config, resolve_run_files(str(model_dir)), "cpu", devices, 0.0)
+    return lambda model_dir: Session(config, resolve_run_files(str(model_dir)), "cpu", devices, 0.0)
 
 
 def test_batches_are_inspected_from_the_newest_checkpoint_on(config, finished_run):

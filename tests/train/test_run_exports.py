@@ -18,14 +18,14 @@ from trainer.errors import UserError
 from trainer.evals import metrics
 from trainer.export import predict, token_classifier
 from trainer.runtime import signals
-from trainer.train import decisions, modes, run_exports, runs
+from trainer.train import decisions, modes, run_exports, runs, sessions
 
 ENCODER, CLASSIFIER = "scripts/export_encoder.py", "scripts/export_classifier.py"
 
 
 def restore_best(model_dir, **changes):
     config = loading.load_config(str(model_dir / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
-    return modes.restore_best(modes.open_session(dataclasses.replace(config, **changes), str(model_dir), 0.0))
+    return modes.restore_best(sessions.open_on_cpu(dataclasses.replace(config, **changes), str(model_dir), 0.0))
 
 
 def export_encoder(model_dir, output, **changes):

@@ -33,26 +33,9 @@ from trainer.train import (
     warm_start,
     workers,
 )
+from trainer.train.sessions import Session
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """What a mode works on."""
-
-    config: Config
-    files: run_files.RunFiles
-    strategy: str  # A key of strategies.STRATEGIES.
-    devices: strategies.DeviceRequest
-    started: float  # time.monotonic() at the start of the process, or of a call of trainer.api.
-    predictions: str = ""  # The JSONL file that `evaluate` writes.
-    of_command: bool = True  # Whether the process is that of a command, which a second signal ends at once.
-
-
-def open_session(config: Config, model_dir: str, started: float) -> Session:
-    """A session on the run in `model_dir`, on the CPU: an accelerator may be training."""
-    return Session(config, run_files.resolve_run_files(model_dir), "cpu", strategies.DeviceRequest(), started)
 
 
 def train(
@@ -262,15 +245,12 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
     files = session.files
     if cross_check and builder.read_job_manifest(session.config).kind != "classification":
         raise UsageError(Problem("--cross_check", "be left out, unless each text has one class", "on"))
-    if not fs.exists(files.result):
-        received = f"{files.root}, which has no result.json yet"
-        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
+    result = run_files.read_result(files)
     with fs.exclusive_lock(files.root), signals.watch_signals(at_once=session.of_command) as request:
         restored = restore_best(session)
         run = restored.run
         if restored.own is not None:
             raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
-        result = json.loads(fs.read_text(files.result))
         with _lost_hosts_stop(run.job.strategy):
             decision = find_decision(restored, request)
             columns = run_report.read_columns(run)
