@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import score_texts
 from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer.data import manifests, records
@@ -33,7 +34,7 @@ def test_split(job):
 
 def test_a_moved_export_computes_the_scores_of_the_evaluation(loaded, test_split, evaluated):
     _, predictions = evaluated
-    scores = np.array(list(predict.score_texts(loaded[1], [[text] for text in test_split.texts])))
+    scores = score_texts(loaded[1], test_split.texts)
     assert [row["id"] for row in predictions] == test_split.ids
     assert max(test_split.lengths()) > 22 > min(test_split.lengths())  # Some texts are truncated.
     assert scores == pytest.approx(np.array([row["scores"] for row in predictions]), abs=1e-4)
@@ -55,7 +56,7 @@ def test_the_signature_has_the_documented_outputs(loaded, test_split):
 
 def test_a_text_has_the_same_scores_in_any_batch(loaded, test_split):
     long, short = (test_split.texts[select(test_split.lengths())] for select in (np.argmax, np.argmin))
-    alone, together = (list(predict.score_texts(loaded[1], rows)) for rows in ([[short]], [[long], [short], [""]]))
+    alone, together = (score_texts(loaded[1], texts) for texts in ([short], [long, short, ""]))
     assert together[1] == pytest.approx(alone[0], abs=1e-6)
 
 
@@ -155,7 +156,7 @@ def test_the_export_of_numbers_scores_in_their_own_units(points_run, tiny):
         str(points_run.parent / "data"), manifest.splits["test"].shards, manifest, with_text=True
     )
     _, signature = loaded = predict.load_export(str(points_run / "export"))
-    scores = np.array(list(predict.score_texts(signature, [[text] for text in test.texts])))
+    scores = score_texts(signature, test.texts)
     error = np.mean((scores[:, 0].astype(np.float64) - test.labels) ** 2)
     assert error == pytest.approx(result["test"]["mean_squared_error"], rel=1e-3)
     assert 75 < scores.min() < scores.max() < 105

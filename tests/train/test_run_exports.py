@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import python
+from helpers import python, score_texts
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -51,7 +51,7 @@ def test_a_run_that_evaluates_in_bfloat16_exports_what_it_evaluates(model_dir, e
     predictions = runs.predict_split(run, test, "test", None, request)
     difference = run_exports.export_run(run, None, request, predictions if evaluated_before else None)
     _, signature = predict.load_export(str(model_dir / "export"))
-    found = np.array(list(predict.score_texts(signature, [[text] for text in test.texts])))
+    found = score_texts(signature, test.texts)
     assert np.abs(found - predictions.scores).max() <= max(2 * difference, 1e-6) <= 0.05
     exact = runs.predict_split(restore_best(model_dir).run, test, "test", None, request)
     assert np.abs(predictions.logits - exact.logits).max() > 1e-4  # float32's are others.

@@ -15,7 +15,7 @@ import numpy as np
 from trainer.data import label_sets
 from trainer.errors import Problem, UserError
 from trainer.export import prediction_outputs
-from trainer.export.predict import Prediction
+from trainer.export.predict import ScoredInput
 from trainer.export.prediction_inputs import MAX_REPORTED, InputSource, InputSummary
 from trainer.export.prediction_outputs import Shown
 from trainer.storage import fs
@@ -41,7 +41,7 @@ def find_output_problems(path: str, line_format: str | None) -> list[Problem]:
 
 
 def write_predictions(
-    path: str, source: InputSource, summary: InputSummary, predictions: Iterator[Prediction], shown: Shown
+    path: str, source: InputSource, summary: InputSummary, predictions: Iterator[ScoredInput], shown: Shown
 ) -> None:
     """Write the source's columns and those of the predictions, in order, to a file that appears when it is complete.
 
