@@ -183,7 +183,7 @@ def test_scores_of_numbers_are_compared_in_units_of_their_deviation(
     module, signature = serving_module
     expected = score(signature, test_split.texts[:4], unit=unit)
     expected = dataclasses.replace(expected, scores=expected.scores + np.float32(5e-4))
-    with saved_model.fresh_process() as fresh:
+    with saved_model.parity_process() as fresh:
         arguments = (module, signature, str(tmp_path / "export"), expected, fresh)
         if accepted:
             assert saved_model.write_saved_model(*arguments) == pytest.approx(5e-4, abs=1e-5)
@@ -244,7 +244,7 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
     expected = score(signature, test_split.texts[:4])
     expected.scores[2, 1] += error
     with (
-        saved_model.fresh_process() as fresh,
+        saved_model.parity_process() as fresh,
         pytest.raises(
             UserError,
             match=r"must be within 0\.0001 of the job's\. Received: a difference of (2\.00e-04|nan) on 4 .*Nothing",
@@ -256,7 +256,7 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
 
 
 def test_the_process_of_the_check_ends_with_its_block():
-    with pytest.raises(KeyError), saved_model.fresh_process() as fresh:
+    with pytest.raises(KeyError), saved_model.parity_process() as fresh:
         raise KeyError
     assert fresh.process.returncode is not None
     assert not Path(fresh.folder).parent.exists()

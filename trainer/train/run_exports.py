@@ -35,7 +35,7 @@ def export_run(
     All workers score otherwise. The chief alone writes.
     """
     job, config, scale = run.job, run.job.config, run.job.label_use.scale
-    with saved_model.fresh_process() if run.chief else contextlib.nullcontext() as fresh:
+    with saved_model.parity_process() if run.chief else contextlib.nullcontext() as fresh:
         sample = _read_first(run, "test", PARITY_TEXTS)
         predictions = test or runs.predict_split(run, _first_rows(sample), "export", decision, request)
         if fresh is None:
