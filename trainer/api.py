@@ -114,10 +114,10 @@ class TrainResult:
     values: dict[str, Any] = dataclasses.field(repr=False)  # All of result.json.
 
     def __str__(self) -> str:
-        from trainer.train import report, run_files
+        from trainer.train import run_files, run_summary
 
         files = run_files.resolve_run_files(self.model_dir, vertex_env.service_folders(os.environ))
-        return report.format_summary(self.values, files.root, files.export, files.tensorboard, self.report)
+        return run_summary.format_summary(self.values, files.root, files.export, files.tensorboard, self.report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +133,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         from trainer.evals.baseline import BASELINE_NAME
-        from trainer.train import report
+        from trainer.train import run_summary
 
         rows = [(self.encoder, self.metrics), *([(BASELINE_NAME, self.baseline)] if self.baseline else [])]
-        return f"{self.split} of {self.data_dir}\n{report.format_evaluation(rows, self.classes)}"
+        return f"{self.split} of {self.data_dir}\n{run_summary.format_evaluation(rows, self.classes)}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,17 @@ from trainer.data.labels import format_number
 from trainer.evals import metrics, prediction_files
 from trainer.runtime import signals, versions
 from trainer.storage import fs
-from trainer.train import advice, decisions, machine, metrics_log, optimizers, report, run_exports, run_report, runs
+from trainer.train import (
+    advice,
+    decisions,
+    machine,
+    metrics_log,
+    optimizers,
+    run_exports,
+    run_report,
+    run_summary,
+    runs,
+)
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
 
@@ -89,7 +99,7 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
     title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {format_number(test.get(metric, math.nan))}"
     squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None
-    report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
+    run_summary.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
 
 def last_step(run: Run) -> int:

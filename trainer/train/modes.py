@@ -202,7 +202,7 @@ def find_decision(restored: RestoredRun, request: signals.StopRequest) -> decisi
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     rows: list[tuple[str, dict[str, float]]]  # A model's name and its metrics.
-    classes: dict[str, Any]  # What report.format_classes shows of the run's model. Empty for regression.
+    classes: dict[str, Any]  # What run_summary.format_classes shows of the run's model. Empty for regression.
 
 
 def evaluate(session: Session, split: str, with_baseline: bool = False) -> Evaluation:
