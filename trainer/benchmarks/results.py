@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import platform
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +56,7 @@ class Results:
             ],
             "samples": [dataclasses.asdict(sample) for sample in self.samples],
         }
-        fs.write_text(self.path, json.dumps(content, indent=1) + "\n")
+        fs.write_json(self.path, content)
 
     def done(self) -> set[tuple[str, str, int | None, int]]:
         return {sample.key for sample in self.samples}
@@ -78,7 +77,7 @@ def read_results(path: str) -> Results:
     """The results of a file. Raises UserError if there is none."""
     if not fs.exists(path):
         raise UserError(Problem("--output", "name the results to print", f"{path}, which does not exist"))
-    content = json.loads(fs.read_text(path))
+    content = fs.read_json(path)
     samples = [Sample(**sample) for sample in content["samples"]]
     return Results(path, content["settings"], content["machine"], samples)
 

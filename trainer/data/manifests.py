@@ -110,7 +110,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Write dataset.json. Write it after all shards: a folder that has it is a complete data set."""
     content = {**dataclasses.asdict(manifest), "fingerprint": manifest.fingerprint}
-    fs.write_text(fs.join(folder, MANIFEST_FILE), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    fs.write_json(fs.join(folder, MANIFEST_FILE), content, ensure_ascii=False)
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -126,7 +126,7 @@ def read_manifest(folder: str) -> Manifest:
         )
     again = "Prepare the data again."
     try:
-        content = json.loads(fs.read_text(path))
+        content = fs.read_json(path)
         fingerprint, version = content.pop("fingerprint"), content["format"]
         if version != FORMAT_VERSION:
             raise UserError(Problem(path, f"have format {FORMAT_VERSION}", str(version), again))

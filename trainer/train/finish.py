@@ -1,7 +1,6 @@
 """The end of a run: the test with the best weights, the export, the picture, result.json, and then the report."""
 
 import dataclasses
-import json
 import logging
 import math
 from importlib.metadata import version
@@ -80,7 +79,7 @@ def write_result(
         notes.append(advice.on_early_stop(looks[-1], job.plan.steps, job.metric, waited))
     classes = runs.describe_classes(run, predictions)
     result = build_result(run, best, test, classes, notes, export_difference) | decided
-    fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
+    fs.write_json(run.files.result, result)
     return result
 
 
