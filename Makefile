@@ -20,7 +20,7 @@ help:
 	@echo "make peers        every row of the benchmark beside Hugging Face's Trainer, in turn: hours [IMDB=archive]"
 	@echo "make test         every test but the long ones"
 	@echo "make test-all     the long ones too: jobs of each feature killed and resumed, and combinations of features"
-	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
+	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: an hour or two"
 	@echo "make checks       ruff and mypy"
 	@echo "make locks        requirements/*.lock rewritten from pyproject.toml and requirements/*.in"
 
