@@ -106,42 +106,45 @@ def run(main: Callable[[list[str]], int | None], usage: str | None) -> None:
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
         logs.configure(verbosity.value if verbosity.present else None)
-        code = attempt(argv)
+        code = _attempt(main, argv)
         if _SKIPS_EXIT_HANDLERS.is_set():
             _end_at_once(code)
         return code
 
-    def attempt(argv: list[str]) -> int:
-        try:
-            code = main(argv) or errors.EXIT_DONE
-            sys.stdout.flush()
-            return code
-        except signals.Stopped as stopped:
-            _LOG.info("%s", stopped)
-            return errors.EXIT_STOPPED
-        except (ValueError, OSError) as error:
-            if isinstance(error, BrokenPipeError) and _output_is_closed():
-                # Its reader, such as head, has enough. What is still in the buffer is dropped when Python ends.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return errors.EXIT_DONE
-            _LOG.error("%s", error)
-            return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
-        except Exception as error:
-            if type(error).__module__ != "tensorflow.python.framework.errors_impl":
-                raise  # A defect of ours keeps its traceback.
-            # TensorFlow's own failures, such as a full disk or a file that cannot be read.
-            _LOG.error("%s", errors.describe_error(error))
-            return errors.EXIT_FAILED
-
-    def parse(argv: list[str]) -> list[str]:
-        try:
-            flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
-            return flags.FLAGS(argv, known_only=True)  # `main` reports the others.
-        except SystemExit:
-            raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --help.
-        except flags.Error as error:
-            print(f"error: {error}\nTry --help.", file=sys.stderr)
-            raise SystemExit(errors.EXIT_BAD_USAGE) from None
-
     sys.modules["__main__"].__doc__ = usage
-    app.run(guarded, flags_parser=parse)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
+        return flags.FLAGS(argv, known_only=True)  # `main` reports the others.
+    except SystemExit:
+        raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --help.
+    except flags.Error as error:
+        print(f"error: {error}\nTry --help.", file=sys.stderr)
+        raise SystemExit(errors.EXIT_BAD_USAGE) from None
+
+
+def _attempt(main: Callable[[list[str]], int | None], argv: list[str]) -> int:
+    """The exit code of `main`, whose failure has been logged."""
+    try:
+        code = main(argv) or errors.EXIT_DONE
+        sys.stdout.flush()
+        return code
+    except signals.Stopped as stopped:
+        _LOG.info("%s", stopped)
+        return errors.EXIT_STOPPED
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            # Its reader, such as head, has enough. What is still in the buffer is dropped when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return errors.EXIT_DONE
+        _LOG.error("%s", error)
+        return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
+    except Exception as error:
+        if type(error).__module__ != "tensorflow.python.framework.errors_impl":
+            raise  # A defect of ours keeps its traceback.
+        # TensorFlow's own failures, such as a full disk or a file that cannot be read.
+        _LOG.error("%s", errors.describe_error(error))
+        return errors.EXIT_FAILED
