@@ -14,8 +14,8 @@ import numpy as np
 
 from trainer.data.label_sets import LabelSet
 
-# First this share of the rows to draw is drawn in excess, then it is missing, then neither: each time the texts are moved
-# that improve the labels' shares most.
+# First this share of the rows to draw is drawn in excess, then it is missing, then neither: each time those texts are
+# moved that improve the labels' shares most.
 SWAPPED_SHARE = 0.05
 # The two parts of the texts, and what a text is in before it has one.
 _KEPT, _DRAWN, _NEITHER = 0, 1, -1
