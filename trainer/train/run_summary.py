@@ -1,6 +1,7 @@
 """What a run shows at its end: history.png, tables and the closing summary."""
 
 import collections
+import io
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,8 +36,6 @@ def draw_history(
     For numbers, whose loss is that of standardized ones, `squared_unit` is the square of their deviation: the mean
     squared error in their own units is drawn instead.
     """
-    import io
-
     from matplotlib.figure import Figure  # Not pyplot: its backend may be a notebook's.
 
     figure = Figure(figsize=(11, 4.2), dpi=110)
