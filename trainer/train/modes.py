@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.config.schema import Config
 from trainer.data import batching
-from trainer.distributed import remote_hosts, rendezvous, strategies
+from trainer.distributed import cluster_config, remote_hosts, rendezvous, strategies
 from trainer.errors import Problem, UsageError, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
@@ -63,21 +63,16 @@ def train(
                 workers.refresh_folders(files)
             result = run_files.read_finished_result(config, files)
             start = warm_start.find_warm_start(files, config.init_from)
-            starts = others is not None and result is None
-            signature = builder.job_signature(config, start.parent if start else None) if starts else {}
-            # Workers that leave the device at other steps would wait for each other.
-            signature |= {"--stop_at_step": stop_at_step, "--profile": str(profiled)}
+            signature: dict[str, Any] = {}
+            if others and result is None:
+                signature = builder.job_signature(config, start.parent if start else None)
+                # Workers that leave the device at other steps would wait for each other.
+                signature |= {"--stop_at_step": stop_at_step, "--profile": str(profiled)}
         except (ValueError, OSError) as error:
             rendezvous.tell_problem(cluster, error, cluster_timeout_s)
             raise
         if others and result is None:
-            try:
-                workers.meet_workers(others, files, signature, cluster_timeout_s)
-            except UserError:
-                # A worker that is started again while the chief exports meets nobody: the run is finished by then.
-                result = run_files.read_finished_result(config, files)
-                if result is None:
-                    raise
+            result = _meet_workers(session, others, signature, cluster_timeout_s)
         if result is None:
             result = _train_to_the_end(session, start, stop_at_step, profiled)
         else:
@@ -85,6 +80,24 @@ def train(
             if chief:
                 run_files.warn_without_export(files)
         return result if chief else None
+
+
+def _meet_workers(
+    session: Session, cluster: cluster_config.Cluster, signature: dict[str, Any], timeout_s: float
+) -> dict[str, Any] | None:
+    """Meet the other workers of this job. Returns the result of a run that is finished, whose others are gone.
+
+    Raises UserError if they do not come, or have another job.
+    """
+    try:
+        workers.meet_workers(cluster, session.files, signature, timeout_s)
+    except UserError:
+        # A worker that is started again while the chief exports meets nobody: the run is finished by then.
+        result = run_files.read_finished_result(session.config, session.files)
+        if result is None:
+            raise
+        return result
+    return None
 
 
 def _train_to_the_end(
