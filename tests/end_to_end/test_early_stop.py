@@ -96,7 +96,7 @@ def test_the_export_decides_as_the_test_did(stopped, prepared):
     assert loaded.temperature.numpy() == np.float32(result["calibration"]["temperature"]) != 1
     assert loaded.threshold.numpy() == np.float32(result["decision"]["threshold"])
     manifest = manifests.read_manifest(str(prepared))
-    test = records.read_shards(str(prepared), manifest.splits["test"].shards, manifest, with_text=True)
+    test = records.read_split(str(prepared), manifest, "test", with_text=True)
     outputs = signature(text=tf.constant(test.texts))
     names = np.array([name.decode() for name in outputs["labels"].numpy()])
     right = names == np.array(manifest.labels)[test.labels]

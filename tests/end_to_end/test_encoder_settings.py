@@ -47,7 +47,7 @@ def run(tiny, long_data, tmp_path_factory):
 
 def test_evaluation_and_export_agree_beyond_the_encoders_positions(run, long_data, tmp_path):
     manifest = manifests.read_manifest(str(long_data))
-    rows = records.read_shards(str(long_data), manifest.splits["test"].shards, manifest, with_text=True)
+    rows = records.read_split(str(long_data), manifest, "test", with_text=True)
     assert min(rows.lengths()) > OWN_POSITIONS
     path = tmp_path / "predictions.jsonl"
     python("-m", "trainer.task", "--mode=evaluate", f"--model_dir={run}", f"--predictions={path}", check=True)

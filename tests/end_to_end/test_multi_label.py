@@ -61,7 +61,7 @@ def read_thresholds(model_dir):
 
 def read_test(data):
     manifest = manifests.read_manifest(str(data[0]))
-    return records.read_shards(str(data[0]), manifest.splits["test"].shards, manifest, with_text=True)
+    return records.read_split(str(data[0]), manifest, "test", with_text=True)
 
 
 def test_the_data_set_says_what_was_decided(data):
@@ -153,8 +153,8 @@ def test_predictions_can_be_data_again(tiny, data, finished, evaluated, tmp_path
         python("scripts/prepare_data.py", *where, *flags, check=True)
         manifest = manifests.read_manifest(str(tmp_path / suffix))
         found = {}
-        for split in manifest.splits.values():
-            columns = records.read_shards(str(tmp_path / suffix), split.shards, manifest)
+        for split in manifest.splits:
+            columns = records.read_split(str(tmp_path / suffix), manifest, split)
             names = [[manifest.labels[i] for i in np.flatnonzero(row)] for row in columns.labels]
             found |= dict(zip(columns.ids, names, strict=True))
         assert [found[row] for row in range(len(expected))] == expected

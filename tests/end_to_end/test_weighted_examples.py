@@ -38,7 +38,7 @@ def tickets(tiny, tmp_path_factory):
 
 def test_each_example_has_its_weight_and_kept_columns(tickets):
     manifest = manifests.read_manifest(str(tickets))
-    columns = records.read_shards(str(tickets), manifest.splits["test"].shards, manifest, with_text=True)
+    columns = records.read_split(str(tickets), manifest, "test", with_text=True)
     assert columns.weights.tolist() == [number % 6 / 2 for number in columns.ids]
     assert columns.kept["source"] == [("web", "mail, old")[number % 2] for number in columns.ids]
     assert columns.kept["text"] == columns.texts

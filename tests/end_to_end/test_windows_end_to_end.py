@@ -35,7 +35,7 @@ def windows_run(job, tmp_path_factory):
 @pytest.fixture(scope="module")
 def test_split(prepared):
     manifest = manifests.read_manifest(str(prepared))
-    return records.read_shards(str(prepared), manifest.splits["test"].shards, manifest, with_text=True)
+    return records.read_split(str(prepared), manifest, "test", with_text=True)
 
 
 def test_a_killed_run_with_windows_ends_like_one_that_was_not(job, windows_run, tmp_path):

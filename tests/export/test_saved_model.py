@@ -29,7 +29,7 @@ def loaded(moved):
 
 @pytest.fixture(scope="module")
 def test_split(job):
-    return records.read_shards(job.config.data_dir, job.manifest.splits["test"].shards, job.manifest, with_text=True)
+    return records.read_split(job.config.data_dir, job.manifest, "test", with_text=True)
 
 
 def test_a_moved_export_computes_the_scores_of_the_evaluation(loaded, test_split, evaluated):
@@ -152,9 +152,7 @@ def test_an_export_without_a_decision_has_the_likeliest_class(moved):
 def test_the_export_of_numbers_scores_in_their_own_units(points_run, tiny):
     result = json.loads((points_run / "result.json").read_text())
     manifest = manifests.read_manifest(str(points_run.parent / "data"))
-    test = records.read_shards(
-        str(points_run.parent / "data"), manifest.splits["test"].shards, manifest, with_text=True
-    )
+    test = records.read_split(str(points_run.parent / "data"), manifest, "test", with_text=True)
     _, signature = loaded = predict.load_export(str(points_run / "export"))
     scores = score_texts(signature, test.texts)
     error = np.mean((scores[:, 0].astype(np.float64) - test.labels) ** 2)

@@ -96,7 +96,7 @@ def own(manifest, prepared):
 
 
 def read(manifest, prepared, split) -> records.Columns:
-    return records.read_shards(str(prepared), manifest.splits[split].shards, manifest, with_text=True)
+    return records.read_split(str(prepared), manifest, split, with_text=True)
 
 
 def test_texts_of_train_are_counted(own, manifest, prepared):

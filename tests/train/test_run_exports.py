@@ -136,7 +136,7 @@ def test_a_classifier_is_described_for_other_programs(exported, prepared):
 def test_the_exported_classifier_gives_the_run_s_labels(exported, prepared, evaluated):
     folder, described = exported
     manifest = manifests.read_manifest(str(prepared))
-    test = records.read_shards(str(prepared), manifest.splits["test"].shards, manifest, with_text=True)
+    test = records.read_split(str(prepared), manifest, "test", with_text=True)
     tokenizer = tokenization.load_tokenizer(str(prepared / "preprocess"))
     inputs = tokenization.pack_inputs(
         tokenizer.tokenize(tf.constant(test.texts)), None, tokenizer.special, described["seq_length"], "head_tail"

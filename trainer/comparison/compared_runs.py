@@ -104,7 +104,7 @@ def read_texts(runs: Sequence[ComparedRun], rows: Sequence[int]) -> list[str]:
 def _read_rows(folder: str, manifest: manifests.Manifest, rows: Sequence[int]) -> list[str]:
     from trainer.data import records  # Imports TensorFlow.
 
-    columns = records.read_shards(folder, manifest.splits["test"].shards, manifest, with_text=True)
+    columns = records.read_split(folder, manifest, "test", with_text=True)
     assert columns.texts is not None
     second = columns.texts_b
     return [columns.texts[row] + (f"\n{second[row]}" if second else "") for row in rows]

@@ -61,7 +61,7 @@ def read_train(own: OwnData) -> records.Columns:
     if own.manifest is None:
         required = "be left out where the run's own data, which it learns from, cannot be read"
         raise UserError(Problem("--baseline", required, f"data of {own.folder or 'an unknown folder'}"))
-    return records.read_shards(own.folder, own.manifest.splits["train"].shards, own.manifest, with_text=True)
+    return records.read_split(own.folder, own.manifest, "train", with_text=True)
 
 
 def describe_overlap(own: OwnData, columns: records.Columns, split: str) -> str:

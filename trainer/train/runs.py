@@ -209,8 +209,7 @@ def write_evaluation(run: Run, step: int, split: str, summary: Mapping[str, floa
 
 def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Columns:
     """The rows of a split, in the order of its shards."""
-    manifest = run.job.manifest
-    return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
+    return records.read_split(run.job.config.data_dir, run.job.manifest, split, with_text=with_text)
 
 
 def update_eval_model(run: Run) -> tf_keras.Model:
