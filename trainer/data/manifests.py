@@ -68,7 +68,7 @@ class Findings:
 class Manifest:
     """The contents of dataset.json. Its field names are the file's keys."""
 
-    task: str  # The --task of scripts/prepare_data.py: imdb, movie_snippets, csv.
+    task: str  # A key of tasks.TASKS, the --task of scripts/prepare_data.py.
     kind: str  # One of tasks.KINDS.
     texts: int  # 1, or 2 for pairs.
     labels: tuple[str, ...]  # Class names by index. Empty for regression.
@@ -87,6 +87,12 @@ class Manifest:
     def classes(self) -> int:
         """The number of classes, 0 for regression."""
         return len(self.labels)
+
+    @property
+    def largest_class(self) -> int:
+        """The index of the class that train has the most examples of, the first of equals. Not for regression."""
+        counts = self.splits["train"].label_counts
+        return max(range(self.classes), key=lambda index: counts[self.labels[index]])
 
     @property
     def fingerprint(self) -> str:
