@@ -1,6 +1,6 @@
 """Metrics of texts with several labels, each label against its threshold. N examples, C labels.
 
-scikit-learn computes them: https://scikit-learn.org/stable/modules/model_evaluation.html
+The average precisions are scikit-learn's: https://scikit-learn.org/stable/modules/model_evaluation.html
 """
 
 import math
