@@ -18,6 +18,8 @@ import numpy as np
 import preloaded
 import pytest
 
+from trainer.config import loading
+from trainer.config.schema import Config
 from trainer.export import predict
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +164,11 @@ def free_addresses(count: int) -> tuple[str, ...]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return tuple(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
+
+
+def load_quietly(model_dir: Path) -> Config:
+    """The configuration of the run in model_dir, without a progress bar and TensorBoard's events."""
+    return loading.load_config(str(model_dir / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
 
 
 def score_texts(signature: Any, rows: Iterable[str | Sequence[str]]) -> np.ndarray:

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+from helpers import load_quietly
 
 from trainer.config import loading
 from trainer.data import manifests
@@ -15,7 +16,7 @@ from trainer.train.sessions import Session
 
 @pytest.fixture
 def config(finished_run):
-    return loading.load_config(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
+    return load_quietly(finished_run)
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import python, score_texts
+from helpers import load_quietly, python, score_texts
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from trainer.config import loading
 from trainer.data import manifests, records, tokenization
 from trainer.encoders import native, saved_models
 from trainer.errors import UserError
@@ -24,8 +23,8 @@ ENCODER, CLASSIFIER = "scripts/export_encoder.py", "scripts/export_classifier.py
 
 
 def restore_best(model_dir, **changes):
-    config = loading.load_config(str(model_dir / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
-    return modes.restore_best(sessions.open_on_cpu(dataclasses.replace(config, **changes), str(model_dir), 0.0))
+    config = dataclasses.replace(load_quietly(model_dir), **changes)
+    return modes.restore_best(sessions.open_on_cpu(config, str(model_dir), 0.0))
 
 
 def export_encoder(model_dir, output, **changes):
