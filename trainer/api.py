@@ -186,7 +186,7 @@ def train(
         problems.append(Problem("--stop_at_step", "be at least 1", str(stop_at_step)))
     profiled = profiling.parse_steps(profile, problems)
     request = SessionRequest(
-        "train", _text(model_dir), given, config=_text(config), command=command, problems=problems, **devices
+        "train", _as_text(model_dir), given, config=_as_text(config), command=command, problems=problems, **devices
     )
     session = sessions.open_session(request)
     from trainer.train import modes
@@ -237,9 +237,9 @@ def evaluate(
         problems.append(Problem("--split", f"be one of {', '.join(get_args(Split))}", str(split)))
     request = SessionRequest(
         "evaluate",
-        _text(model_dir),
+        _as_text(model_dir),
         settings or {},
-        predictions=_text(predictions),
+        predictions=_as_text(predictions),
         command=command,
         problems=problems,
         **devices,
@@ -267,7 +267,7 @@ def report(
     With `cross_check` it looks for wrong labels in train, too. `settings` are those of `evaluate`. Raises what that
     raises, and UserError if the run is not finished.
     """
-    request = SessionRequest("report", _text(model_dir), settings or {}, command=command, **devices)
+    request = SessionRequest("report", _as_text(model_dir), settings or {}, command=command, **devices)
     session = sessions.open_session(request)
     from trainer.train import modes
 
@@ -286,14 +286,14 @@ def export(
 
     Raises what that raises, and UserError if a fresh process does not compute the run's scores with the export.
     """
-    request = SessionRequest("export", _text(model_dir), settings or {}, command=command, **devices)
+    request = SessionRequest("export", _as_text(model_dir), settings or {}, command=command, **devices)
     session = sessions.open_session(request)
     from trainer.train import modes
 
     return Export(session.files.export, modes.export(session))
 
 
-def _text(path: AnyPath | None) -> str:
+def _as_text(path: AnyPath | None) -> str:
     return os.fspath(path or "")
 
 

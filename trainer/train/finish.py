@@ -72,11 +72,11 @@ def write_result(
         _LOG.warning("%s", note)
     draw_picture(run, best, test)
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
-    looks = [line["step"] for line in run.history.of("validation")]
-    notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
-    if looks[-1] < job.plan.steps:
+    evaluated = [line["step"] for line in run.history.of("validation")]
+    notes = [*unlearned, *advice.on_best_step(best["step"], evaluated, warmup)]
+    if evaluated[-1] < job.plan.steps:
         waited = run.history.evaluations_since_best(job.metric)
-        notes.append(advice.on_early_stop(looks[-1], job.plan.steps, job.metric, waited))
+        notes.append(advice.on_early_stop(evaluated[-1], job.plan.steps, job.metric, waited))
     classes = runs.describe_classes(run, predictions)
     result = build_result(run, best, test, classes, notes, export_difference) | decided
     fs.write_json(run.files.result, result)
