@@ -25,6 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ROW_GROUP_ROWS = 8192
 _LOG = logging.getLogger(__name__)
 _SEPARATORS = re.compile(r"[\t\r\n]")
+_Row = tuple[dict[str, Any], list[Any]]  # The record of an input, and the values of the columns that are added.
 
 
 def suffix_of(path: str) -> str:
@@ -65,10 +66,6 @@ def write_predictions(
             _write_separated(local, [*columns, *added], cells, tabs=suffix == ".tsv")
     shown_columns = ", ".join(itertools.islice(added, MAX_REPORTED)) + ", ..." * (len(added) > MAX_REPORTED)
     _LOG.info("%s has the columns of %s and %s.", path, source.name, shown_columns)
-
-
-# The record of an input, and the values of the columns that are added.
-_Row = tuple[dict[str, Any], list[Any]]
 
 
 def _write_json_lines(path: str, added: Iterable[str], rows: Iterable[_Row]) -> None:

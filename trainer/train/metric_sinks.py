@@ -28,6 +28,7 @@ BATCH_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 20.0
 
 _LOG = logging.getLogger(__name__)
+_RECORD_LOCK = threading.Lock()  # The sinks of a run share a file.
 
 
 @dataclasses.dataclass
@@ -144,9 +145,6 @@ def _read_record(sink: MetricSink) -> dict[str, Any]:
 
 def _read_records(path: str) -> dict[str, Any]:
     return fs.read_json(path) if fs.exists(path) else {}
-
-
-_RECORD_LOCK = threading.Lock()  # The sinks of a run share a file.
 
 
 def _write_record(sink: MetricSink, kept: Mapping[str, Any]) -> None:
