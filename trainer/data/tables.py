@@ -99,7 +99,7 @@ def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
 
 
 def _find_encoding(head: bytes, encoding: str | None) -> str | None:
-    """choose_encoding's, None where that raises."""
+    """What choose_encoding returns; None where it raises."""
     chosen = next((name for mark, name in _MARKS if head.startswith(mark)), encoding or None)
     return "utf-8" if chosen is None and b"\0" not in head else chosen
 
