@@ -10,12 +10,20 @@ from helpers import start
 
 from trainer.data import manifests, prepare, records, splits, tokenization
 from trainer.data.sources import Row
+from trainer.data.task_rows import SourceRows
 from trainer.errors import UserError
 
 
-def write(rows, tiny, output, **changes):
-    options = dict(task="csv", label_type="auto", class_names=None, encoder="tiny", seed=0, bad_rows=0) | changes
-    return prepare.prepare_data_set(rows, preprocess=str(tiny / "preprocess"), output=str(output), **options)
+def write(rows, tiny, output, *, bad_rows=0, label_type="auto", label_form="", class_names=None):
+    return prepare.prepare_data_set(
+        SourceRows(rows, bad_rows, label_type, label_form),
+        task="csv",
+        class_names=class_names,
+        encoder="tiny",
+        preprocess=str(tiny / "preprocess"),
+        output=str(output),
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +193,10 @@ def test_a_killed_preparation_leaves_no_manifest(tiny, data, tmp_path):
 import sys
 from trainer.data import prepare
 from trainer.data.sources import Row
+from trainer.data.task_rows import SourceRows
 rows = [Row(i, f"a movie {i} " * 50, None, str(i % 2), "") for i in range(12_000)]
-prepare.prepare_data_set(rows, task="csv", label_type="auto", class_names=None, encoder="tiny", preprocess=sys.argv[1],
-                         output=sys.argv[2], seed=0, bad_rows=0)
+prepare.prepare_data_set(SourceRows(rows, 0, "auto"), task="csv", class_names=None, encoder="tiny",
+                         preprocess=sys.argv[1], output=sys.argv[2], seed=0)
 """
     process = start(code, tiny / "preprocess", tmp_path)
     try:
