@@ -114,11 +114,7 @@ def build_job_request(
     base = options.base_output_directory or f"gs://{bucket}/runs/{name}"
     if not options.base_output_directory:
         defaults.append(f"--base_output_directory={base}")
-    if not bucket and any(path.startswith(_WITHOUT_BUCKET) for path in (base, config.data_dir, config.encoder)):
-        advice = "Or give all of --base_output_directory, --data_dir and --encoder."
-        problems.append(Problem("--bucket", "be given", "none", advice))
-    elif not _PATH_IN_BUCKET.match(base):
-        problems.append(Problem("--base_output_directory", "be gs://BUCKET/NAME", base))
+    problems += _find_bucket_problems(bucket, base, config)
     if problems:
         raise UsageError(*problems)
     project, region = str(options.project), str(options.region)
@@ -140,6 +136,16 @@ def build_job_request(
         variables={name: value for name, value in variables.items() if value},
         defaults=defaults,
     )
+
+
+def _find_bucket_problems(bucket: str, base: str, config: Config) -> list[Problem]:
+    """What is wrong with the bucket of the paths that were not given, and with the folder that the job writes to."""
+    if not bucket and any(path.startswith(_WITHOUT_BUCKET) for path in (base, config.data_dir, config.encoder)):
+        advice = "Or give all of --base_output_directory, --data_dir and --encoder."
+        return [Problem("--bucket", "be given", "none", advice)]
+    if not _PATH_IN_BUCKET.match(base):
+        return [Problem("--base_output_directory", "be gs://BUCKET/NAME", base)]
+    return []
 
 
 def find_location_problems(project: str | None, region: str | None) -> list[Problem]:
