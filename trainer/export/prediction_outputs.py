@@ -31,7 +31,7 @@ class Shown:
 
 
 def rank(scores: np.ndarray, shown: Shown, label: str | None = None) -> list[tuple[str, np.float32]]:
-    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes.
+    """The classes by falling score, float32 [classes], `top_k` of them. Equal scores keep the order of the classes.
 
     The first one is the `label` that the export gives, if it does: a threshold may decide for a class of lower score.
     """
