@@ -21,7 +21,7 @@ help:
 	@echo "make notebook     runs examples/classify_text.ipynb, and keeps its outputs but for those with texts"
 	@echo "make test         every test but the long ones"
 	@echo "make test-all     the long ones too: jobs of each feature killed and resumed, and combinations of features"
-	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: half an hour"
+	@echo "make chaos        the longest: runs killed 20 times, 25,000 texts evaluated in every way: an hour or two"
 	@echo "make checks       ruff and mypy"
 	@echo "make locks        requirements/*.lock rewritten from pyproject.toml and requirements/*.in"
 

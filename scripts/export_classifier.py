@@ -40,11 +40,11 @@ def main(argv: list[str]) -> None:
     config = config_flags.load_run_to_export(MODEL_DIR.value, OUTPUT.value, problems)
 
     from trainer.export import classifier_export
-    from trainer.train import modes, run_exports
+    from trainer.train import modes, run_exports, sessions
 
     classifier_export.check_packages(FORMAT.value)
     with signals.watch_signals() as request:
-        restored = modes.restore_best(modes.open_session(config, MODEL_DIR.value, STARTED))
+        restored = modes.restore_best(sessions.open_on_cpu(config, MODEL_DIR.value, STARTED))
         decision = modes.find_decision(restored, request)
         described = run_exports.export_classifier(restored.run, decision, OUTPUT.value, FORMAT.value, request)
     check = described["check"]

@@ -34,9 +34,9 @@ def main(argv: list[str]) -> None:
     problems = app.normalize_path_flags("model_dir", "output", "data_dir", urls=URL_KEYS)
     config = config_flags.load_run_to_export(MODEL_DIR.value, OUTPUT.value, problems)
 
-    from trainer.train import modes, run_exports
+    from trainer.train import modes, run_exports, sessions
 
-    restored = modes.restore_best(modes.open_session(config, MODEL_DIR.value, STARTED))
+    restored = modes.restore_best(sessions.open_on_cpu(config, MODEL_DIR.value, STARTED))
     difference = run_exports.export_encoder(restored.run, OUTPUT.value, FORMAT.value)
     print(f"{OUTPUT.value} written; its outputs are within {difference:.1e} of the run's")
 

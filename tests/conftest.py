@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import gcs
 from filelock import FileLock
-from helpers import python, write_points, write_reviews
+from helpers import load_quietly, python, write_points, write_reviews
 
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # A process that crashes says so in its first lines.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # The workers inherit it.
@@ -113,11 +113,9 @@ def job(finished_run):
     """The parts of that job on one CPU, with the encoder's own weights. What changes the model, restores it."""
     import tensorflow as tf
 
-    from trainer.config import loading
     from trainer.train import builder
 
-    loaded = loading.load_config(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
-    return builder.build_job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    return builder.build_job(load_quietly(finished_run), tf.distribute.OneDeviceStrategy("/cpu:0"))
 
 
 @pytest.fixture(scope="session")

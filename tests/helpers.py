@@ -10,13 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import preloaded
 import pytest
+
+from trainer.config import loading
+from trainer.config.schema import Config
+from trainer.export import predict
 
 ROOT = Path(__file__).parent.parent
 CRASHES = ROOT / ".pytest_cache/crashes.txt"
@@ -160,6 +164,17 @@ def free_addresses(count: int) -> tuple[str, ...]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return tuple(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
+
+
+def load_quietly(model_dir: Path) -> Config:
+    """The configuration of the run in model_dir, without a progress bar and TensorBoard's events."""
+    return loading.load_config(str(model_dir / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
+
+
+def score_texts(signature: Any, rows: Iterable[str | Sequence[str]]) -> np.ndarray:
+    """The scores that an export's signature gives texts or pairs: float32 [rows, classes]."""
+    texts = [[row] if isinstance(row, str) else row for row in rows]
+    return np.array([scores for scores, _, _ in predict.predict_texts(signature, texts)])
 
 
 def random_encoder_inputs(rows: int, seq_length: int, vocab_size: int) -> dict[str, np.ndarray]:

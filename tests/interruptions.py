@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import IO
 import numpy as np
 import preloaded
 import tensorflow as tf
-from helpers import ROOT, excerpt, keep_first_lines
+from helpers import ROOT, excerpt, free_addresses, keep_first_lines
 
 SAVE_EVERY_STEPS = 20
 # Name -> (flags, workers).
@@ -63,14 +62,6 @@ class RunningJob:
         return excerpt(self.log.read_text())
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
-
-
 def start_process(
     arguments: list[str], output: IO[str], environment: Mapping[str, str]
 ) -> subprocess.Popen | preloaded.Process:
@@ -86,7 +77,7 @@ def start_workers(
     arguments: list[str], model_dir: Path, log: Path, workers: int, environment: Mapping[str, str] = os.environ
 ) -> RunningJob:
     """Start Python with these arguments as every worker of a job."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    addresses = free_addresses(workers)
     processes = []
     with log.open("w") as file:
         for index in range(workers):

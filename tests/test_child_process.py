@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 
@@ -35,6 +37,17 @@ def test_a_process_that_ends_by_itself_is_no_problem(code):
 @pytest.mark.parametrize(("code", "name"), [(-6, "SIGABRT"), (-40, "signal 40"), (1, "code 1")])
 def test_an_exit_code_has_a_name(code, name):
     assert child_process.describe_exit(code) == name
+
+
+def test_a_session_is_killed_with_what_it_started():
+    code = "import os, time; os.fork(); os.write(1, b'%d\\n' % os.getpid()); time.sleep(60)"
+    process = child_process.start_session([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout
+    pids = [int(process.stdout.readline()) for _ in range(2)]
+    assert {os.getsid(pid) for pid in pids} == {process.pid}
+    child_process.kill_session(process)
+    assert process.returncode == -signal.SIGKILL
+    assert process.stdout.read() == b""  # Nobody holds the pipe open any more.
 
 
 def run_to_its_death(code: str) -> subprocess.CompletedProcess:

@@ -3,7 +3,7 @@
 import pytest
 from helpers import outcome
 
-from trainer.errors import Problem, UsageError, UserError
+from trainer.errors import Problem, UsageError, UserError, advise_nearest, find_nearest
 
 
 def test_a_problem_says_required_received_and_advice():
@@ -22,6 +22,15 @@ def test_an_error_shows_each_of_its_problems_once():
 def test_a_usage_error_is_a_user_error_and_a_value_error():
     assert issubclass(UsageError, UserError)
     assert issubclass(UserError, ValueError)
+
+
+def test_the_right_name_in_another_section_is_nearer_than_a_similar_one():
+    known = ["data.batch_size", "training.steps", "training.epochs"]
+    assert find_nearest("training.batch_size", known) == "data.batch_size"
+    assert find_nearest("training.epoch", known) == "training.epochs"
+    assert find_nearest("something_else", known) is None
+    assert advise_nearest("training.epoch", known) == "The nearest is training.epochs."
+    assert advise_nearest("something_else", known) == ""
 
 
 @pytest.mark.parametrize(("value", "code"), [(None, 75), ("134", 134), ("soon", 75)])

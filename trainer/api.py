@@ -114,10 +114,10 @@ class TrainResult:
     values: dict[str, Any] = dataclasses.field(repr=False)  # All of result.json.
 
     def __str__(self) -> str:
-        from trainer.train import report, run_files
+        from trainer.train import run_files, run_summary
 
         files = run_files.resolve_run_files(self.model_dir, vertex_env.service_folders(os.environ))
-        return report.format_summary(self.values, files.root, files.export, files.tensorboard, self.report)
+        return run_summary.format_summary(self.values, files.root, files.export, files.tensorboard, self.report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +133,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         from trainer.evals.baseline import BASELINE_NAME
-        from trainer.train import report
+        from trainer.train import run_summary
 
         rows = [(self.encoder, self.metrics), *([(BASELINE_NAME, self.baseline)] if self.baseline else [])]
-        return f"{self.split} of {self.data_dir}\n{report.format_evaluation(rows, self.classes)}"
+        return f"{self.split} of {self.data_dir}\n{run_summary.format_evaluation(rows, self.classes)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ def train(
         problems.append(Problem("--stop_at_step", "be at least 1", str(stop_at_step)))
     profiled = profiling.parse_steps(profile, problems)
     request = SessionRequest(
-        "train", _text(model_dir), given, config=_text(config), command=command, problems=problems, **devices
+        "train", _as_text(model_dir), given, config=_as_text(config), command=command, problems=problems, **devices
     )
     session = sessions.open_session(request)
     from trainer.train import modes
@@ -237,9 +237,9 @@ def evaluate(
         problems.append(Problem("--split", f"be one of {', '.join(get_args(Split))}", str(split)))
     request = SessionRequest(
         "evaluate",
-        _text(model_dir),
+        _as_text(model_dir),
         settings or {},
-        predictions=_text(predictions),
+        predictions=_as_text(predictions),
         command=command,
         problems=problems,
         **devices,
@@ -267,7 +267,7 @@ def report(
     With `cross_check` it looks for wrong labels in train, too. `settings` are those of `evaluate`. Raises what that
     raises, and UserError if the run is not finished.
     """
-    request = SessionRequest("report", _text(model_dir), settings or {}, command=command, **devices)
+    request = SessionRequest("report", _as_text(model_dir), settings or {}, command=command, **devices)
     session = sessions.open_session(request)
     from trainer.train import modes
 
@@ -286,14 +286,14 @@ def export(
 
     Raises what that raises, and UserError if a fresh process does not compute the run's scores with the export.
     """
-    request = SessionRequest("export", _text(model_dir), settings or {}, command=command, **devices)
+    request = SessionRequest("export", _as_text(model_dir), settings or {}, command=command, **devices)
     session = sessions.open_session(request)
     from trainer.train import modes
 
     return Export(session.files.export, modes.export(session))
 
 
-def _text(path: AnyPath | None) -> str:
+def _as_text(path: AnyPath | None) -> str:
     return os.fspath(path or "")
 
 

@@ -1,11 +1,15 @@
-"""How a process of ours starts another one with `python -m`, and what it says if a signal ends that one.
+"""How a process of ours starts and kills another one, and what it says if a signal ends that one.
 
 The module is found wherever the package lies and whatever the current folder is.
 """
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from typing import IO
 
 from trainer.errors import Problem
 
@@ -26,6 +30,29 @@ def environment(**changes: str) -> dict[str, str]:
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", **changes}
+
+
+def start_session(
+    arguments: Sequence[str],
+    *,
+    stdin: IO[bytes] | int | None = None,
+    stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a command as the leader of a session: a Ctrl-C of the terminal reaches it through this process alone.
+
+    `variables` are changes of the environment, the files are those of subprocess.Popen.
+    """
+    changed = environment(**(variables or {}))
+    return subprocess.Popen(arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=changed, start_new_session=True)
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process of start_session and those that it has started, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def describe_exit(exit_code: int) -> str:

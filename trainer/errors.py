@@ -4,7 +4,9 @@ A message says what was required, what was received, and what to change. It is p
 """
 
 import dataclasses
+import difflib
 import os
+from collections.abc import Iterable
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_USAGE = 0, 1, 2
 # A service that restarts a job after exit codes of its own choice sets this variable to one of them.
@@ -38,6 +40,22 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """Wrong flags or configuration. A command ends with EXIT_BAD_USAGE."""
+
+
+def find_nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that an unknown one was probably meant to be; None if no name is near.
+
+    Of dotted names the right one in the wrong section is more likely than a misspelled one in the right section.
+    """
+    names = list(known)
+    same_last_part = [each for each in names if each.rpartition(".")[2] == name.rpartition(".")[2]]
+    return next(iter(same_last_part or difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
+
+
+def advise_nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest known name as a sentence of advice; "" if no name is near."""
+    nearest = find_nearest(name, known)
+    return f"The nearest is {nearest}." if nearest else ""
 
 
 def describe_error(error: Exception) -> str:

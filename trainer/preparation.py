@@ -1,7 +1,6 @@
 """A data set, from what a command or a call of trainer.api asks for to its folder. TensorFlow is imported last."""
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -10,7 +9,7 @@ import pydantic
 
 from trainer.config import loading
 from trainer.config.schema import URL_KEYS
-from trainer.errors import Problem
+from trainer.errors import Problem, advise_nearest
 from trainer.runtime import logs, versions
 from trainer.storage import paths, preflight
 from trainer.storage.paths import AnyPath
@@ -117,8 +116,7 @@ def _read_options(given: Mapping[str, Any], problems: list[Problem]) -> "SourceO
     }
     names = [field.name for field in dataclasses.fields(SourceOptions)]
     for name in [name for name in values if name not in names]:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        advice = f"The nearest is {nearest[0]}." if nearest else f"They are {', '.join(names)}."
+        advice = advise_nearest(name, names) or f"They are {', '.join(names)}."
         problems.append(Problem(name, "be an option of prepare", name, advice))
         del values[name]
     try:

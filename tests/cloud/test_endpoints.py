@@ -16,7 +16,7 @@ from fakes.grpc_services import Method, Refusal
 from google.cloud.aiplatform_v1 import types
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
-from helpers import ROOT, excerpt, labeled_blocks, outcome, python
+from helpers import ROOT, excerpt, labeled_blocks, outcome, python, score_texts
 
 from trainer.cloud import endpoints
 from trainer.cloud.machine_types import Machine
@@ -233,5 +233,5 @@ print(json.dumps(predict(client, sys.argv[2], json.loads(sys.argv[3]))))
         status, out, error = outcome(code, HOST, ENDPOINT, json.dumps(texts), env=simulator.environment())
         assert server.requests("Predict")[0].endpoint == ENDPOINT
     assert status == 0, excerpt(error)
-    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in texts])))
+    expected_scores = score_texts(signature, texts)
     assert np.array([row["scores"] for row in json.loads(out)]) == pytest.approx(expected_scores, abs=1e-6)

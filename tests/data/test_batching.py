@@ -115,7 +115,7 @@ def test_a_corrupt_shard_is_named(write_corpus, tmp_path):
 
 def test_evaluation_reads_every_example_once_longest_first(corpus):
     folder, manifest = corpus
-    columns = records.read_shards(folder, manifest.splits["train"].shards, manifest)
+    columns = records.read_split(folder, manifest, "train")
     stream = list(batching.evaluation_batches(columns, [100, 100, 100]))
     assert [len(batch) for batch in stream] == [100, 100, 3]
     assert [len(batch) for batch in batching.evaluation_batches(columns, [150, 53])] == [150, 53]

@@ -4,6 +4,7 @@ import pytest
 
 from trainer.data import inspection, prepare
 from trainer.data.sources import Row
+from trainer.data.task_rows import SourceRows
 from trainer.errors import UserError
 
 
@@ -14,15 +15,13 @@ def folder(tmp_path_factory, tiny):
     def write(rows, label_type="auto"):
         output = str(tmp_path_factory.mktemp("data"))
         prepare.prepare_data_set(
-            rows,
+            SourceRows(rows, 2, label_type),
             task="csv",
-            label_type=label_type,
             class_names=None,
             encoder="minilm",
             preprocess=str(tiny / "preprocess"),
             output=output,
             seed=0,
-            bad_rows=2,
         )
         return output
 

@@ -10,12 +10,20 @@ from helpers import start
 
 from trainer.data import manifests, prepare, records, splits, tokenization
 from trainer.data.sources import Row
+from trainer.data.task_rows import SourceRows
 from trainer.errors import UserError
 
 
-def write(rows, tiny, output, **changes):
-    options = dict(task="csv", label_type="auto", class_names=None, encoder="tiny", seed=0, bad_rows=0) | changes
-    return prepare.prepare_data_set(rows, preprocess=str(tiny / "preprocess"), output=str(output), **options)
+def write(rows, tiny, output, *, bad_rows=0, label_type="auto", label_form="", class_names=None):
+    return prepare.prepare_data_set(
+        SourceRows(rows, bad_rows, label_type, label_form),
+        task="csv",
+        class_names=class_names,
+        encoder="tiny",
+        preprocess=str(tiny / "preprocess"),
+        output=str(output),
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +70,7 @@ def test_the_rows_are_written_with_the_preprocessors_tokens(tiny, data):
     assert manifest.findings.label_decision.startswith("2 classes in 500 rows")
     expected = splits.split_rows(rows, "classification", 0).rows
     for name, split in manifest.splits.items():
-        columns = records.read_shards(str(folder), split.shards, manifest, with_text=True)
+        columns = records.read_split(str(folder), manifest, name, with_text=True)
         assert columns.ids == [row.id for row in expected[name]]
         assert columns.texts == [row.text for row in expected[name]]
         assert [manifest.labels[label] for label in columns.labels] == [row.label for row in expected[name]]
@@ -90,7 +98,7 @@ def test_a_data_set_includes_its_preprocessor(tiny, data):
 def test_pairs_are_written_with_both_texts(tiny, tmp_path):
     rows = [Row(i, f"is {i} odd", "yes it is", str(i % 2), "") for i in range(60)]
     manifest = write(rows, tiny, tmp_path)
-    columns = records.read_shards(str(tmp_path), manifest.splits["test"].shards, manifest, with_text=True)
+    columns = records.read_split(str(tmp_path), manifest, "test", with_text=True)
     assert manifest.texts == 2
     assert columns.texts_b == ["yes it is"] * 6
     tokenizer = tokenization.load_tokenizer(str(tiny / "preprocess"))
@@ -102,7 +110,7 @@ def test_pairs_are_written_with_both_texts(tiny, tmp_path):
 def test_an_empty_second_text_has_no_tokens(tiny, tmp_path):
     rows = [Row(i, f"is {i} odd", "yes" if i % 3 else "", str(i % 2), "") for i in range(60)]
     manifest = write(rows, tiny, tmp_path)
-    columns = records.read_shards(str(tmp_path), manifest.splits["train"].shards, manifest, with_text=True)
+    columns = records.read_split(str(tmp_path), manifest, "train", with_text=True)
     assert [bool(text) for text in columns.texts_b] == [bool(id_ % 3) for id_ in columns.ids]
     assert [len(columns.tokens_b.row(row)) for row in range(len(columns))] == [int(id_ % 3 > 0) for id_ in columns.ids]
 
@@ -118,7 +126,7 @@ def test_numbers_are_written_as_they_are(tiny, tmp_path):
     rows = [Row(i, f"text {i}", None, str(i / 8 - 3), "") for i in range(60)]
     manifest = write(rows, tiny, tmp_path)
     assert (manifest.kind, manifest.labels) == ("regression", ())
-    columns = records.read_shards(str(tmp_path), manifest.splits["train"].shards, manifest)
+    columns = records.read_split(str(tmp_path), manifest, "train")
     assert columns.labels.tolist() == [i / 8 - 3 for i in columns.ids]
     assert manifest.splits["train"].label_counts == {}
 
@@ -131,7 +139,7 @@ def test_several_labels_are_written_as_sets(tiny, tmp_path):
     assert manifest.findings.label_decision == "3 labels in 200 rows, 100 with several and 50 with none (lists)"
     assert manifests.read_manifest(str(tmp_path)) == manifest
     for name, split in manifest.splits.items():
-        columns = records.read_shards(str(tmp_path), split.shards, manifest)
+        columns = records.read_split(str(tmp_path), manifest, name)
         for id_, row in zip(columns.ids, columns.labels, strict=True):
             assert tuple(np.array(manifest.labels)[row]) == sets[id_ % 4]
         assert split.label_counts == dict(zip(manifest.labels, columns.labels.sum(0).tolist(), strict=True))
@@ -145,8 +153,8 @@ def test_a_document_of_too_many_tokens_keeps_both_ends(tiny, tmp_path, make_rows
     manifest = write(rows, tiny, tmp_path)
     tokens = [
         columns.tokens.row(row).tolist()
-        for split in manifest.splits.values()
-        for columns in [records.read_shards(str(tmp_path), split.shards, manifest)]
+        for split in manifest.splits
+        for columns in [records.read_split(str(tmp_path), manifest, split)]
         for row in range(len(columns))
     ]
     good, great = (
@@ -185,9 +193,10 @@ def test_a_killed_preparation_leaves_no_manifest(tiny, data, tmp_path):
 import sys
 from trainer.data import prepare
 from trainer.data.sources import Row
+from trainer.data.task_rows import SourceRows
 rows = [Row(i, f"a movie {i} " * 50, None, str(i % 2), "") for i in range(12_000)]
-prepare.prepare_data_set(rows, task="csv", label_type="auto", class_names=None, encoder="tiny", preprocess=sys.argv[1],
-                         output=sys.argv[2], seed=0, bad_rows=0)
+prepare.prepare_data_set(SourceRows(rows, 0, "auto"), task="csv", class_names=None, encoder="tiny",
+                         preprocess=sys.argv[1], output=sys.argv[2], seed=0)
 """
     process = start(code, tiny / "preprocess", tmp_path)
     try:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from helpers import free_addresses, python, start
 
-from trainer.distributed import strategies
+from trainer.distributed import processor, strategies
 from trainer.distributed.cluster_config import Cluster
 from trainer.errors import UsageError
 
@@ -100,7 +100,8 @@ def test_bfloat16_depends_on_the_features_of_the_processor(monkeypatch):
         ({"amx_bf16", "avx2"}, True),
         (set(), False),
     ):
-        monkeypatch.setattr(strategies, "_cpu_features", lambda features=features: features)
+        described = processor.Processor("some CPU", frozenset(features), 2)
+        monkeypatch.setattr(processor, "describe_processor", lambda described=described: described)
         assert strategies.has_bfloat16(strategy) is expected
 
 

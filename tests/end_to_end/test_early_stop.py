@@ -46,11 +46,11 @@ def read_json(path: Path) -> dict:
 
 def test_a_run_stops_after_its_patience(stopped):
     result = read_json(stopped / "result.json")
-    looks = read_metrics(stopped, "validation")
-    losses = [line["loss"] for line in looks]
+    evaluations = read_metrics(stopped, "validation")
+    losses = [line["loss"] for line in evaluations]
     assert (result["stopped_early"], result["planned_steps"]) == (True, STEPS)
-    assert result["steps"] == looks[-1]["step"] < STEPS
-    assert result["best_step"] == looks[losses.index(min(losses))]["step"]
+    assert result["steps"] == evaluations[-1]["step"] < STEPS
+    assert result["best_step"] == evaluations[losses.index(min(losses))]["step"]
     assert len(losses) - 1 - losses.index(min(losses)) == PATIENCE
     # It did not stop later than it might have: no earlier evaluations were as many without a better one.
     waited = [n - losses.index(min(losses[: n + 1])) for n in range(len(losses))]
@@ -96,7 +96,7 @@ def test_the_export_decides_as_the_test_did(stopped, prepared):
     assert loaded.temperature.numpy() == np.float32(result["calibration"]["temperature"]) != 1
     assert loaded.threshold.numpy() == np.float32(result["decision"]["threshold"])
     manifest = manifests.read_manifest(str(prepared))
-    test = records.read_shards(str(prepared), manifest.splits["test"].shards, manifest, with_text=True)
+    test = records.read_split(str(prepared), manifest, "test", with_text=True)
     outputs = signature(text=tf.constant(test.texts))
     names = np.array([name.decode() for name in outputs["labels"].numpy()])
     right = names == np.array(manifest.labels)[test.labels]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import prepare
-from helpers import BAD, GOOD, PLAIN, python
+from helpers import BAD, GOOD, PLAIN, python, score_texts
 
 from trainer.data import manifests, records
 from trainer.encoders import native, saved_models
@@ -47,13 +47,13 @@ def run(tiny, long_data, tmp_path_factory):
 
 def test_evaluation_and_export_agree_beyond_the_encoders_positions(run, long_data, tmp_path):
     manifest = manifests.read_manifest(str(long_data))
-    rows = records.read_shards(str(long_data), manifest.splits["test"].shards, manifest, with_text=True)
+    rows = records.read_split(str(long_data), manifest, "test", with_text=True)
     assert min(rows.lengths()) > OWN_POSITIONS
     path = tmp_path / "predictions.jsonl"
     python("-m", "trainer.task", "--mode=evaluate", f"--model_dir={run}", f"--predictions={path}", check=True)
     expected = [json.loads(line)["scores"] for line in path.read_text().splitlines()]
     _, signature = predict.load_export(str(run / "export"))
-    scores = np.array(list(predict.score_texts(signature, [[text] for text in rows.texts])))
+    scores = score_texts(signature, rows.texts)
     assert scores == pytest.approx(np.array(expected), abs=1e-4)
     # What is behind the encoder's own positions counts.
     changed = [text.rsplit(" ", 1)[0] + " the" for text in rows.texts]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from helpers import python, write_reviews
-from interruptions import JobCommand, assert_equal_runs
+from interruptions import JobCommand, assert_equal_runs, read_metrics
 
 pytestmark = pytest.mark.long
 
@@ -42,8 +42,7 @@ def test_a_killed_run_equals_an_uninterrupted_one_and_predicts(preset, make_job,
     result = json.loads((killed / "result.json").read_text())
     assert (result["encoder"]["path"], result["precision"]) == ("native", "bfloat16")
     assert 0 <= result["export_difference"] <= 0.05
-    lines = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if line["split"] == "train"]
+    losses = [line["loss"] for line in read_metrics(killed, "train")]
     assert len(losses) == 6
     assert all(0 < loss < 1 for loss in losses)
     done = python("scripts/predict.py", f"--model={killed}/export", "--format=jsonl", "a superb film", check=True)

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from helpers import TOPICS, python, write_topics
-from interruptions import JobCommand, assert_equal_runs
+from interruptions import JobCommand, assert_equal_runs, read_metrics
 
 from trainer.data import manifests, records
 from trainer.export import predict
@@ -61,7 +61,7 @@ def read_thresholds(model_dir):
 
 def read_test(data):
     manifest = manifests.read_manifest(str(data[0]))
-    return records.read_shards(str(data[0]), manifest.splits["test"].shards, manifest, with_text=True)
+    return records.read_split(str(data[0]), manifest, "test", with_text=True)
 
 
 def test_the_data_set_says_what_was_decided(data):
@@ -92,8 +92,7 @@ def test_each_label_is_ranked_above_chance_and_measured(data, finished):
     assert result["test_classes"]["by_class"].keys() == set(NAMES)
     assert "by validation micro f1" in printed
     assert "test by label" in printed
-    lines = [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
-    assert all("accuracy" not in line for line in lines if line["split"] == "train")
+    assert all("accuracy" not in line for line in read_metrics(model_dir, "train"))
     assert (model_dir / "history.png").exists()
 
 
@@ -153,8 +152,8 @@ def test_predictions_can_be_data_again(tiny, data, finished, evaluated, tmp_path
         python("scripts/prepare_data.py", *where, *flags, check=True)
         manifest = manifests.read_manifest(str(tmp_path / suffix))
         found = {}
-        for split in manifest.splits.values():
-            columns = records.read_shards(str(tmp_path / suffix), split.shards, manifest)
+        for split in manifest.splits:
+            columns = records.read_split(str(tmp_path / suffix), manifest, split)
             names = [[manifest.labels[i] for i in np.flatnonzero(row)] for row in columns.labels]
             found |= dict(zip(columns.ids, names, strict=True))
         assert [found[row] for row in range(len(expected))] == expected

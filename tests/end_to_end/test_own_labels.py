@@ -7,6 +7,7 @@ import re
 
 import pytest
 from helpers import python, review, write_reviews
+from interruptions import read_metrics
 
 SHORT = ("data.batch_size=16", "data.seq_length=24", "logging.report=off")
 
@@ -66,12 +67,11 @@ def test_a_rare_class_is_named_and_lower_loss_breaks_ties(tiny, tickets, tmp_pat
     where = [f"--encoder={tiny}", f"--data_dir={tickets}", f"--model_dir={tmp_path / 'run'}"]
     done = python("-m", "trainer.task", *where, *(f"--set={key}" for key in keys))
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    looks = [line for line in lines if line["split"] == "validation"]
+    evaluations = read_metrics(tmp_path / "run", "validation")
     result = json.loads((tmp_path / "run/result.json").read_text())
-    best = max(looks, key=lambda line: (line["accuracy"], -line["loss"]))
+    best = max(evaluations, key=lambda line: (line["accuracy"], -line["loss"]))
     assert result["best_step"] == best["step"]
-    assert len([line for line in looks if line["accuracy"] == best["accuracy"]]) > 1
+    assert len([line for line in evaluations if line["accuracy"] == best["accuracy"]]) > 1
     assert result["test_classes"]["positive_class"] == "fraud"
     assert "are those of the class 'fraud'" in done.stdout
     assert re.search(r"^fraud +\d\.\d{4}", done.stdout, re.MULTILINE)
@@ -87,8 +87,7 @@ def test_the_best_step_is_chosen_by_another_metric(tiny, tickets, tmp_path):
     where = [f"--encoder={tiny}", f"--data_dir={tickets}", f"--model_dir={tmp_path / 'run'}"]
     done = python("-m", "trainer.task", *where, *(f"--set={key}" for key in (*keys, *more)))
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    best = min((line for line in lines if line["split"] == "validation"), key=lambda line: line["loss"])
+    best = min(read_metrics(tmp_path / "run", "validation"), key=lambda line: line["loss"])
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert (result["best_step"], result["best_metric"]) == (best["step"], "loss")
     assert "are those of the class 'ok'" in done.stdout

@@ -18,7 +18,7 @@ import requests
 import tensorflow as tf
 import tf_keras
 from fakes import model_server
-from helpers import ROOT, excerpt, labeled_blocks, python
+from helpers import ROOT, excerpt, labeled_blocks, python, score_texts
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
@@ -45,7 +45,7 @@ def signature(finished_run):
 
 @pytest.fixture(scope="module")
 def scores(signature):
-    return next(predict.score_texts(signature, [[TEXTS[0]]]))
+    return score_texts(signature, TEXTS[:1])[0]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_the_tensor_of_a_predict_request_gives_the_export_s_scores(signature):
         "logits": (4, 2),
         "labels": (4,),
     }
-    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS])))
+    expected_scores = score_texts(signature, TEXTS)
     assert outputs["scores"] == pytest.approx(expected_scores, abs=1e-6)
     assert outputs["labels"].tolist() == [[b"negative", b"positive"][place] for place in expected_scores.argmax(axis=1)]
 
@@ -155,8 +155,8 @@ def test_the_document_s_requests_have_replies_as_it_shows(signature, request_lab
     body = block(request_label)
     texts = body["instances"] if "instances" in body else body["inputs"]["text"]
     rows = reply.get("predictions") or [{"scores": row} for row in reply["outputs"]["scores"]]
-    expected_scores = list(predict.score_texts(signature, [[text] for text in texts]))
-    assert np.array([row["scores"] for row in rows]) == pytest.approx(np.array(expected_scores), abs=1e-6)
+    expected_scores = score_texts(signature, texts)
+    assert np.array([row["scores"] for row in rows]) == pytest.approx(expected_scores, abs=1e-6)
 
 
 def test_a_row_may_name_its_input(signature):
@@ -198,7 +198,7 @@ def test_the_document_s_clients_run(signature, tmp_path, capsys):
     rest_lines, grpc_lines = np.array_split(capsys.readouterr().out.splitlines(), 2)
     assert len(rest_lines) == 2
     assert rest_lines.tolist() == grpc_lines.tolist()
-    expected_scores = list(predict.score_texts(signature, [[text] for text in TEXTS[:2]]))
+    expected_scores = score_texts(signature, TEXTS[:2])
     assert [f"{max(scores):.4f}" in line for scores, line in zip(expected_scores, rest_lines, strict=True)] == [
         True,
         True,
@@ -248,5 +248,5 @@ print(json.dumps(signature(text=tf.constant(json.load(sys.stdin)))["scores"].num
         [python, "-c", code, finished_run / "export"], input=json.dumps(TEXTS), text=True, capture_output=True
     )
     assert done.returncode == 0, excerpt(done.stderr)
-    expected_scores = np.array(list(predict.score_texts(signature, [[text] for text in TEXTS])))
+    expected_scores = score_texts(signature, TEXTS)
     assert np.array(json.loads(done.stdout)) == pytest.approx(expected_scores, abs=1e-5)

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 from helpers import python, review
-from interruptions import JobCommand, assert_equal_runs
+from interruptions import JobCommand, assert_equal_runs, read_metrics
 
 from trainer.data import manifests, records
 
@@ -38,7 +38,7 @@ def tickets(tiny, tmp_path_factory):
 
 def test_each_example_has_its_weight_and_kept_columns(tickets):
     manifest = manifests.read_manifest(str(tickets))
-    columns = records.read_shards(str(tickets), manifest.splits["test"].shards, manifest, with_text=True)
+    columns = records.read_split(str(tickets), manifest, "test", with_text=True)
     assert columns.weights.tolist() == [number % 6 / 2 for number in columns.ids]
     assert columns.kept["source"] == [("web", "mail, old")[number % 2] for number in columns.ids]
     assert columns.kept["text"] == columns.texts
@@ -49,9 +49,8 @@ def test_a_weighted_run_that_is_killed_equals_an_uninterrupted_one(tiny, tickets
     job = JobCommand([*flags, *(f"--set={key}" for key in KEYS)], 1)
     expected = job.run_to_end(tmp_path / "whole")
     assert_equal_runs(job.run_interrupted(tmp_path / "killed", "during a save"), expected)
-    lines = [json.loads(line) for line in (expected / "metrics.jsonl").read_text().splitlines()]
-    assert [line["examples"] for line in lines if line["split"] == "train"] == [112] * 17 + [16]
-    assert [line["examples"] for line in lines if line["split"] == "test"] == [30]
+    assert [line["examples"] for line in read_metrics(expected, "train")] == [112] * 17 + [16]
+    assert [line["examples"] for line in read_metrics(expected, "test")] == [30]
     done = python("-m", "trainer.task", "--mode=evaluate", f"--model_dir={expected}", "--baseline", check=True)
     assert "fraud" in done.stdout
     command = ["scripts/predict.py", f"--model={expected / 'export'}", "--format=jsonl"]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import python
+from helpers import python, score_texts
 from interruptions import JobCommand, assert_equal_runs
 
 from trainer.data import manifests, records
@@ -35,7 +35,7 @@ def windows_run(job, tmp_path_factory):
 @pytest.fixture(scope="module")
 def test_split(prepared):
     manifest = manifests.read_manifest(str(prepared))
-    return records.read_shards(str(prepared), manifest.splits["test"].shards, manifest, with_text=True)
+    return records.read_split(str(prepared), manifest, "test", with_text=True)
 
 
 def test_a_killed_run_with_windows_ends_like_one_that_was_not(job, windows_run, tmp_path):
@@ -53,7 +53,7 @@ def test_evaluation_and_export_agree_and_count_each_text_once(windows_run, test_
     assert result["test"]["examples"] == len(predictions)
     assert result["test"]["loss"] == pytest.approx(np.mean([row["loss"] for row in predictions]), abs=1e-5)
     _, signature = predict.load_export(str(windows_run / "export"))
-    scores = np.array(list(predict.score_texts(signature, [[text] for text in test_split.texts])))
+    scores = score_texts(signature, test_split.texts)
     assert scores == pytest.approx(np.array([row["scores"] for row in predictions]), abs=1e-4)
 
 

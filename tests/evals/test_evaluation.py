@@ -16,7 +16,7 @@ from trainer.train import builder, steps
 
 @pytest.fixture(scope="module")
 def columns(job):
-    return records.read_shards(job.config.data_dir, job.manifest.splits["validation"].shards, job.manifest)
+    return records.read_split(job.config.data_dir, job.manifest, "validation")
 
 
 @pytest.fixture(scope="module")

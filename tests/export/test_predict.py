@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
-from helpers import python, start, write_reviews
+from helpers import python, score_texts, start, write_reviews
 
 from trainer.encoders import classifier, native, saved_models
 from trainer.errors import UserError
@@ -33,7 +33,7 @@ def loaded(folder):
 
 @pytest.fixture(scope="module")
 def scores(loaded):
-    return np.array(list(predict.score_texts(loaded[1], [[text] for text in TEXTS])))
+    return score_texts(loaded[1], TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def test_a_table_of_pairs_is_scored(pairs, tmp_path):
     assert done.returncode == 0
     written = pyarrow.parquet.read_table(output).to_pylist()
     _, signature = predict.load_export(pairs)
-    expected = list(predict.score_texts(signature, [["one", "two"], ["two", "one"], ["two", ""]]))
-    assert [row.pop("score") for row in written] == pytest.approx([float(s[0]) for s in expected], abs=1e-6)
+    expected = score_texts(signature, [("one", "two"), ("two", "one"), ("two", "")])
+    assert [row.pop("score") for row in written] == pytest.approx(expected[:, 0], abs=1e-6)
     assert written == rows
 
 
@@ -175,12 +175,10 @@ def test_pairs_are_read_from_standard_input(pairs):
     lines = ["one text\tanother", "another\tone text"]
     done = run_predict(f"--model={pairs}", "--format=jsonl", input="\n".join(lines))
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    expected = [
-        float(s[0]) for s in predict.score_texts(predict.load_export(pairs)[1], [line.split("\t") for line in lines])
-    ]
+    expected = score_texts(predict.load_export(pairs)[1], [line.split("\t") for line in lines])
     assert [set(row) for row in rows] == [{"text", "score"}] * 2
     assert [row["text"] for row in rows] == lines
-    assert [row["score"] for row in rows] == pytest.approx(expected, abs=1e-6)
+    assert [row["score"] for row in rows] == pytest.approx(expected[:, 0], abs=1e-6)
     assert rows[0]["score"] != pytest.approx(rows[1]["score"], abs=1e-6)  # The order of the two texts matters.
 
 
@@ -251,9 +249,9 @@ def test_operators_that_are_not_registered_are_named(folder, tmp_path):
 
 
 def test_more_texts_than_a_batch_keep_their_order(loaded, scores):
-    rows = [[TEXTS[number % 2]] for number in range(2 * predict.BATCH_SIZE + 3)]
-    actual = np.array(list(predict.score_texts(loaded[1], rows)))
-    assert actual == pytest.approx(np.array([scores[number % 2] for number in range(len(rows))]), abs=1e-5)
+    numbers = np.arange(2 * predict.BATCH_SIZE + 3) % 2
+    actual = score_texts(loaded[1], [TEXTS[number] for number in numbers])
+    assert actual == pytest.approx(scores[numbers], abs=1e-5)
 
 
 class RecordedSignature:
@@ -282,14 +280,14 @@ def read_source(texts, read):
 
 def test_a_batch_has_texts_of_similar_length_and_short_ones_are_more(loaded):
     rng = np.random.default_rng(0)
-    rows = [["dull " * int(words)] for words in rng.permutation([1, 600] * 150)]
+    texts = ["dull " * int(words) for words in rng.permutation([1, 600] * 150)]
     recorded = RecordedSignature(loaded[1])
-    found = np.array(list(predict.score_texts(recorded, rows)))
+    found = score_texts(recorded, texts)
     assert [len(batch) for batch in recorded.batches] == [32, 32, 32, 32, 32, 140]
     lengths = [len(text) for batch in recorded.batches for text in batch]
     assert lengths == sorted(lengths, reverse=True)
-    one_by_one = {row[0]: next(predict.score_texts(loaded[1], [row])) for row in rows}
-    assert found == pytest.approx(np.array([one_by_one[row[0]] for row in rows]), abs=1e-5)
+    one_by_one = {text: score_texts(loaded[1], [text])[0] for text in texts}
+    assert found == pytest.approx(np.array([one_by_one[text] for text in texts]), abs=1e-5)
 
 
 def test_texts_are_read_ahead_as_far_as_a_window(loaded, monkeypatch):

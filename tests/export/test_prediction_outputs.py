@@ -8,7 +8,7 @@ import pytest
 
 from trainer.errors import UserError
 from trainer.export import prediction_outputs
-from trainer.export.predict import Prediction
+from trainer.export.predict import ScoredInput
 from trainer.export.prediction_outputs import Shown
 
 NAMES = ["bad", "fair", "good"]
@@ -17,7 +17,7 @@ NUMBERED = Shown(NAMES, None, True)
 
 
 def predicted(*scores, text="some text"):
-    return Prediction(7, {"text": text}, [text], np.array(scores, np.float32) if scores else None)
+    return ScoredInput(7, {"text": text}, [text], np.array(scores, np.float32) if scores else None)
 
 
 THREE = predicted(0.25, 0.125, 0.625)
@@ -108,10 +108,10 @@ SEVERAL, SEVERAL_TOP_2 = (Shown(NAMES, top_k, False, several_labels=True) for to
 
 
 def labeled(*labels):
-    return Prediction(7, {"text": "t"}, ["t"], np.array([0.75, 0.25, 0.875], np.float32), labels=labels)
+    return ScoredInput(7, {"text": "t"}, ["t"], np.array([0.75, 0.25, 0.875], np.float32), labels=labels)
 
 
-BLANK = Prediction(8, {"text": ""}, [""], None)
+BLANK = ScoredInput(8, {"text": ""}, [""], None)
 
 
 def test_several_labels_are_shown_by_falling_score():

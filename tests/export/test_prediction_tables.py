@@ -11,7 +11,7 @@ from trainer.data import label_sets, tables
 from trainer.data.tables import TableFormat
 from trainer.errors import UserError
 from trainer.export import prediction_inputs, prediction_tables
-from trainer.export.predict import Prediction
+from trainer.export.predict import ScoredInput
 from trainer.export.prediction_outputs import Shown
 
 SHOWN = Shown(["bad", "good"], None, False)
@@ -23,7 +23,7 @@ def predictions(source):
     for place, (number, record) in enumerate(source.read()):
         texts = prediction_inputs.texts_of(record, source)
         scores = np.array([0.75 - place / 4, 0.25 + place / 4], np.float32)
-        yield Prediction(number, record, texts, scores if texts[0] else None)
+        yield ScoredInput(number, record, texts, scores if texts[0] else None)
 
 
 def write(source, output, shown=SHOWN):
@@ -187,7 +187,7 @@ def test_several_labels_are_written_as_preparation_reads_them(reviews, tmp_path,
     summary, output = prediction_inputs.inspect_source(reviews), tmp_path / f"out{suffix}"
     sets = [(0, 1), None, ()]
     found = (
-        Prediction(
+        ScoredInput(
             number, record, [record["text"]], None if own is None else np.array([0.75, 0.5], np.float32), None, own
         )
         for (number, record), own in zip(reviews.read(), sets, strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import score_texts
 from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer.data import manifests, records
@@ -28,12 +29,12 @@ def loaded(moved):
 
 @pytest.fixture(scope="module")
 def test_split(job):
-    return records.read_shards(job.config.data_dir, job.manifest.splits["test"].shards, job.manifest, with_text=True)
+    return records.read_split(job.config.data_dir, job.manifest, "test", with_text=True)
 
 
 def test_a_moved_export_computes_the_scores_of_the_evaluation(loaded, test_split, evaluated):
     _, predictions = evaluated
-    scores = np.array(list(predict.score_texts(loaded[1], [[text] for text in test_split.texts])))
+    scores = score_texts(loaded[1], test_split.texts)
     assert [row["id"] for row in predictions] == test_split.ids
     assert max(test_split.lengths()) > 22 > min(test_split.lengths())  # Some texts are truncated.
     assert scores == pytest.approx(np.array([row["scores"] for row in predictions]), abs=1e-4)
@@ -55,7 +56,7 @@ def test_the_signature_has_the_documented_outputs(loaded, test_split):
 
 def test_a_text_has_the_same_scores_in_any_batch(loaded, test_split):
     long, short = (test_split.texts[select(test_split.lengths())] for select in (np.argmax, np.argmin))
-    alone, together = (list(predict.score_texts(loaded[1], rows)) for rows in ([[short]], [[long], [short], [""]]))
+    alone, together = (score_texts(loaded[1], texts) for texts in ([short], [long, short, ""]))
     assert together[1] == pytest.approx(alone[0], abs=1e-6)
 
 
@@ -151,11 +152,9 @@ def test_an_export_without_a_decision_has_the_likeliest_class(moved):
 def test_the_export_of_numbers_scores_in_their_own_units(points_run, tiny):
     result = json.loads((points_run / "result.json").read_text())
     manifest = manifests.read_manifest(str(points_run.parent / "data"))
-    test = records.read_shards(
-        str(points_run.parent / "data"), manifest.splits["test"].shards, manifest, with_text=True
-    )
+    test = records.read_split(str(points_run.parent / "data"), manifest, "test", with_text=True)
     _, signature = loaded = predict.load_export(str(points_run / "export"))
-    scores = np.array(list(predict.score_texts(signature, [[text] for text in test.texts])))
+    scores = score_texts(signature, test.texts)
     error = np.mean((scores[:, 0].astype(np.float64) - test.labels) ** 2)
     assert error == pytest.approx(result["test"]["mean_squared_error"], rel=1e-3)
     assert 75 < scores.min() < scores.max() < 105
@@ -182,7 +181,7 @@ def test_scores_of_numbers_are_compared_in_units_of_their_deviation(
     module, signature = serving_module
     expected = score(signature, test_split.texts[:4], unit=unit)
     expected = dataclasses.replace(expected, scores=expected.scores + np.float32(5e-4))
-    with saved_model.fresh_process() as fresh:
+    with saved_model.parity_process() as fresh:
         arguments = (module, signature, str(tmp_path / "export"), expected, fresh)
         if accepted:
             assert saved_model.write_saved_model(*arguments) == pytest.approx(5e-4, abs=1e-5)
@@ -243,7 +242,7 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
     expected = score(signature, test_split.texts[:4])
     expected.scores[2, 1] += error
     with (
-        saved_model.fresh_process() as fresh,
+        saved_model.parity_process() as fresh,
         pytest.raises(
             UserError,
             match=r"must be within 0\.0001 of the job's\. Received: a difference of (2\.00e-04|nan) on 4 .*Nothing",
@@ -255,7 +254,7 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
 
 
 def test_the_process_of_the_check_ends_with_its_block():
-    with pytest.raises(KeyError), saved_model.fresh_process() as fresh:
+    with pytest.raises(KeyError), saved_model.parity_process() as fresh:
         raise KeyError
     assert fresh.process.returncode is not None
     assert not Path(fresh.folder).parent.exists()

@@ -2,9 +2,10 @@ import concurrent.futures
 
 import pytest
 import tensorflow as tf
+from helpers import score_texts
 
 from trainer.errors import UserError
-from trainer.export import predict, text_classifier
+from trainer.export import text_classifier
 from trainer.export.text_classifier import Prediction
 
 
@@ -23,7 +24,7 @@ def test_a_prediction_has_the_label_and_the_scores_of_the_export(classifier):
     texts = ["a wonderful film", "an awful, awful film", "dull"]
     found = classifier.predict(iter(texts))
     assert [each.text for each in found] == texts
-    expected = list(predict.score_texts(classifier.signature, [[text] for text in texts]))
+    expected = score_texts(classifier.signature, texts)
     for each, scores in zip(found, expected, strict=True):
         assert list(each.scores.values()) == scores.tolist()
         assert each.label == max(each.scores, key=each.scores.get)

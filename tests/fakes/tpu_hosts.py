@@ -36,11 +36,10 @@ _CABLES = itertools.count()
 
 @dataclass
 class TpuHosts:
-    """The servers, the cores of each, and what --tpu has to name."""
+    """The servers, and what --tpu has to name."""
 
     processes: list[subprocess.Popen]
     tpu: str
-    own_networks: bool
 
 
 def may_have_networks() -> bool:
@@ -75,7 +74,7 @@ def running(count: int, cores: int, hidden: Path) -> Iterator[TpuHosts]:
     with contextlib.ExitStack() as stack:
         if own:
             stack.enter_context(_bridge(bridge, f"{network}.1"))
-        hosts = TpuHosts([], "grpc://" + ",".join(addresses), own)
+        hosts = TpuHosts([], "grpc://" + ",".join(addresses))
         for host in range(count):
             command = [sys.executable, "-c", SERVER, str(host), ",".join(addresses), str(cores)]
             if own:

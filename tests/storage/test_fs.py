@@ -18,6 +18,9 @@ def test_a_file_holds_what_was_written(tmp_path):
     assert fs.read_text(f"{tmp_path}/a") == "Größe\n"
     assert fs.read_bytes(f"{tmp_path}/b") == b"\0\xff"
     assert fs.size(f"{tmp_path}/b") == 2
+    fs.write_json(f"{tmp_path}/c", {"size": "Größe"})
+    assert fs.read_json(f"{tmp_path}/c") == {"size": "Größe"}
+    assert fs.read_text(f"{tmp_path}/c") == '{\n "size": "Gr\\u00f6\\u00dfe"\n}\n'
 
 
 def test_a_listing_is_sorted_and_has_no_slashes(tmp_path):

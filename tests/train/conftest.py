@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from helpers import load_quietly
 
 from trainer.config import loading
 from trainer.data import manifests
@@ -42,8 +43,7 @@ def points_job(points_run):
 
     from trainer.train import builder, run_files
 
-    settings = ["logging.progress=off", "logging.tensorboard=off"]
-    loaded = loading.load_config(str(points_run / "config.yaml"), settings)
+    loaded = load_quietly(points_run)
     files = run_files.resolve_run_files(str(points_run))
     started = run_files.read_label_use(files, manifests.read_manifest(loaded.data_dir))
     return builder.build_job(loaded, tf.distribute.OneDeviceStrategy("/cpu:0"), started)

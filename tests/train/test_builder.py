@@ -259,7 +259,7 @@ def test_the_fingerprint_covers_only_what_decides_the_result(load):
 
 
 def test_the_tokenizer_is_that_of_the_data_set(job, prepared):
-    columns = records.read_shards(str(prepared), job.manifest.splits["test"].shards, job.manifest, with_text=True)
+    columns = records.read_split(str(prepared), job.manifest, "test", with_text=True)
     tokens = job.tokenizer.tokenize(tf.constant(columns.texts[:3]))
     for row in range(3):
         assert np.array_equal(tokens[row].numpy(), columns.tokens.row(row))

@@ -4,24 +4,26 @@ import re
 import shutil
 
 import pytest
+from helpers import load_quietly
 
 from trainer.config import loading
 from trainer.data import manifests
 from trainer.distributed import strategies
 from trainer.train import modes, runs
 from trainer.train.run_files import resolve_run_files
+from trainer.train.sessions import Session
 
 
 @pytest.fixture
 def config(finished_run):
-    return loading.load_config(str(finished_run / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
+    return load_quietly(finished_run)
 
 
 @pytest.fixture
 def session(config):
     """A function model_dir -> a session on the CPU."""
     devices = strategies.DeviceRequest()
-    return lambda model_dir: modes.Session(config, resolve_run_files(str(model_dir)), "cpu", devices, 0.0)
+    return lambda model_dir: Session(config, resolve_run_files(str(model_dir)), "cpu", devices, 0.0)
 
 
 def test_batches_are_inspected_from_the_newest_checkpoint_on(config, finished_run):

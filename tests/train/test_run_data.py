@@ -9,7 +9,7 @@ from trainer.config import loading
 from trainer.data import manifests, records
 from trainer.errors import UserError
 from trainer.train import run_data
-from trainer.train.run_files import resolve_run_files
+from trainer.train.run_files import find_own_data, resolve_run_files
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def own(manifest, prepared):
 
 
 def read(manifest, prepared, split) -> records.Columns:
-    return records.read_shards(str(prepared), manifest.splits[split].shards, manifest, with_text=True)
+    return records.read_split(str(prepared), manifest, split, with_text=True)
 
 
 def test_texts_of_train_are_counted(own, manifest, prepared):
@@ -126,4 +126,5 @@ def test_data_prepared_anew_in_the_same_folder_are_not_the_run_s_own(files, mode
     folder.mkdir()
     manifests.write_manifest(str(folder), dataclasses.replace(manifest, seed=9))
     set_data_dir(model_dir, folder)
-    assert run_data.find_own_data(files) == run_data.OwnData(str(folder), None)
+    config, own_manifest = find_own_data(files)
+    assert (config.data_dir, own_manifest) == (str(folder), None)

@@ -7,25 +7,24 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import python
+from helpers import load_quietly, python, score_texts
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from trainer.config import loading
 from trainer.data import manifests, records, tokenization
 from trainer.encoders import native, saved_models
 from trainer.errors import UserError
 from trainer.evals import metrics
 from trainer.export import predict, token_classifier
 from trainer.runtime import signals
-from trainer.train import decisions, modes, run_exports, runs
+from trainer.train import decisions, modes, run_exports, runs, sessions
 
 ENCODER, CLASSIFIER = "scripts/export_encoder.py", "scripts/export_classifier.py"
 
 
 def restore_best(model_dir, **changes):
-    config = loading.load_config(str(model_dir / "config.yaml"), ["logging.progress=off", "logging.tensorboard=off"])
-    return modes.restore_best(modes.open_session(dataclasses.replace(config, **changes), str(model_dir), 0.0))
+    config = dataclasses.replace(load_quietly(model_dir), **changes)
+    return modes.restore_best(sessions.open_on_cpu(config, str(model_dir), 0.0))
 
 
 def export_encoder(model_dir, output, **changes):
@@ -51,7 +50,7 @@ def test_a_run_that_evaluates_in_bfloat16_exports_what_it_evaluates(model_dir, e
     predictions = runs.predict_split(run, test, "test", None, request)
     difference = run_exports.export_run(run, None, request, predictions if evaluated_before else None)
     _, signature = predict.load_export(str(model_dir / "export"))
-    found = np.array(list(predict.score_texts(signature, [[text] for text in test.texts])))
+    found = score_texts(signature, test.texts)
     assert np.abs(found - predictions.scores).max() <= max(2 * difference, 1e-6) <= 0.05
     exact = runs.predict_split(restore_best(model_dir).run, test, "test", None, request)
     assert np.abs(predictions.logits - exact.logits).max() > 1e-4  # float32's are others.
@@ -136,7 +135,7 @@ def test_a_classifier_is_described_for_other_programs(exported, prepared):
 def test_the_exported_classifier_gives_the_run_s_labels(exported, prepared, evaluated):
     folder, described = exported
     manifest = manifests.read_manifest(str(prepared))
-    test = records.read_shards(str(prepared), manifest.splits["test"].shards, manifest, with_text=True)
+    test = records.read_split(str(prepared), manifest, "test", with_text=True)
     tokenizer = tokenization.load_tokenizer(str(prepared / "preprocess"))
     inputs = tokenization.pack_inputs(
         tokenizer.tokenize(tf.constant(test.texts)), None, tokenizer.special, described["seq_length"], "head_tail"

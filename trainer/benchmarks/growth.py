@@ -3,13 +3,11 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from trainer import child_process
 from trainer.benchmarks.inputs import Inputs
 from trainer.benchmarks.rows import (
     FOLDER,
-    FUSED,
     MEMORY,
     OURS,
     Contender,
@@ -17,8 +15,8 @@ from trainer.benchmarks.rows import (
     Row,
     job,
     ours,
-    peers,
     script,
+    steps_of,
 )
 
 # The encoder of rows that are about documents: its own time would hide theirs.
@@ -28,24 +26,14 @@ FLAT = 0.10  # The largest share by which what has to be flat may differ.
 MAX_GROWTH_PERCENT = 1.0
 
 
-def _steps(inputs: Inputs, size: int, shape: tuple[int, int]) -> list[Contender]:
-    values: dict[str, Any] = dict(precision="bfloat16", shapes={"step": shape}, steps=inputs.settings.sizes.steps)
-    encoder = str(inputs.encoder())
-    return [
-        ours(OURS, "measure_steps", size=size, encoder=encoder, fused=False, **values),
-        ours(FUSED, "measure_steps", size=size, encoder=encoder, fused=True, **values),
-        *peers(inputs, "measure_steps", size=size, **values),
-    ]
-
-
 def _lengths(inputs: Inputs) -> list[Contender]:
     widths = inputs.settings.sizes.growth_widths
-    return [each for width in widths for each in _steps(inputs, width, (GROWTH_TEXTS, width))]
+    return [each for width in widths for each in steps_of(inputs, {"step": (GROWTH_TEXTS, width)}, size=width)]
 
 
 def _batches(inputs: Inputs) -> list[Contender]:
-    sizes = inputs.settings.sizes
-    return [each for batch in sizes.growth_batches for each in _steps(inputs, batch, (batch, sizes.growth_width))]
+    batches, width = inputs.settings.sizes.growth_batches, inputs.settings.sizes.growth_width
+    return [each for batch in batches for each in steps_of(inputs, {"step": (batch, width)}, size=batch)]
 
 
 def _prepared_documents(inputs: Inputs) -> list[Contender]:

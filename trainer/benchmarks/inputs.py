@@ -198,9 +198,9 @@ def write_splits(path: Path, data_dir: str) -> None:
 
     manifest = manifests.read_manifest(data_dir)
     path.mkdir(parents=True)
-    for name, split in manifest.splits.items():
-        columns = records.read_shards(data_dir, split.shards, manifest, with_text=True)
-        with (path / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+    for split in manifest.splits:
+        columns = records.read_split(data_dir, manifest, split, with_text=True)
+        with (path / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             for text, label in zip(columns.texts or [], columns.labels.tolist(), strict=True):
                 file.write(json.dumps({"text": text, "label": label}) + "\n")
 

@@ -6,12 +6,11 @@ Each kind is a function of this module, and the JSON has its arguments.
 import functools
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.benchmarks import memory, processes, serving
+from trainer.benchmarks import memory, processes, timing
 
 
 def measure_steps(
@@ -72,12 +71,8 @@ def measure_product(precision: str, shape: Sequence[int], rounds: int) -> dict[s
     rows, inner, columns = shape
     left, right = (tf.cast(tf.random.stateless_normal(s, [0, 1]), precision) for s in ([rows, inner], [inner, columns]))
     multiply = tf.function(lambda: tf.matmul(left, right))
-    times = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        multiply().numpy()
-        times.append(time.perf_counter() - started)
-    return {"product": 2 * rows * inner * columns / min(times[1:]) / 1e9}
+    seconds = min(timing.time_calls(lambda: multiply().numpy(), rounds))
+    return {"product": 2 * rows * inner * columns / seconds / 1e9}
 
 
 def evaluate(encoder: str, precision: str, fused: bool, shape: Sequence[int], batches: int) -> dict[str, float]:
@@ -115,7 +110,7 @@ def serve(export: str, texts: str, batch: int, calls: int) -> dict[str, float]:
     def score(chosen: Sequence[str]) -> None:
         signature(text=tf.constant(chosen))["scores"].numpy()
 
-    return serving.measure_serving(score, lines, batch, calls)
+    return timing.measure_serving(score, lines, batch, calls)
 
 
 KINDS: dict[str, Callable[..., dict[str, float]]] = {

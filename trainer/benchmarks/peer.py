@@ -6,6 +6,7 @@ more than Python, since that environment has no TensorFlow.
 
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.benchmarks import processes, serving
+from trainer.benchmarks import processes, timing
 
 # What random:PRESET of random_encoders has, as transformers' BertConfig; its defaults are BERT-base.
 PRESETS: dict[str, dict[str, int]] = {
@@ -60,14 +61,8 @@ def _random_batch(model: Any, shape: Sequence[int]) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
-def _median_ms(call: Callable[[], None], rounds: int) -> float:
-    call()
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - started))
-    return sorted(times)[len(times) // 2]
+def _median_ms(call: Callable[[], object], rounds: int) -> float:
+    return 1000 * statistics.median(timing.time_calls(call, rounds))
 
 
 def measure_steps(encoder: str, precision: str, shapes: Mapping[str, Sequence[int]], steps: int) -> dict[str, float]:
@@ -100,12 +95,8 @@ def measure_product(precision: str, shape: Sequence[int], rounds: int) -> dict[s
     rows, inner, columns = shape
     left = torch.randn(rows, inner).to(getattr(torch, precision))
     right = torch.randn(inner, columns).to(getattr(torch, precision))
-    times = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        torch.matmul(left, right)
-        times.append(time.perf_counter() - started)
-    return {"product": 2 * rows * inner * columns / min(times[1:]) / 1e9}
+    seconds = min(timing.time_calls(lambda: torch.matmul(left, right), rounds))
+    return {"product": 2 * rows * inner * columns / seconds / 1e9}
 
 
 def evaluate(encoder: str, precision: str, shape: Sequence[int], batches: int) -> dict[str, float]:
@@ -223,7 +214,7 @@ def _chunks(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def serve(encoder: str, precision: str, texts: str, seq_length: int, batch: int, calls: int) -> dict[str, float]:
     """As ours.serve."""
     lines = Path(texts).read_text(encoding="utf-8").splitlines()
-    return serving.measure_serving(_scorer(encoder, precision, seq_length), lines, batch, calls)
+    return timing.measure_serving(_scorer(encoder, precision, seq_length), lines, batch, calls)
 
 
 def prepare(encoder: str, table: str, seq_length: int, workers: int) -> dict[str, float]:

@@ -1,10 +1,7 @@
 """One process, measured: its time, its memory and what it printed."""
 
-import contextlib
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -49,14 +46,12 @@ def run_process(
     if request.reason:
         raise Stopped(f"stopped by {request.reason}. Run the same command again to continue.")
     with log.open("wb") as output:
-        # In a session of its own, a Ctrl-C of the terminal reaches it through this process alone.
-        process = subprocess.Popen(
+        process = child_process.start_session(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=child_process.environment(**{STARTED_VARIABLE: repr(time.time()), **(variables or {})}),
-            start_new_session=True,
+            variables={STARTED_VARIABLE: repr(time.time()), **(variables or {})},
         )
         started = time.monotonic()
         appeared: float | None = None
@@ -69,26 +64,19 @@ def run_process(
                     break
                 if appeared is None and until and until.exists() and until.stat().st_size:
                     appeared = time.monotonic() - started
-                    _kill(process)
+                    child_process.kill_session(process)
                 if request.reason:
                     raise Stopped(f"{what} was stopped by {request.reason}. Run the same command again to continue.")
                 time.sleep(POLL_INTERVAL_S)
         finally:
             if process.returncode is None:
-                _kill(process)
-                process.wait()
+                child_process.kill_session(process)
     seconds = time.monotonic() - started if appeared is None else appeared
     text = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode != exit_code and appeared is None:
         ended = child_process.describe_exit(process.returncode)
         raise UserError(Problem(what, "end without an error", f"{ended}, after: {text[-_QUOTED_CHARACTERS:].strip()}"))
     return Measured(seconds, peak_mb, text)
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and those that it has started: it leads a session."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def print_figures(figures: Mapping[str, float]) -> None:

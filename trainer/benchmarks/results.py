@@ -2,16 +2,14 @@
 
 import dataclasses
 import datetime
-import json
-import os
 import platform
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from trainer.benchmarks.growth import GROWTH, Medians, Verdict, judge
 from trainer.benchmarks.rows import OURS, PEER, ROWS, Figure, Row
+from trainer.distributed import processor
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -58,21 +56,19 @@ class Results:
             ],
             "samples": [dataclasses.asdict(sample) for sample in self.samples],
         }
-        fs.write_text(self.path, json.dumps(content, indent=1) + "\n")
+        fs.write_json(self.path, content)
 
     def done(self) -> set[tuple[str, str, int | None, int]]:
         return {sample.key for sample in self.samples}
 
 
 def describe_machine() -> dict[str, Any]:
-    """{"processor", "cores", "amx": whether it multiplies matrices itself, "python"}."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if os.path.exists("/proc/cpuinfo") else ""
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
-    features = fields.get("flags", "").split()
+    """{"processor": its name, "instructions": those that multiply matrices fast, "cores", "python": its version}."""
+    described = processor.describe_processor()
     return {
-        "processor": fields.get("model name") or platform.processor() or platform.machine(),
-        "instructions": [each for each in ("avx512f", "avx512_bf16", "amx_bf16") if each in features],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "processor": described.name,
+        "instructions": [each for each in ("avx512f", "avx512_bf16", "amx_bf16") if each in described.features],
+        "cores": described.cores,
         "python": platform.python_version(),
     }
 
@@ -81,7 +77,7 @@ def read_results(path: str) -> Results:
     """The results of a file. Raises UserError if there is none."""
     if not fs.exists(path):
         raise UserError(Problem("--output", "name the results to print", f"{path}, which does not exist"))
-    content = json.loads(fs.read_text(path))
+    content = fs.read_json(path)
     samples = [Sample(**sample) for sample in content["samples"]]
     return Results(path, content["settings"], content["machine"], samples)
 

@@ -43,10 +43,6 @@ class Contender:
     until: str = ""  # It is measured until this file in its folder has content.
     stops: bool = False  # Whether it ends with the exit code of a stop.
 
-    @property
-    def is_peer(self) -> bool:
-        return self.name.startswith(PEER)
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -93,11 +89,11 @@ def script(name: str, file: str, *arguments: str, size: int | None = None) -> Co
 # --- Training --------------------------------------------------------------------------------------
 
 
-def steps_of(inputs: Inputs, encoder: str, widths: tuple[int, ...]) -> list[Contender]:
-    """Train steps in bfloat16. `encoder` is that of the settings if it is ""."""
-    sizes = inputs.settings.sizes
-    shapes = {str(width): (sizes.batch, width) for width in widths}
-    values: dict[str, Any] = dict(precision="bfloat16", shapes=shapes, steps=sizes.steps)
+def steps_of(
+    inputs: Inputs, shapes: Mapping[str, tuple[int, int]], *, encoder: str = "", size: int | None = None
+) -> list[Contender]:
+    """Train steps in bfloat16 of each shape, (texts, tokens). `encoder` is that of the settings if it is ""."""
+    values: dict[str, Any] = dict(precision="bfloat16", shapes=shapes, steps=inputs.settings.sizes.steps, size=size)
     own = encoder or str(inputs.encoder())
     return [
         ours(OURS, "measure_steps", encoder=own, fused=False, **values),
@@ -107,11 +103,14 @@ def steps_of(inputs: Inputs, encoder: str, widths: tuple[int, ...]) -> list[Cont
 
 
 def _steps(inputs: Inputs) -> list[Contender]:
-    return steps_of(inputs, "", inputs.settings.sizes.widths)
+    sizes = inputs.settings.sizes
+    return steps_of(inputs, {str(width): (sizes.batch, width) for width in sizes.widths})
 
 
 def _large_steps(inputs: Inputs) -> list[Contender]:
-    return steps_of(inputs, f"random:{inputs.settings.sizes.large_encoder}", (inputs.settings.sizes.widths[1],))
+    sizes = inputs.settings.sizes
+    width = sizes.widths[1]
+    return steps_of(inputs, {str(width): (sizes.batch, width)}, encoder=f"random:{sizes.large_encoder}")
 
 
 def _products(inputs: Inputs) -> list[Contender]:

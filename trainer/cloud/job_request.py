@@ -12,7 +12,7 @@ from trainer.cloud.machine_types import SHORT_NAMES, Machine, MachineNames
 from trainer.config import loading, schema
 from trainer.config.schema import Config
 from trainer.encoders import handles, registry
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem, UsageError, advise_nearest
 from trainer.storage import bucket_errors, retries
 
 DEFAULT_MACHINE = "gpu"  # Its one L4 fine-tunes any of the tutorials' encoders.
@@ -114,11 +114,7 @@ def build_job_request(
     base = options.base_output_directory or f"gs://{bucket}/runs/{name}"
     if not options.base_output_directory:
         defaults.append(f"--base_output_directory={base}")
-    if not bucket and any(path.startswith(_WITHOUT_BUCKET) for path in (base, config.data_dir, config.encoder)):
-        advice = "Or give all of --base_output_directory, --data_dir and --encoder."
-        problems.append(Problem("--bucket", "be given", "none", advice))
-    elif not _PATH_IN_BUCKET.match(base):
-        problems.append(Problem("--base_output_directory", "be gs://BUCKET/NAME", base))
+    problems += _find_bucket_problems(bucket, base, config)
     if problems:
         raise UsageError(*problems)
     project, region = str(options.project), str(options.region)
@@ -140,6 +136,16 @@ def build_job_request(
         variables={name: value for name, value in variables.items() if value},
         defaults=defaults,
     )
+
+
+def _find_bucket_problems(bucket: str, base: str, config: Config) -> list[Problem]:
+    """What is wrong with the bucket of the paths that were not given, and with the folder that the job writes to."""
+    if not bucket and any(path.startswith(_WITHOUT_BUCKET) for path in (base, config.data_dir, config.encoder)):
+        advice = "Or give all of --base_output_directory, --data_dir and --encoder."
+        return [Problem("--bucket", "be given", "none", advice)]
+    if not _PATH_IN_BUCKET.match(base):
+        return [Problem("--base_output_directory", "be gs://BUCKET/NAME", base)]
+    return []
 
 
 def find_location_problems(project: str | None, region: str | None) -> list[Problem]:
@@ -203,8 +209,7 @@ def _resolve_paths(config: Config, preset: str, bucket: str, defaults: list[str]
         encoder = f"gs://{bucket}/encoders/{encoder}"
     elif encoder not in registry.ENCODERS and not _is_reachable(encoder, "--encoder", problems):
         required = "be gs://..., a Hub or Kaggle handle or name, or the name of a folder in gs://BUCKET/encoders"
-        nearest = machine_types.nearest_name(encoder, registry.ENCODERS)
-        problems.append(Problem("--encoder", required, encoder, nearest))
+        problems.append(Problem("--encoder", required, encoder, advise_nearest(encoder, registry.ENCODERS)))
     if config.preprocess and not _is_reachable(config.preprocess, "preprocess", problems):
         advice = "Change it with --set=preprocess=..."
         problems.append(Problem("preprocess", "be gs://... or a handle", config.preprocess, advice))

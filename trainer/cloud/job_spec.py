@@ -9,17 +9,17 @@ from trainer.cloud.job_request import JobRequest
 from trainer.cloud.machine_types import Machine
 from trainer.config import loading
 from trainer.config.schema import Config
+from trainer.distributed import tpu_probe
 from trainer.errors import STOPPED_CODE_VARIABLE
 from trainer.runtime.tensorflow_variables import ONEDNN_VARIABLES
 
 TRAINER_COMMAND = ("python", "-m", "trainer.task")
-# By the first the trainer finds its own host's TPU. TensorFlow needs the others on a TPU v5e:
+# TPU_NAME has the trainer use the TPU of its own host. TensorFlow needs the other variables on a TPU v5e:
 # https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm and https://cloud.google.com/tpu/docs/runtimes
-TPU_VARIABLES = {"TPU_NAME": "local"}
-TPU_V5E_VARIABLES = {
-    **TPU_VARIABLES,
-    "PJRT_DEVICE": "TPU",
-    "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+_TPU_VARIABLES = {"TPU_NAME": "local"}
+_TPU_V5E_VARIABLES = {
+    **_TPU_VARIABLES,
+    **tpu_probe.TPU_VARIABLES,
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
 # Vertex AI ends a job after most exit codes. After this one it starts the worker again:
@@ -94,6 +94,6 @@ def build_machine_spec(machine: Machine) -> dict[str, Any]:
 
 def _environment(request: JobRequest) -> list[dict[str, str]]:
     machine = request.machine
-    tpu = TPU_V5E_VARIABLES if machine.tpu_topology else TPU_VARIABLES if machine.has_tpu else {}
+    tpu = _TPU_V5E_VARIABLES if machine.tpu_topology else _TPU_VARIABLES if machine.has_tpu else {}
     variables = {STOPPED_CODE_VARIABLE: RESTART_EXIT_CODE, **ONEDNN_VARIABLES, **tpu, **request.variables}
     return [{"name": key, "value": value} for key, value in variables.items()]

@@ -7,10 +7,9 @@ accelerator that does not exist, or that the region does not have. As of autumn 
 """
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from trainer.errors import Problem
+from trainer.errors import Problem, advise_nearest
 
 # The GPUs that are part of a machine type: which, and how many. A job has to name them too.
 INCLUDED_GPUS = {
@@ -114,12 +113,6 @@ def choose_strategy(machine: Machine, replicas: int) -> str:
     return "mirrored" if machine.accelerator_count else "cpu"
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: a sentence with the nearest known one, or nothing."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"The nearest is {nearest[0]}." if nearest else ""
-
-
 def find_machine_problems(machine: Machine, replicas: int, short_names: MachineNames = SHORT_NAMES) -> list[Problem]:
     """Why the trainer could not run on so many such machines."""
     problems = []
@@ -132,7 +125,7 @@ def find_machine_problems(machine: Machine, replicas: int, short_names: MachineN
         problems.append(Problem("--machine", "have GPUs that TensorFlow runs on", machine_type, WITHOUT_KERNELS))
     elif "-" not in machine_type:
         required = f"be a machine type of Vertex AI, such as n1-standard-8, or one of {', '.join(short_names)}"
-        problems.append(Problem("--machine", required, machine_type, nearest_name(machine_type, short_names)))
+        problems.append(Problem("--machine", required, machine_type, advise_nearest(machine_type, short_names)))
     if replicas < 1:
         problems.append(Problem("--replicas", "be at least 1", str(replicas)))
     if machine.has_tpu and replicas > 1:

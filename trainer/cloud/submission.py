@@ -94,7 +94,7 @@ def check_buckets(request: JobRequest, study: Study | None) -> None:
         PathUse("--init_from", config.init_from),
         PathUse("--base_output_directory", base, writes=True),
     ]
-    # One check of each bucket, for the last use of it: that is the one that writes.
+    # One check of each bucket, of the last use of it, since only the last one writes.
     use_of_bucket = {gcs.split_path(use.path or "")[0]: use for use in preflight.in_buckets(uses)}
     preflight.check_paths(list(use_of_bucket.values()), request.region)
     if not fs.exists(fs.join(config.data_dir, manifests.MANIFEST_FILE)):
@@ -104,7 +104,7 @@ def check_buckets(request: JobRequest, study: Study | None) -> None:
         folder, name = os.path.split(config.encoder)
         copied = shlex.join([f"encoders/{name}", f"{folder}/"])
         advice = f"Copy it, such as: gcloud storage cp --recursive {copied}"
-        raise UsageError(Problem("--encoder", "exist", f"{config.encoder}, which does not. {advice}"))
+        raise UsageError(Problem("--encoder", "exist", f"{config.encoder}, which does not", advice))
     if config.init_from and not fs.is_folder(config.init_from):
         raise UsageError(Problem("--init_from", "exist", f"{config.init_from}, which does not"))
     manifest = manifests.read_manifest(config.data_dir)

@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from trainer.cloud import job_spec, machine_types
+from trainer.cloud import job_spec
 from trainer.cloud.job_request import JobRequest
 from trainer.config import loading, schema, yaml_file
 from trainer.config.value_types import Integer, Number, PositiveInteger
 from trainer.data import tasks
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem, UsageError, advise_nearest
 from trainer.runtime import trial
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
@@ -72,9 +72,8 @@ Parameter = DoubleRange | IntegerRange | Discrete | Categorical
 @dataclasses.dataclass(frozen=True)
 class Study:
     __pydantic_config__ = _STRICT
-    metric: (
-        str  # What the trainer reports: training.best_metric, or by default validation/accuracy, validation/pearson.
-    )
+    # What the trainer reports: validation/METRIC of training.best_metric, by default of accuracy or pearson.
+    metric: str
     max_trials: PositiveInteger
     # By key of the configuration.
     parameters: Annotated[dict[str, Annotated[Parameter, Field(discriminator="type")]], Field(min_length=1)]
@@ -196,13 +195,10 @@ def _find_value_problems(key: str, parameter: Parameter, request: JobRequest) ->
     """What the trainer would refuse: it is given the parameter as a flag, --section.key=value."""
     setting = f"parameters.{key} in --tune"
     if key not in schema.KEYS:
-        nearest = machine_types.nearest_name(key, schema.KEYS)
-        yield Problem(setting, "be a key of the configuration", key, nearest)
+        yield Problem(setting, "be a key of the configuration", key, advise_nearest(key, schema.KEYS))
         return
-    ends_or_values = (
-        parameter.values if isinstance(parameter, Discrete | Categorical) else (parameter.min, parameter.max)
-    )
-    values: tuple[Any, ...] = ends_or_values
+    values: tuple[Any, ...]
+    values = parameter.values if isinstance(parameter, Discrete | Categorical) else (parameter.min, parameter.max)
     if isinstance(parameter, DoubleRange):  # One value inside the range, that is not an integer.
         values += (parameter.min + (parameter.max - parameter.min) / math.pi,)
     problems: list[Problem] = []

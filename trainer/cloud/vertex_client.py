@@ -85,11 +85,8 @@ def submit_job(job: Mapping[str, Any], project: str, region: str, collection: st
         json_format.ParseDict(labeled, type(message).pb(message))
     except json_format.ParseError as error:
         required = f"describe a {type(message).__name__} of Vertex AI"
-        raise UsageError(
-            Problem(
-                "The flags", required, str(error), "Change the flag that the message is about, such as --accelerator."
-            )
-        ) from None
+        advice = "Change the flag that the message is about, such as --accelerator."
+        raise UsageError(Problem("The flags", required, str(error), advice)) from None
     client = connect(region)
     create, list_jobs = getattr(client, f"create_{method_name}"), getattr(client, f"list_{method_name}s")
     # UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL and UNKNOWN: the job may exist all the same. UNIMPLEMENTED is an answer.

@@ -1,7 +1,6 @@
 """The runs that are compared, read from their model_dirs and held against each other."""
 
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +54,7 @@ def _find_file_problems(model_dir: str) -> Iterable[Problem]:
 
 def _read_run(name: str, model_dir: str) -> ComparedRun:
     settings = yaml.safe_load(fs.read_text(fs.join(model_dir, schema.CONFIG_FILE)))
-    result = json.loads(fs.read_text(fs.join(model_dir, "result.json")))
+    result = fs.read_json(fs.join(model_dir, "result.json"))
     kept = prediction_files.read_predictions(fs.join(model_dir, PREDICTIONS_FILE))
     return ComparedRun(name, model_dir, dict(schema.flatten(settings)), result, kept)
 
@@ -105,7 +104,7 @@ def read_texts(runs: Sequence[ComparedRun], rows: Sequence[int]) -> list[str]:
 def _read_rows(folder: str, manifest: manifests.Manifest, rows: Sequence[int]) -> list[str]:
     from trainer.data import records  # Imports TensorFlow.
 
-    columns = records.read_shards(folder, manifest.splits["test"].shards, manifest, with_text=True)
+    columns = records.read_split(folder, manifest, "test", with_text=True)
     assert columns.texts is not None
     second = columns.texts_b
     return [columns.texts[row] + (f"\n{second[row]}" if second else "") for row in rows]

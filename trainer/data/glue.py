@@ -9,7 +9,7 @@ import dataclasses
 import io
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from trainer.data import labels, tables, task_folders, tasks
 from trainer.data.sources import Row
@@ -77,14 +77,14 @@ def read_rows(source: str, task: str, bad_rows: list[str]) -> list[Row]:
     folder, layout = find_folder(source, task), LAYOUTS[task]
     if "train.tsv" not in folder.names and _MSR_TRAIN in folder.names:
         return _read_msr_rows(folder, bad_rows)
-    rows = _read_labeled(folder, task, "train.tsv", "", bad_rows)
-    return rows + _read_labeled(folder, task, layout.dev, "test", bad_rows)
+    rows = _read_labeled(folder, task, "train.tsv", lambda record: "", bad_rows)
+    return rows + _read_labeled(folder, task, layout.dev, lambda record: "test", bad_rows)
 
 
 def read_mismatched(source: str) -> list[Row]:
     """The rows of MNLI's dev of other genres than those of train. Raises what read_rows does, and for bad rows."""
     bad_rows: list[str] = []
-    rows = _read_labeled(find_folder(source, "mnli"), "mnli", DEV_MISMATCHED, "test", bad_rows)
+    rows = _read_labeled(find_folder(source, "mnli"), "mnli", DEV_MISMATCHED, lambda record: "test", bad_rows)
     if bad_rows:
         raise UserError(Problem(f"Every row of {DEV_MISMATCHED}", "have its texts and a label", bad_rows[0]))
     return rows
@@ -167,12 +167,21 @@ def _read_records(
         yield number, f"bytes in {undecoded[0]!r} that are not UTF-8" if undecoded else record
 
 
-def _read_labeled(folder: TaskFolder, task: str, name: str, split: str, bad_rows: list[str]) -> list[Row]:
+def _read_labeled(
+    folder: TaskFolder,
+    task: str,
+    name: str,
+    split_of: Callable[[dict[str, str]], str],
+    bad_rows: list[str],
+    other_columns: Sequence[str] = (),
+) -> list[Row]:
+    """The rows of a file with labels. `split_of` takes their records, which have `other_columns` too."""
     layout = LAYOUTS[task]
     default = _COLA_COLUMNS if task == "cola" else ()
     rows = []
-    for id_, (number, record) in enumerate(_read_records(folder, name, (*layout.texts, layout.label), default)):
-        row = record if isinstance(record, str) else _row_of(record, task, id_, split)
+    records = _read_records(folder, name, (*layout.texts, layout.label, *other_columns), default)
+    for id_, (number, record) in enumerate(records):
+        row = record if isinstance(record, str) else _row_of(record, task, id_, split_of(record))
         if isinstance(row, str):
             bad_rows.append(f"{name} line {number}: {row}")
         else:
@@ -183,15 +192,11 @@ def _read_labeled(folder: TaskFolder, task: str, name: str, split: str, bad_rows
 def _read_msr_rows(folder: TaskFolder, bad_rows: list[str]) -> list[Row]:
     """MRPC's rows in Microsoft's file: test where its pair of ids is in GLUE's list."""
     dev = {tuple(fields[:2]) for _, fields in _read_lines(folder, _name_in(folder, _MSR_DEV_IDS))}
-    layout = LAYOUTS["mrpc"]
-    rows = []
-    for id_, (number, record) in enumerate(_read_records(folder, _MSR_TRAIN, (*layout.texts, layout.label, *_MSR_IDS))):
-        dev_ids = not isinstance(record, str) and tuple(record[column] for column in _MSR_IDS) in dev
-        row = record if isinstance(record, str) else _row_of(record, "mrpc", id_, "test" if dev_ids else "")
-        if isinstance(row, str):
-            bad_rows.append(f"{_MSR_TRAIN} line {number}: {row}")
-        else:
-            rows.append(row)
+
+    def split_of(record: dict[str, str]) -> str:
+        return "test" if tuple(record[column] for column in _MSR_IDS) in dev else ""
+
+    rows = _read_labeled(folder, "mrpc", _MSR_TRAIN, split_of, bad_rows, _MSR_IDS)
     if not any(row.split for row in rows):
         raise UserError(Problem(f"{folder.source}, {_MSR_DEV_IDS}", f"list pairs of {_MSR_TRAIN}", "none of them"))
     return rows

@@ -104,8 +104,7 @@ def _to_label_set(names: Iterable[str], column: str, missing: Collection[str]) -
     for name in found:
         if not name:
             raise UnusableValue(f"an empty label among those in {column!r}")
-        if name.casefold() in missing:
-            raise UnusableValue(f"a missing label in {column!r}, {name!r} (--missing_labels lists what is missing)")
+        labels.refuse_missing(name, column, missing)
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 import collections
 import decimal
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, get_args
 
 from trainer.errors import Problem, UserError
@@ -30,6 +30,12 @@ _BOOLEANS = {"true": decimal.Decimal(1), "false": decimal.Decimal(0)}
 
 class UnusableValue(ValueError):
     """Why a value of a record is no text or label."""
+
+
+def refuse_missing(label: str, column: str, missing: Collection[str]) -> None:
+    """Raises UnusableValue for a label that is one of `missing`, which are in lower case."""
+    if label.casefold() in missing:
+        raise UnusableValue(f"a missing label in {column!r}, {label!r} (--missing_labels lists what is missing)")
 
 
 def is_number(label: str) -> bool:

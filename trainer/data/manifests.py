@@ -68,7 +68,7 @@ class Findings:
 class Manifest:
     """The contents of dataset.json. Its field names are the file's keys."""
 
-    task: str  # The --task of scripts/prepare_data.py: imdb, movie_snippets, csv.
+    task: str  # A key of tasks.TASKS, the --task of scripts/prepare_data.py.
     kind: str  # One of tasks.KINDS.
     texts: int  # 1, or 2 for pairs.
     labels: tuple[str, ...]  # Class names by index. Empty for regression.
@@ -87,6 +87,12 @@ class Manifest:
     def classes(self) -> int:
         """The number of classes, 0 for regression."""
         return len(self.labels)
+
+    @property
+    def largest_class(self) -> int:
+        """The index of the class that train has the most examples of, the first of equals. Not for regression."""
+        counts = self.splits["train"].label_counts
+        return max(range(self.classes), key=lambda index: counts[self.labels[index]])
 
     @property
     def fingerprint(self) -> str:
@@ -110,7 +116,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Write dataset.json. Write it after all shards: a folder that has it is a complete data set."""
     content = {**dataclasses.asdict(manifest), "fingerprint": manifest.fingerprint}
-    fs.write_text(fs.join(folder, MANIFEST_FILE), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    fs.write_json(fs.join(folder, MANIFEST_FILE), content, ensure_ascii=False)
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -126,7 +132,7 @@ def read_manifest(folder: str) -> Manifest:
         )
     again = "Prepare the data again."
     try:
-        content = json.loads(fs.read_text(path))
+        content = fs.read_json(path)
         fingerprint, version = content.pop("fingerprint"), content["format"]
         if version != FORMAT_VERSION:
             raise UserError(Problem(path, f"have format {FORMAT_VERSION}", str(version), again))

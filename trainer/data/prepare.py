@@ -136,15 +136,13 @@ def _describe_vocabulary(tokenizer: tokenization.Tokenizer, preprocess: str) -> 
     return manifests.Vocabulary(sha256, tokenizer.vocabulary_size, tokenizer.lower_case, **special)
 
 
-def _describe_findings(
-    rows: Sequence[Row], split: splits.SplitRows, label_type: str, kind: str, label_form: str
-) -> manifests.Findings:
+def _describe_findings(read: task_rows.SourceRows, split: splits.SplitRows, kind: str) -> manifests.Findings:
     without_label = {}
     if kind == "multi_label":
-        decision = label_sets.describe_decision([row.label_names for row in rows], label_form)
+        decision = label_sets.describe_decision([row.label_names for row in read.rows], read.label_form)
         without_label = {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
     else:
-        decision = labels.describe_decision((row.label for row in rows), label_type, kind)
+        decision = labels.describe_decision((row.label for row in read.rows), read.label_type, kind)
     return manifests.Findings(
         decision,
         split.copies,
@@ -156,31 +154,27 @@ def _describe_findings(
 
 
 def prepare_data_set(
-    rows: Sequence[Row],
+    read: task_rows.SourceRows,
     *,
     task: str,
-    label_type: str,
     class_names: tuple[str, ...] | None,
     encoder: str,
     preprocess: str,
     output: str,
     seed: int,
-    bad_rows: int,
     kept_columns: tuple[str, ...] = (),
     validation_fraction: float = tasks.VALIDATION_FRACTION_OF_TRAIN,
-    label_form: str = "",
     progress: bool = True,
 ) -> manifests.Manifest:
-    """Write a data set of `rows` to the folder `output`, and return its manifest, which is written last.
+    """Write a data set of the rows that were read to the folder `output`. Returns its manifest, which is written last.
 
-    `class_names` are the classes by index, where the task fixes them; `label_type` is one of labels.LABEL_TYPES, or
-    labels.SEVERAL for rows with several labels, of which `label_form` says for people how they were read.
-    `preprocess` is a Hub preprocessor's folder, `encoder` the name to record of the encoder that it belongs to.
-    `bad_rows` is the number of rows of the source that are not in `rows`; `kept_columns` names the values that each row
-    keeps; `validation_fraction` is what splits.split_rows makes of it. `progress` shows a bar. Raises UserError, before
+    `class_names` are the classes by index, where the task fixes them. `preprocess` is a Hub preprocessor's folder,
+    `encoder` the name to record of the encoder that it belongs to. `kept_columns` names the values that each row keeps;
+    `validation_fraction` is what splits.split_rows makes of it. `progress` shows a bar. Raises UserError, before
     anything is written, for rows that cannot be split, or labels that cannot be trained on.
     """
-    kind = labels.label_kind((row.label for row in rows), label_type)
+    rows = read.rows
+    kind = labels.label_kind((row.label for row in rows), read.label_type)
     split = splits.split_rows(rows, kind, seed, validation_fraction)
     problems = _find_problems(rows, split, kind)
     if problems:
@@ -188,7 +182,7 @@ def prepare_data_set(
     classes: tuple[str, ...] = ()
     if kind != "regression":
         classes = class_names or labels.class_names(name for row in rows for name in row.label_names)
-    findings = _describe_findings(rows, split, label_type, kind, label_form)
+    findings = _describe_findings(read, split, kind)
     tokenizer = tokenization.load_tokenizer(preprocess)
     vocabulary = _describe_vocabulary(tokenizer, preprocess)
 
@@ -207,7 +201,7 @@ def prepare_data_set(
         vocabulary=vocabulary,
         seed=seed,
         splits=written,
-        removed={**split.removed, "bad_rows": bad_rows},
+        removed={**split.removed, "bad_rows": read.bad_rows},
         findings=findings,
         weighted=rows[0].weight is not None,
         kept_columns=kept_columns,
@@ -226,20 +220,16 @@ def prepare_task(
     progress: bool = True,
 ) -> manifests.Manifest:
     """Read a task's rows (task_rows.read_rows) and write them as a data set (prepare_data_set)."""
-    read = task_rows.read_rows(options)
     return prepare_data_set(
-        read.rows,
+        task_rows.read_rows(options),
         task=options.task,
-        label_type=read.label_type,
         class_names=None if options.label_type == "number" else tasks.TASKS[options.task].labels,
         encoder=encoder,
         preprocess=preprocess,
         output=output,
         seed=seed,
-        bad_rows=read.bad_rows,
         kept_columns=options.columns.kept,
         validation_fraction=tasks.TASKS[options.task].validation_fraction,
-        label_form=read.label_form,
         progress=progress,
     )
 

@@ -133,6 +133,11 @@ def read_shards(
     return parse_records(serialized, manifest, with_text=with_text)
 
 
+def read_split(folder: str, manifest: manifests.Manifest, split: str, *, with_text: bool = False) -> Columns:
+    """The examples of a split of the data set in `folder`, in the order of its shards. Raises what read_shards does."""
+    return read_shards(folder, manifest.splits[split].shards, manifest, with_text=with_text)
+
+
 def check_shard_checksums(folder: str, shards: Sequence[manifests.Shard]) -> None:
     """Read every shard. Raises UserError, naming the shard, for the first that differs from its manifest."""
     for shard in shards:

@@ -153,8 +153,7 @@ def _label_of(record: Mapping[str, object], name: str, missing: Collection[str])
     label = _as_string(record[name], "label", name).strip()
     if not label:
         raise UnusableValue(f"an empty label in {name!r}")
-    if label.casefold() in missing:
-        raise UnusableValue(f"a missing label in {name!r}, {label!r} (--missing_labels lists what is missing)")
+    labels.refuse_missing(label, name, missing)
     if _WRITTEN_LIST.fullmatch(label):
         raise _no_text("a list" if label[0] == "[" else "an object", "label", name)
     return label

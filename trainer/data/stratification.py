@@ -5,19 +5,20 @@ Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratificati
 So are combinations of labels (Szymanski and Kajdanowicz, PMLR 74, 2017), those that are frequent enough to be divided.
 """
 
-import collections
 import heapq
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from trainer.data.label_sets import LabelSet
 
-# Of the rows to draw, as many are drawn too many, and then too few: of each the best, which improves the shares.
+# First this share of the rows to draw is drawn in excess, then it is missing, then neither: each time those texts are
+# moved that improve the labels' shares most.
 SWAPPED_SHARE = 0.05
-# The two parts of the texts.
-_KEPT, _DRAWN = 0, 1
+# The two parts of the texts, and what a text is in before it has one.
+_KEPT, _DRAWN, _NEITHER = 0, 1, -1
 
 
 def draw_texts(
@@ -29,24 +30,53 @@ def draw_texts(
     (uint64 [texts]) decide between equals. A text with more copies than `max_share` of the rows to draw is not drawn,
     and of each label at least one text is not. The time grows with the number of labels of all rows.
     """
-    rows = np.argsort(keys[texts], kind="stable")
     sizes = np.bincount(texts, minlength=len(keys))
+    counts, members = _count_strata(sets, texts, keys, fraction)
+    too_many = np.flatnonzero(sizes > max(1, int(len(sets) * fraction * max_share)))
+    part, lacking = _divide(counts, members, sizes, too_many.tolist(), fraction)
+    target = round(len(sets) * fraction)
+    swapped = math.ceil(target * SWAPPED_SHARE)
+    for rows_to_draw in (target + swapped, target - swapped, target):
+        _correct_rows(part, sizes, counts, lacking, rows_to_draw)
+    for found in members.values():
+        if not any(part[text] == _KEPT for text in found):
+            part[found[0]] = _KEPT
+    return part == _DRAWN
+
+
+def _count_strata(
+    sets: Sequence[LabelSet], texts: np.ndarray, keys: np.ndarray, fraction: float
+) -> tuple[list[Counter[int]], dict[int, list[int]]]:
+    """(of each text, its rows by stratum; of each stratum, its texts in the order of `keys`)."""
     strata_of = _number_strata(sets, fraction)
-    # Of each text, its rows by stratum; of each stratum, its texts.
-    counts: list[collections.Counter[int]] = [collections.Counter() for _ in keys]
-    members: dict[int, list[int]] = collections.defaultdict(list)
-    for row in rows.tolist():
+    counts: list[Counter[int]] = [Counter() for _ in keys]
+    members: dict[int, list[int]] = defaultdict(list)
+    for row in np.argsort(keys[texts], kind="stable").tolist():
         text = int(texts[row])
         for stratum in strata_of[sets[row]]:
             if stratum not in counts[text]:
                 members[stratum].append(text)
             counts[text][stratum] += 1
+    return counts, members
+
+
+def _divide(
+    counts: Sequence[Mapping[int, int]],
+    members: Mapping[int, Sequence[int]],
+    sizes: np.ndarray,
+    kept_texts: Sequence[int],
+    fraction: float,
+) -> tuple[np.ndarray, dict[int, float]]:
+    """(the part of each text, int8; the rows of each stratum that the drawn part lacks), with the rarest stratum first.
+
+    `kept_texts` are not drawn. `counts` and `members` are of _count_strata, `sizes` the rows of each text.
+    """
     remaining = {stratum: sum(counts[text][stratum] for text in found) for stratum, found in members.items()}
     # The rows that each part still lacks, of each stratum and of all.
     shares = (1 - fraction, fraction)
     lacking = [{stratum: count * share for stratum, count in remaining.items()} for share in shares]
-    lacking_rows = [len(sets) * share for share in shares]
-    part = np.full(len(keys), -1, np.int8)
+    lacking_rows = [int(sizes.sum()) * share for share in shares]
+    part = np.full(len(sizes), _NEITHER, np.int8)
     # A stratum has an entry for each number of rows that it had; the one with its present number is valid.
     queue = [(count, stratum) for stratum, count in sorted(remaining.items())]
     heapq.heapify(queue)
@@ -60,24 +90,17 @@ def draw_texts(
             if remaining[stratum]:
                 heapq.heappush(queue, (remaining[stratum], stratum))
 
-    for text in np.flatnonzero(sizes > max(1, int(len(sets) * fraction * max_share))).tolist():
+    for text in kept_texts:
         assign(text, _KEPT)
     while queue:
         count, stratum = heapq.heappop(queue)
         if count != remaining[stratum]:
             continue
         for text in members[stratum]:
-            if part[text] < 0:
+            if part[text] == _NEITHER:
                 kept, drawn = ((lacking[to][stratum], lacking_rows[to]) for to in (_KEPT, _DRAWN))
                 assign(text, _DRAWN if drawn > kept else _KEPT)
-    target = round(len(sets) * fraction)
-    swapped = math.ceil(target * SWAPPED_SHARE)
-    for rows_to_draw in (target + swapped, target - swapped, target):
-        _correct_rows(part, sizes, counts, lacking[_DRAWN], rows_to_draw)
-    for found in members.values():
-        if not any(part[text] == _KEPT for text in found):
-            part[found[0]] = _KEPT
-    return part == _DRAWN
+    return part, lacking[_DRAWN]
 
 
 def _correct_rows(
@@ -115,7 +138,7 @@ def _number_strata(sets: Sequence[LabelSet], fraction: float) -> dict[LabelSet, 
 
     So are rows without labels. Labels come first, then sets, each by alphabet: the order of rows makes no difference.
     """
-    rows = collections.Counter(sets)
+    rows = Counter(sets)
     names = sorted({name for names in rows for name in names})
     number: dict[object, int] = {name: index for index, name in enumerate(names)}
     for names_of_set in sorted(rows):

@@ -57,16 +57,14 @@ DEFAULT_FORMAT = TableFormat()
 MISSING_TEXTS = ("nan", "NaN")
 # How a delimiter that a shell cannot hold is written.
 _DELIMITER_NAMES = {"\\t": "\t", "tab": "\t"}
+# The line that a record begins in, or its row in a format without lines, and its values by column or why they cannot
+# be used.
+NumberedRecord = tuple[int, dict[str, Any] | str]
 
 
 def parse_delimiter(value: str | None) -> str | None:
     """The character that the flag --delimiter means."""
     return _DELIMITER_NAMES.get(value, value) if value else None
-
-
-# The line that a record begins in, or its row in a format without lines, and its values by column or why they cannot
-# be used.
-NumberedRecord = tuple[int, dict[str, Any] | str]
 
 
 def find_format_problems(table_format: TableFormat) -> list[Problem]:
@@ -93,11 +91,25 @@ def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
 
     Raises UserError if it has zeros as UTF-16 has them, and neither a mark nor an encoding that was given.
     """
-    encoding = _marked_encoding(head) or encoding
-    if encoding is None and b"\0" in head:
-        required_bytes = "begin with the mark of its encoding, unless that is UTF-8"
-        raise UserError(Problem(source, required_bytes, "zeros between the letters", "Set --encoding=utf-16-le."))
-    return encoding or "utf-8"
+    chosen = _find_encoding(head, encoding)
+    if chosen is None:
+        required = "begin with the mark of its encoding, unless that is UTF-8"
+        raise UserError(Problem(source, required, "zeros between the letters", "Set --encoding=utf-16-le."))
+    return chosen
+
+
+def _find_encoding(head: bytes, encoding: str | None) -> str | None:
+    """What choose_encoding returns; None where it raises."""
+    chosen = next((name for mark, name in _MARKS if head.startswith(mark)), encoding or None)
+    return "utf-8" if chosen is None and b"\0" not in head else chosen
+
+
+def decode(data: bytes, encoding: str | None) -> str:
+    """A text of a file of its own: in the encoding of its mark, in `encoding`, or in UTF-8. Raises UnicodeError."""
+    chosen = _find_encoding(data[:HEAD_BYTES], encoding)
+    if chosen is None:
+        raise UnicodeError("zeros between the letters")
+    return data.decode(chosen)
 
 
 def is_table(path: str) -> bool:
@@ -108,18 +120,6 @@ def is_table(path: str) -> bool:
 def record_unit(path: str) -> str:
     """What the numbers of read_records count: "line" or "row"."""
     return "row" if _suffix(path.lower().removesuffix(".gz")) in (".parquet", ".xlsx") else "line"
-
-
-def _marked_encoding(head: bytes) -> str | None:
-    return next((name for mark, name in _MARKS if head.startswith(mark)), None)
-
-
-def decode(data: bytes, encoding: str | None) -> str:
-    """A text of a file of its own: in the encoding of its mark, in `encoding`, or in UTF-8. Raises UnicodeError."""
-    encoding = _marked_encoding(data) or encoding
-    if encoding is None and b"\0" in data[:HEAD_BYTES]:
-        raise UnicodeError("zeros between the letters")
-    return data.decode(encoding or "utf-8")
 
 
 def column_names(path: str, table_format: TableFormat) -> list[str]:

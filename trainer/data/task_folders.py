@@ -43,14 +43,14 @@ def find_folder(
     }
     candidates = [path for path, name in found.items() if name in own]
     if not candidates and os.path.isdir(source):
-        archives = [posixpath.join(path, name) for path, names in folders.items() for name in names]
-        archives = [path for path in archives if _is_archive(path) and _stem(path) in own]
+        paths = [posixpath.join(path, name) for path, names in folders.items() for name in names]
+        archives = [path for path in paths if _is_archive(path) and _stem(path) in own]
         if archives:
-            nearest = min(archives, key=lambda path: (path.count("/"), path))
+            nearest = min(archives, key=lambda path: (_depth(path), path))
             return find_folder(os.path.join(source, nearest), files, own_names, other_names)
     candidates = candidates or [path for path, name in found.items() if name not in others]
-    depths = {path: path.count("/") + bool(path) for path in candidates}
-    candidates = sorted(path for path in candidates if depths[path] == min(depths.values()))
+    least = min(map(_depth, candidates), default=0)
+    candidates = sorted(path for path in candidates if _depth(path) == least)
     required = f"hold {' or '.join(files)} of {own_names[0]}"
     if not candidates:
         shown = ", ".join(sorted(path or "the source itself" for path in found)[:MAX_SHOWN_FOLDERS])
@@ -78,6 +78,11 @@ def _list_files(source: str) -> Iterator[str]:
                     yield name
     else:
         yield os.path.basename(source)
+
+
+def _depth(path: str) -> int:
+    """0 for the source itself, 1 for what is in it."""
+    return path.count("/") + bool(path)
 
 
 def _stem(path: str) -> str:

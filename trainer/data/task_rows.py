@@ -7,7 +7,7 @@ import fnmatch
 import glob
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -174,32 +174,64 @@ def read_rows(options: SourceOptions) -> SourceRows:
     return SourceRows(rows, len(bad_rows), label_type, label_form)
 
 
+@dataclasses.dataclass(frozen=True)
+class _ReadFiles:
+    """The rows of several tables and folders, and where each was read."""
+
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    lines: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("I"))  # A list would be larger.
+    starts: list[int] = dataclasses.field(default_factory=list)  # Of each table or folder, the index of its first row.
+    line_names: list[str] = dataclasses.field(default_factory=list)  # What is written before a line; "" for a folder.
+
+    def file_of(self, index: int) -> int:
+        """The number of the table or folder that a row is from."""
+        return bisect.bisect(self.starts, index) - 1
+
+    def place_of(self, index: int) -> str:
+        """Where a row was read, for people."""
+        line_name = self.line_names[self.file_of(index)]
+        return f"{line_name} {self.lines[index]}" if line_name else str(self.rows[index].id)
+
+
 def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str, str]:
     """(the rows of all files, the type of their labels, SourceRows.label_form).
 
     The others are appended to `bad_rows` as "place: reason".
     """
-    rows: list[Row] = []
-    numbers = array.array("I")  # Of each row, its line; a list of integers would be as large as the rows.
-    # Of each table or folder, its first row's index and what is written before a line; "" for a folder.
-    starts, prefixes = [], []
-    label_type = labels.SEVERAL if options.multi_label else options.label_type
+    read = _read_files(options, bad_rows)
+    if options.multi_label:
+        return _divide_labels(options, read, bad_rows)
+    rows, label_type = read.rows, options.label_type
+    if label_type == "auto" and "" in read.line_names:  # A folder is a class, whatever its name.
+        label_type = "class"
+    strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
+    for index in sorted(strays):
+        advice = "--label_type=class makes every label a class"
+        bad_rows.append(f"{read.place_of(index)}: the label {rows[index].label!r} in a column of numbers ({advice})")
+    if strays:
+        rows = [row for index, row in enumerate(rows) if index not in strays]
+    if labels.label_kind((row.label for row in rows), label_type) == "classification":
+        rows = _name_equal_numbers(rows)
+    return rows, label_type, ""
+
+
+def _read_files(options: SourceOptions, bad_rows: list[str]) -> _ReadFiles:
+    read = _ReadFiles()
     files = _list_files(options)
+    several = sum(map(len, files.values())) > 1
     for split, paths in files.items():
         records = 0
         for path in paths:
             local = local_source("csv", path, options.sha256 if split == "" else None, options.downloads)
-            starts.append(len(rows))
+            read.starts.append(len(read.rows))
             if os.path.isdir(local):
-                prefixes.append("")
-                label_type = "class" if label_type == "auto" else label_type
-                _collect_files(options, local, split, rows, bad_rows)
-                numbers.extend([0] * (len(rows) - len(numbers)))
+                read.line_names.append("")
+                _collect_files(options, local, split, read.rows, bad_rows)
+                read.lines.extend([0] * (len(read.rows) - len(read.lines)))
                 continue
-            several = sum(map(len, files.values())) > 1
-            prefix = f"{os.path.basename(path)} {tables.record_unit(path)}" if several else tables.record_unit(path)
-            prefixes.append(prefix)
-            for number, row in sources.read_table(
+            unit = tables.record_unit(path)
+            read.line_names.append(f"{os.path.basename(path)} {unit}" if several else unit)
+            for line, row in sources.read_table(
                 local,
                 options.columns,
                 split,
@@ -211,42 +243,21 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
             ):
                 records += 1
                 if isinstance(row, Row):
-                    rows.append(row)
-                    numbers.append(number)
+                    read.rows.append(row)
+                    read.lines.append(line)
                 else:
-                    bad_rows.append(f"{prefix} {number}: {row}")
-
-    def place_of(index: int) -> str:
-        prefix = prefixes[bisect.bisect(starts, index) - 1]
-        return f"{prefix} {numbers[index]}" if prefix else str(rows[index].id)
-
-    if options.multi_label:
-        tables_of_rows = [bisect.bisect(starts, index) for index in range(len(rows))]
-        return _divide_labels(options, rows, tables_of_rows, place_of, bad_rows)
-    strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
-    for index in sorted(strays):
-        advice = "--label_type=class makes every label a class"
-        bad_rows.append(f"{place_of(index)}: the label {rows[index].label!r} in a column of numbers ({advice})")
-    if strays:
-        rows = [row for index, row in enumerate(rows) if index not in strays]
-    if labels.label_kind((row.label for row in rows), label_type) == "classification":
-        rows = _name_equal_numbers(rows)
-    return rows, label_type, ""
+                    bad_rows.append(f"{read.line_names[-1]} {line}: {row}")
+    return read
 
 
-def _divide_labels(
-    options: SourceOptions,
-    rows: list[Row],
-    tables_of_rows: list[int],
-    places: Callable[[int], str],
-    bad_rows: list[str],
-) -> tuple[list[Row], str, str]:
-    """_read_own_rows of several labels: cells become sets. `places` names a row by its index."""
+def _divide_labels(options: SourceOptions, read: _ReadFiles, bad_rows: list[str]) -> tuple[list[Row], str, str]:
+    """_read_own_rows of several labels: cells become sets."""
     missing = {label.casefold() for label in options.missing_labels}
-    read = [(row.label, row.labels) for row in rows]
-    found, form = label_sets.divide_cells(read, tables_of_rows, options.label_delimiter, options.label_column, missing)
-    bad_rows += [f"{places(index)}: {names}" for index, names in enumerate(found) if not isinstance(names, tuple)]
-    good = [(row, names) for row, names in zip(rows, found, strict=True) if isinstance(names, tuple)]
+    cells = [(row.label, row.labels) for row in read.rows]
+    files = [read.file_of(index) for index in range(len(read.rows))]
+    found, form = label_sets.divide_cells(cells, files, options.label_delimiter, options.label_column, missing)
+    bad_rows += [f"{read.place_of(i)}: {names}" for i, names in enumerate(found) if not isinstance(names, tuple)]
+    good = [(row, names) for row, names in zip(read.rows, found, strict=True) if isinstance(names, tuple)]
     sets, renamed = label_sets.name_equal_numbers([names for _, names in good])
     _warn_of_equal_numbers(renamed)
     if options.columns.labels:

@@ -55,9 +55,9 @@ def _parse(variable: str, value: str) -> Cluster | None:
             raise UsageError(Problem(variable, "list the addresses of all workers", received, _NOT_DYNAMIC))
         jobs = {job: [str(address) for address in addresses] for job, addresses in named.items() if addresses}
         job, index = str(task.get("type", "worker")), _read_index(task)
+    except UsageError:
+        raise
     except (ValueError, AttributeError, TypeError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(Problem(variable, f"be JSON such as {_EXAMPLE}", f"{value[:200]} ({error})")) from None
     _check_jobs(variable, jobs, job)
     if not jobs:

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -25,12 +25,17 @@ def connect_hosts(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver
     # Left to itself, TensorFlow tells the hosts that this process is at "localhost", which to them is themselves. The
     # first batch would fail, since they have it made here.
     address = find_own_address(hosts[0])
-    # Between hosts, too, gRPC would go through the proxy that the environment names for the internet.
-    os.environ["no_grpc_proxy"] = ",".join(host.rpartition(":")[0] for host in (*hosts, address))  # noqa: SIM112
+    connect_without_proxy((*hosts, address))
     cluster = resolver(tpu, coordinator_name=JOB, coordinator_address=address)
     # The first host as the default device would read this machine's files from its own disk.
     tf.config.experimental_connect_to_cluster(cluster, job_name=JOB, make_master_device_default=False)
     return cluster
+
+
+def connect_without_proxy(addresses: Sequence[str]) -> None:
+    """Keep gRPC's connections to these HOST:PORT from the proxy that the environment names for the internet."""
+    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the lower case only
 
 
 def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]) -> None:

@@ -1,6 +1,6 @@
 """STRATEGIES: a name -> a tf.distribute.Strategy, with a clear error where the hardware is missing.
 
-Also what one of several workers needs: its index, and the largest of what all workers have.
+Also what one of several workers needs (its index, and the largest of what all workers have), and what devices are.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from trainer.distributed import cluster_config, gpu_support, remote_hosts, tpu_probe
+from trainer.distributed import cluster_config, gpu_support, processor, remote_hosts, tpu_probe
 from trainer.distributed.cluster_config import Cluster
 from trainer.errors import Problem, UsageError
 
@@ -84,9 +84,7 @@ def _multi_worker(request: DeviceRequest) -> StrategyChoice:
         required = "have the workers' addresses in TF_CONFIG or CLUSTER_SPEC"
         advice = describe_available_strategies()
         raise UsageError(Problem("--strategy=multi_worker", required, "neither of them", advice))
-    # Between workers, too, gRPC would go through the proxy that the environment names for the internet.
-    hosts = [address.rpartition(":")[0].strip("[]") for address in cluster.addresses]
-    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the lower case only
+    remote_hosts.connect_without_proxy(cluster.addresses)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
         task_type="worker",
@@ -278,6 +276,9 @@ WORKER_LOST_ERRORS = (
 )
 
 
+# --- What the devices are -------------------------------------------------------------------------
+
+
 def has_accelerator(strategy: tf.distribute.Strategy) -> bool:
     """Whether the replicas compute elsewhere than on the CPU."""
     return all("CPU" not in device for device in strategy.extended.worker_devices)
@@ -290,13 +291,4 @@ def has_bfloat16(strategy: tf.distribute.Strategy) -> bool:
     if "GPU" in strategy.extended.worker_devices[0]:
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
         return bool(details.get("compute_capability", (0, 0)) >= (8, 0))
-    return bool({"amx_bf16", "avx512_bf16"} & _cpu_features())
-
-
-def _cpu_features() -> set[str]:
-    """The features of the processor, by Linux's names; empty where there is no /proc."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            return set(next((line for line in file if line.startswith("flags")), "").split())
-    except OSError:
-        return set()
+    return bool({"amx_bf16", "avx512_bf16"} & processor.describe_processor().features)

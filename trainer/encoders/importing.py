@@ -11,8 +11,6 @@ from trainer.encoders.embedded import EMBEDDED, Download
 from trainer.errors import Problem, UsageError, UserError
 from trainer.storage import fs
 
-_FORMS = "be minilm, hf:DIR, checkpoint:DIR, hub:NAME or random:PRESET"
-
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSource:

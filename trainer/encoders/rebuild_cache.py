@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -46,7 +45,7 @@ def find_rebuilt(folder: str, sha256: str) -> RebuiltEncoder | None:
     None if nothing was kept, or what was cannot be read.
     """
     try:
-        kept = json.loads(fs.read_text(_file(sha256)))
+        kept = fs.read_json(_file(sha256))
         reader = _open_variables(folder)
         return RebuiltEncoder(
             architectures.Architecture(**kept["architecture"]),
@@ -77,7 +76,7 @@ def keep_rebuilt(folder: str, sha256: str, rebuilt: RebuiltEncoder) -> None:
     }
     with contextlib.suppress(OSError):
         fs.make_folder(cache_folder())
-        fs.write_text(_file(sha256), json.dumps(kept, indent=1) + "\n")
+        fs.write_json(_file(sha256), kept)
 
 
 def _open_variables(folder: str) -> Any:  # TensorFlow's reader of checkpoints has no public type.

@@ -1,6 +1,6 @@
 """Metrics of texts with several labels, each label against its threshold. N examples, C labels.
 
-scikit-learn computes them: https://scikit-learn.org/stable/modules/model_evaluation.html
+The average precisions are scikit-learn's: https://scikit-learn.org/stable/modules/model_evaluation.html
 """
 
 import math
@@ -61,7 +61,8 @@ def describe_labels(
 ) -> dict[str, Any]:
     """{"by_class": name -> precision, recall, f1, average_precision, support}. Support is the number of examples.
 
-    A label without examples has no average precision.
+    The arguments are those of compute_metrics, and the names of the labels. A label without examples has no average
+    precision.
     """
     by_class: dict[str, dict[str, float | int]] = {}
     for column, (name, p, r, f, n) in enumerate(zip(names, *score_each_label(labels, selected), strict=True)):

@@ -11,7 +11,10 @@ METRICS = ("f1", "macro_f1", "accuracy", "balanced_accuracy")
 
 
 def apply_threshold(scores: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
-    """Whether each score is above the threshold, compared as float32, like the export compares them."""
+    """Whether each of the scores, of any shape, is above the threshold: bool of that shape.
+
+    They are compared as float32, like the export compares them. `threshold` is one, or one for each label, [C].
+    """
     above: np.ndarray = scores.astype(np.float32) > np.asarray(threshold, np.float32)
     return above
 

@@ -169,7 +169,8 @@ def classify_in_fresh_process(folder: str, inputs: Mapping[str, np.ndarray]) -> 
 def check_parity(logits: np.ndarray, parity: ParityTexts, file_format: ClassifierFormat) -> dict[str, Any]:
     """{"texts", "largest_difference", "same_labels"} of an export's logits. Raises UserError if they are not the job's.
 
-    The difference is of a logit. The labels are left out for numbers.
+    `logits` are float32 [texts, classes], those of the parity texts in their order. The difference is of a logit. The
+    labels are left out for numbers.
     """
     difference = float(np.max(np.abs(logits - parity.logits)))
     found: dict[str, Any] = {"texts": len(logits), "largest_difference": difference}

@@ -1,8 +1,8 @@
 """Score texts with an exported SavedModel. Needs TensorFlow and tensorflow-text, and nothing of the training.
 
 `python -m trainer.export.predict FOLDER` reads a JSON list of rows from standard input, each a list of one text or
-two, and prints a JSON list of {"scores": [number, ...], "label": Prediction.label, "labels": Prediction.labels}. The
-export's parity check runs it in a fresh process, and glue.predictions.
+two, and prints a JSON list of {"scores": [number, ...], "label": ScoredInput.label, "labels": ScoredInput.labels}.
+The export's parity check runs it in a fresh process, and glue.predictions.
 """
 
 import dataclasses
@@ -31,14 +31,14 @@ MAX_WINDOW_CHARACTERS = 1 << 20
 INPUT_NAMES = (["text"], ["text", "text_pair"])
 
 Signature = Callable[..., dict[str, Any]]
-_Answer = tuple[np.ndarray, str | None, tuple[int, ...] | None]  # Scores, Prediction.label, Prediction.labels.
+_Answer = tuple[np.ndarray, str | None, tuple[int, ...] | None]  # Scores, ScoredInput.label, ScoredInput.labels.
 _NumberedTexts = tuple[int, dict[str, Any], list[str]]  # The number of an input, its columns, its texts.
 _LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The scores of one input."""
+class ScoredInput:
+    """An input with its scores."""
 
     number: int  # The input's, from 1.
     record: dict[str, Any]  # The input's columns.
@@ -102,16 +102,11 @@ def has_several_labels(signature: Any) -> bool:
     return labels is not None and labels.shape.rank == 2
 
 
-def score_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
-    """Yield the scores of each row, float32 [classes], in order. A row holds one text, or two for a model of pairs."""
-    for scores, *_ in predict_texts(signature, rows):
-        yield scores
-
-
 def predict_texts(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[_Answer]:
-    """Yield the scores, Prediction.label and Prediction.labels of each row, in order.
+    """Yield the scores, ScoredInput.label and ScoredInput.labels of each row, in order.
 
-    All are computed before the first is yielded, in batches of texts of similar length, which need little padding.
+    A row holds one text, or two for a model of pairs. All are computed before the first is yielded, in batches of texts
+    of similar length, which need little padding.
     """
     sizes = [sum(len(text.encode()) for text in row) for row in rows]
     longest_first = sorted(range(len(rows)), key=lambda row: -sizes[row])
@@ -140,7 +135,7 @@ def _predict_batch(signature: Any, rows: Sequence[Sequence[str]]) -> Iterator[_A
         yield from ((of_text, None, None) for of_text in scores)
 
 
-def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
+def predict_source(signature: Any, source: InputSource) -> Iterator[ScoredInput]:
     """Yield a prediction for each input of the source, in order. Not more than a window of them is in memory.
 
     An input of blank texts has no scores, since the model would make some up for no text; a warning counts them. Raises
@@ -152,7 +147,7 @@ def predict_source(signature: Any, source: InputSource) -> Iterator[Prediction]:
         predicted = predict_texts(signature, [texts for _, _, texts in window if not is_blank(texts)])
         for number, record, texts in window:
             scores, label, labels = (None, None, None) if is_blank(texts) else next(predicted)
-            yield Prediction(number, record, texts, scores, label, labels)
+            yield ScoredInput(number, record, texts, scores, label, labels)
         rows += len(window)
         blank = [number for number, _, texts in window if is_blank(texts)]
         blanks += len(blank)

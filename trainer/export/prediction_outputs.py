@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.data.labels import format_number
 from trainer.errors import Problem, UserError
-from trainer.export.predict import Prediction
+from trainer.export.predict import ScoredInput
 
 LINE_COLUMN = "line"
 # What the columns of predictions are called where the table has columns of their names already.
@@ -31,7 +31,7 @@ class Shown:
 
 
 def rank(scores: np.ndarray, shown: Shown, label: str | None = None) -> list[tuple[str, np.float32]]:
-    """The classes by falling score, `top_k` of them. Equal scores keep the order of the classes.
+    """The classes by falling score, float32 [classes], `top_k` of them. Equal scores keep the order of the classes.
 
     The first one is the `label` that the export gives, if it does: a threshold may decide for a class of lower score.
     """
@@ -40,7 +40,7 @@ def rank(scores: np.ndarray, shown: Shown, label: str | None = None) -> list[tup
     return sorted(ranked, key=lambda of_class: of_class[0] != label)[: shown.top_k]
 
 
-def own_labels(prediction: Prediction, shown: Shown) -> list[tuple[str, np.float32]]:
+def own_labels(prediction: ScoredInput, shown: Shown) -> list[tuple[str, np.float32]]:
     """Of several labels those of the text with their scores, by falling score. None for a blank text."""
     scores = prediction.scores
     if scores is None:
@@ -49,7 +49,7 @@ def own_labels(prediction: Prediction, shown: Shown) -> list[tuple[str, np.float
     return [(shown.names[i], scores[i]) for i in order if i in (prediction.labels or ())]
 
 
-def format_row(prediction: Prediction, shown: Shown) -> str:
+def format_row(prediction: ScoredInput, shown: Shown) -> str:
     """A line for people: the likeliest classes with their probabilities, or the number, and the text.
 
     Where there are several labels, those of the text. A blank text has dashes in their place.
@@ -76,7 +76,7 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def to_values(prediction: Prediction, shown: Shown) -> dict[str, Any]:
+def to_values(prediction: ScoredInput, shown: Shown) -> dict[str, Any]:
     """{"label", "scores": {name: probability}}, or {"score"} for regression; None for a blank text.
 
     Where there are several labels, "labels" has the names of those of the text in the place of "label".
@@ -93,7 +93,7 @@ def to_values(prediction: Prediction, shown: Shown) -> dict[str, Any]:
     return {**label, "scores": {name: float(score) for name, score in probabilities}}
 
 
-def format_json(prediction: Prediction, shown: Shown) -> str:
+def format_json(prediction: ScoredInput, shown: Shown) -> str:
     """The text and to_values as a line of JSON."""
     numbered = {LINE_COLUMN: prediction.number} if shown.line_numbers else {}
     return dump_json({**numbered, "text": "\t".join(prediction.texts), **to_values(prediction, shown)})
@@ -132,7 +132,7 @@ def added_columns(shown: Shown, columns: Sequence[str], source: str) -> dict[str
     return added
 
 
-def added_values(prediction: Prediction, shown: Shown, count: int) -> list[Any]:
+def added_values(prediction: ScoredInput, shown: Shown, count: int) -> list[Any]:
     """The values of the `count` columns of added_columns; None in all but the number for a blank text."""
     scores = prediction.scores
     values: list[Any] = [prediction.number] if shown.line_numbers else []

@@ -15,7 +15,7 @@ import numpy as np
 from trainer.data import label_sets
 from trainer.errors import Problem, UserError
 from trainer.export import prediction_outputs
-from trainer.export.predict import Prediction
+from trainer.export.predict import ScoredInput
 from trainer.export.prediction_inputs import MAX_REPORTED, InputSource, InputSummary
 from trainer.export.prediction_outputs import Shown
 from trainer.storage import fs
@@ -25,6 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ROW_GROUP_ROWS = 8192
 _LOG = logging.getLogger(__name__)
 _SEPARATORS = re.compile(r"[\t\r\n]")
+_Row = tuple[dict[str, Any], list[Any]]  # The record of an input, and the values of the columns that are added.
 
 
 def suffix_of(path: str) -> str:
@@ -41,7 +42,7 @@ def find_output_problems(path: str, line_format: str | None) -> list[Problem]:
 
 
 def write_predictions(
-    path: str, source: InputSource, summary: InputSummary, predictions: Iterator[Prediction], shown: Shown
+    path: str, source: InputSource, summary: InputSummary, predictions: Iterator[ScoredInput], shown: Shown
 ) -> None:
     """Write the source's columns and those of the predictions, in order, to a file that appears when it is complete.
 
@@ -65,10 +66,6 @@ def write_predictions(
             _write_separated(local, [*columns, *added], cells, tabs=suffix == ".tsv")
     shown_columns = ", ".join(itertools.islice(added, MAX_REPORTED)) + ", ..." * (len(added) > MAX_REPORTED)
     _LOG.info("%s has the columns of %s and %s.", path, source.name, shown_columns)
-
-
-# The record of an input, and the values of the columns that are added.
-_Row = tuple[dict[str, Any], list[Any]]
 
 
 def _write_json_lines(path: str, added: Iterable[str], rows: Iterable[_Row]) -> None:

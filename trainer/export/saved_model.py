@@ -151,7 +151,7 @@ def _one_at_least(texts: tf.Tensor) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class FreshProcess:
+class ParityProcess:
     """A process that scores with the SavedModel in a folder, which need not be there yet."""
 
     folder: str
@@ -159,7 +159,7 @@ class FreshProcess:
 
 
 @contextlib.contextmanager
-def fresh_process() -> Iterator[FreshProcess]:
+def parity_process() -> Iterator[ParityProcess]:
     """Start the process of the parity check. It imports TensorFlow, which takes seconds, while the export is made.
 
     It ends with the block at the latest, and its folder goes.
@@ -167,10 +167,10 @@ def fresh_process() -> Iterator[FreshProcess]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = os.path.join(temporary, "moved")
         with fresh_processes.fresh_process("trainer.export.predict", folder) as process:
-            yield FreshProcess(folder, process)
+            yield ParityProcess(folder, process)
 
 
-def score_in_fresh_process(fresh: FreshProcess, rows: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
+def score_in_fresh_process(fresh: ParityProcess, rows: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """The scores, float32 [N, C], and the labels, as those of ScoredTexts, that the process computes for N rows.
 
     Raises UserError as fresh_processes.read_output does.
@@ -191,11 +191,11 @@ def write_saved_model(
     signature: tf.types.experimental.ConcreteFunction,
     output: str,
     expected: ScoredTexts,
-    fresh: FreshProcess,
+    fresh: ParityProcess,
     *,
     io_device: str | None = None,
 ) -> float:
-    """Save to the folder `output` if a moved copy computes what is `expected` in a process of fresh_process.
+    """Save to the folder `output` if a moved copy computes what is `expected` in a process of parity_process.
 
     Returns the largest absolute difference of a score. Raises what check_parity does, and leaves an older export in
     `output` as it was. `io_device` is remote_hosts.coordinator_device of the strategy that has the variables.

@@ -6,7 +6,6 @@ Needs NumPy and the runtime of the format, and nothing of the training.
 parity check runs it in a fresh process.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -49,8 +48,7 @@ def load_description(folder: str) -> dict[str, Any]:
     path = fs.join(folder, DESCRIPTION_FILE)
     if not fs.exists(path):
         raise UserError(Problem("A classifier's folder", f"hold {DESCRIPTION_FILE}", folder))
-    described: dict[str, Any] = json.loads(fs.read_text(path))
-    return described
+    return fs.read_json(path)
 
 
 def load_classifier(folder: str) -> Classify:

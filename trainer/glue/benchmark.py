@@ -1,7 +1,6 @@
 """The whole of scripts/glue.py: prepare, train, predict, and write the results."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 from trainer.data import glue, tasks
@@ -46,7 +45,7 @@ def run_benchmark(options: SuiteOptions, names: Sequence[str], seeds: Sequence[i
         fs.join(options.output, submission.SUBMISSION_FILE),
         submission.missing_files(files),
     )
-    fs.write_text(outcome.results, json.dumps(summary, indent=1) + "\n")
+    fs.write_json(outcome.results, summary)
     submission.write_submission(outcome.submission, files)
     return outcome
 

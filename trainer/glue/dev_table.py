@@ -44,7 +44,7 @@ def collect_scores(
 
 def format_scores(scores: Sequence[DevScore]) -> str:
     """The table for people, with the sources of the published figures."""
-    from trainer.train import report  # Imports TensorFlow.
+    from trainer.train import run_summary  # Imports TensorFlow.
 
     rows = []
     for each in scores:
@@ -54,4 +54,4 @@ def format_scores(scores: Sequence[DevScore]) -> str:
         values["seeds"] = len(each.by_seed)
         values |= {"BERT-base dev": each.published_dev, "BERT-base test": each.published_test}
         rows.append((f"{each.name} {each.metric}", values))
-    return "\n".join([report.format_table(rows), *SOURCES])
+    return "\n".join([run_summary.format_table(rows), *SOURCES])

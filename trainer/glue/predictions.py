@@ -29,7 +29,7 @@ def predict(model_dir: str, name: str, rows: Sequence[Sequence[str]], request: S
     path = fs.join(model_dir, FOLDER, f"{name}.json")
     result = fs.read_text(fs.join(model_dir, "result.json"))
     key = hashlib.sha256(f"{result}\0{content}".encode()).hexdigest()
-    kept = json.loads(fs.read_text(path)) if fs.exists(path) else {}
+    kept = fs.read_json(path) if fs.exists(path) else {}
     if kept.get("key") != key or "predicted" not in kept:
         command = child_process.command("trainer.export.predict", fs.join(model_dir, "export"))
         output = processes.run(f"The prediction of {name}", command, request, content)

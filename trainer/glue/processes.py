@@ -46,10 +46,7 @@ def run(what: str, command: Sequence[str], request: StopRequest, stdin: str | No
 
 def _wait(command: Sequence[str], request: StopRequest, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> int:
     """The exit code of a process, to which the first request to stop is passed on as SIGTERM."""
-    # In a session of its own, a Ctrl-C of the terminal reaches it through this process alone, and once.
-    process = subprocess.Popen(
-        command, stdin=stdin, stdout=stdout, env=child_process.environment(), start_new_session=True
-    )
+    process = child_process.start_session(command, stdin=stdin, stdout=stdout)
     told = False
     try:
         while True:

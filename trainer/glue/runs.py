@@ -4,7 +4,6 @@ The same call again continues: a data set that is complete is kept, a run resume
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -74,8 +73,7 @@ def train(options: SuiteOptions, task: str, seed: int, request: StopRequest) -> 
 
 def read_result(options: SuiteOptions, task: str, seed: int) -> dict[str, Any]:
     """result.json of a finished run."""
-    result: dict[str, Any] = json.loads(fs.read_text(fs.join(run_folder(options, task, seed), "result.json")))
-    return result
+    return fs.read_json(fs.join(run_folder(options, task, seed), "result.json"))
 
 
 def best_seed(results: dict[int, dict[str, Any]]) -> int:

@@ -78,7 +78,10 @@ def _for_page(svg: str, name: str, title: str) -> str:
 
 
 def thin(*columns: Sequence[float] | np.ndarray) -> list[np.ndarray]:
-    """At most MAX_POINTS points of a curve, evenly chosen, its first and last among them."""
+    """At most MAX_POINTS points of a curve, evenly chosen, its first and last among them.
+
+    A column has a coordinate of each point: [points].
+    """
     count = len(columns[0])
     chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
     return [np.asarray(column)[chosen] for column in columns]

@@ -14,7 +14,7 @@ MAX_CLASSES = 30
 MAX_CONFUSION = 12
 MAX_MISTAKES = 20
 MAX_CURVES = 5
-_COLORS = (charts.ACCENT, charts.WARM, charts.INK, charts.MUTED)
+_COLORS = (charts.ACCENT, charts.WARM, charts.INK, charts.MUTED, charts.LINE)
 
 
 def section(facts: ReportFacts) -> Section | None:
@@ -114,7 +114,7 @@ def _draw_curves(facts: ReportFacts, kind: str) -> str:
     shown = [facts.positive] if count == 2 and facts.positive is not None else list(range(count))
 
     def plot(axes: Any) -> None:
-        for index, color in zip(shown, (*_COLORS, charts.LINE), strict=False):
+        for index, color in zip(shown, _COLORS, strict=False):
             labels, scores = predictions.labels, predictions.scores[:, index]
             truth = labels[:, index].astype(bool) if labels.ndim == 2 else labels == index
             if not 0 < truth.sum() < len(truth):

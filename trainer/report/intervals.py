@@ -5,6 +5,8 @@ confusion is drawing the cells from their multinomial distribution (Efron and Ti
 Bootstrap", 1993, chapter 13).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 RESAMPLES = 1000
@@ -14,7 +16,8 @@ _PERCENTILES = (2.5, 97.5)
 Interval = tuple[float, float]
 
 
-def _interval(values: np.ndarray) -> Interval:
+def percentile_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """The 95 % interval of a metric's values in the samples, [R]. Those that are NaN do not count."""
     low, high = np.nanpercentile(values, _PERCENTILES)
     return float(low), float(high)
 
@@ -22,14 +25,14 @@ def _interval(values: np.ndarray) -> Interval:
 def share_interval(hits: np.ndarray) -> Interval:
     """The interval of the mean of bool [N]."""
     count = len(hits)
-    return _interval(np.random.default_rng(SEED).binomial(count, hits.mean(), RESAMPLES) / count)
+    return percentile_interval(np.random.default_rng(SEED).binomial(count, hits.mean(), RESAMPLES) / count)
 
 
 def difference_interval(a: np.ndarray, b: np.ndarray) -> Interval:
     """The interval of the mean of `a` minus that of `b`, bool [N], each of the same examples: paired."""
     cells = np.array([np.sum(a & b) + np.sum(~a & ~b), np.sum(a & ~b), np.sum(~a & b)])
     drawn = np.random.default_rng(SEED).multinomial(len(a), cells / len(a), RESAMPLES)
-    return _interval((drawn[:, 1] - drawn[:, 2]) / len(a))
+    return percentile_interval((drawn[:, 1] - drawn[:, 2]) / len(a))
 
 
 def class_intervals(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, list[Interval]]:
@@ -49,11 +52,11 @@ def class_intervals(labels: np.ndarray, predicted: np.ndarray, classes: int) -> 
     both = examples + predictions
     f1 = np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0)
     return {
-        "precision": [_interval(column) for column in precision.T],
-        "recall": [_interval(column) for column in recall.T],
-        "f1": [_interval(column) for column in f1.T],
-        "accuracy": [_interval(hits.sum(axis=1) / len(labels))],
-        "macro_f1": [_interval(f1.mean(axis=1))],
+        "precision": [percentile_interval(column) for column in precision.T],
+        "recall": [percentile_interval(column) for column in recall.T],
+        "f1": [percentile_interval(column) for column in f1.T],
+        "accuracy": [percentile_interval(hits.sum(axis=1) / len(labels))],
+        "macro_f1": [percentile_interval(f1.mean(axis=1))],
     }
 
 
@@ -69,8 +72,8 @@ def number_intervals(labels: np.ndarray, values: np.ndarray) -> dict[str, Interv
     mean_x, mean_y, xx, yy, xy, squared = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
         pearson = (xy - mean_x * mean_y) / np.sqrt((xx - mean_x**2) * (yy - mean_y**2))
-    intervals = {"mean_squared_error": _interval(squared)}
-    return intervals if np.isnan(pearson).all() else {"pearson": _interval(pearson), **intervals}
+    intervals = {"mean_squared_error": percentile_interval(squared)}
+    return intervals if np.isnan(pearson).all() else {"pearson": percentile_interval(pearson), **intervals}
 
 
 def describe(interval: Interval) -> str:

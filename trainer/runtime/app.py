@@ -4,7 +4,6 @@ Imports nothing heavy, so that --help answers at once.
 """
 
 import contextlib
-import difflib
 import faulthandler
 import logging
 import os
@@ -36,19 +35,14 @@ def find_argument_problems(argv: list[str], texts: bool = False) -> list[Problem
     for position, argument in enumerate(argv[1:], 1):
         if argument.startswith("-") and position < flags_end:
             name = argument.lstrip("-").partition("=")[0]
-            advice = f"The nearest is --{nearest}." if (nearest := _nearest_flag(name)) else "Try --help."
+            nearest = errors.find_nearest(name, flags.FLAGS)
+            advice = f"The nearest is --{nearest}." if nearest else "Try --help."
             if texts:
                 advice += " If it is a text, write -- before it."
             problems.append(Problem(f"--{name}", "be a flag of this command", argument, advice))
         elif not texts:
             problems.append(Problem("Every argument", "be a flag, --name=value", argument))
     return problems
-
-
-def _nearest_flag(name: str) -> str | None:
-    # The right name in the wrong section is more likely than a misspelled name in the right one.
-    same_name = [flag for flag in flags.FLAGS if flag.rpartition(".")[2] == name.rpartition(".")[2]]
-    return next(iter(same_name or difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)), None)
 
 
 def text_arguments(argv: list[str]) -> list[str]:
@@ -118,47 +112,55 @@ def run(
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
         logs.configure(verbosity.value if verbosity.present else None)
-        code = attempt(lambda: main(argv))
+        code = _attempt(lambda: main(argv))
         if _SKIPS_EXIT_HANDLERS.is_set():
             _end_at_once(code)
         return code
 
-    def attempt(call: Callable[[], int | None]) -> int:
-        try:
-            code = call() or errors.EXIT_DONE
-            sys.stdout.flush()
-            return code
-        except signals.Stopped as stopped:
-            _LOG.info("%s", stopped)
-            return errors.EXIT_STOPPED
-        except (ValueError, OSError) as error:
-            if isinstance(error, BrokenPipeError) and _output_is_closed():
-                # Its reader, such as head, has enough. What is still in the buffer is dropped when Python ends.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return errors.EXIT_DONE
-            _LOG.error("%s", error)
-            return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
-        except Exception as error:
-            if type(error).__module__ != "tensorflow.python.framework.errors_impl":
-                raise  # A defect of ours keeps its traceback.
-            # TensorFlow's own failures, such as a full disk or a file that cannot be read.
-            _LOG.error("%s", errors.describe_error(error))
-            return errors.EXIT_FAILED
-
     def parse(argv: list[str]) -> list[str]:
-        help_text.define_flags()
-        flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
-        try:
-            rest = flags.FLAGS(argv, known_only=True)  # `main` reports the others.
-        except SystemExit:
-            raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --helpfull.
-        except flags.Error as error:
-            if not help_text.is_requested():
-                print(f"error: {error}\nTry --help.", file=sys.stderr)
-                raise SystemExit(errors.EXIT_BAD_USAGE) from None
+        rest = _parse(argv)
         if help_text.is_requested():
-            raise SystemExit(attempt(lambda: print(help_text.format_help(usage or "", headings))))
+            raise SystemExit(_attempt(lambda: print(help_text.format_help(usage or "", headings))))
         return rest
 
     sys.modules["__main__"].__doc__ = usage
     app.run(guarded, flags_parser=parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """What is left of the arguments. Where help is requested, flags that cannot be parsed do not matter."""
+    help_text.define_flags()
+    flags.FLAGS.set_gnu_getopt()  # A flag may follow a text.
+    try:
+        return flags.FLAGS(argv, known_only=True)  # `main` reports the others.
+    except SystemExit:
+        raise SystemExit(errors.EXIT_DONE) from None  # absl exits with 1 after --helpfull.
+    except flags.Error as error:
+        if help_text.is_requested():
+            return []
+        print(f"error: {error}\nTry --help.", file=sys.stderr)
+        raise SystemExit(errors.EXIT_BAD_USAGE) from None
+
+
+def _attempt(call: Callable[[], int | None]) -> int:
+    """The exit code of `call`, whose failure has been logged."""
+    try:
+        code = call() or errors.EXIT_DONE
+        sys.stdout.flush()
+        return code
+    except signals.Stopped as stopped:
+        _LOG.info("%s", stopped)
+        return errors.EXIT_STOPPED
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            # Its reader, such as head, has enough. What is still in the buffer is dropped when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return errors.EXIT_DONE
+        _LOG.error("%s", error)
+        return errors.EXIT_BAD_USAGE if isinstance(error, errors.UsageError) else errors.EXIT_FAILED
+    except Exception as error:
+        if type(error).__module__ != "tensorflow.python.framework.errors_impl":
+            raise  # A defect of ours keeps its traceback.
+        # TensorFlow's own failures, such as a full disk or a file that cannot be read.
+        _LOG.error("%s", errors.describe_error(error))
+        return errors.EXIT_FAILED

@@ -4,10 +4,12 @@ What is written appears complete or not at all. A new storage scheme is an entry
 """
 
 import contextlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import google_crc32c
 
@@ -183,6 +185,17 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises json.JSONDecodeError if it does not parse."""
+    content: dict[str, Any] = json.loads(read_text(path))
+    return content
+
+
+def write_json(path: str, content: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
+    """Write an object as JSON, a key a line. `ensure_ascii` is json.dumps's."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=ensure_ascii) + "\n")
 
 
 @contextlib.contextmanager

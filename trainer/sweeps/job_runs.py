@@ -81,7 +81,7 @@ def run_jobs(
                     on_end(ended[-1])
     finally:
         for each in running:  # This process fails: nobody would wait for them.
-            _kill(each)
+            child_process.kill_session(each.process)
     if request.reason:
         raise Stopped(f"stopped by {request.reason}")
     return ended
@@ -91,14 +91,8 @@ def _start(job: JobRun, slot: int, variables: Mapping[str, str]) -> _Running:
     os.makedirs(os.path.dirname(job.log) or ".", exist_ok=True)
     with open(job.log, "ab") as log:
         start = log.tell()
-        # In a session of its own, a Ctrl-C of the terminal reaches it through this process alone, and once.
-        process = subprocess.Popen(
-            job.command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=child_process.environment(**variables),
-            start_new_session=True,
+        process = child_process.start_session(
+            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, variables=variables
         )
     return _Running(job, process, slot, time.monotonic(), start)
 
@@ -111,14 +105,7 @@ def _stop_if_due(each: _Running, request: StopRequest, timeout_s: float | None) 
             each.process.send_signal(signal.SIGTERM)
     elif each.told is not None and now - each.told > STOP_GRACE_S:
         _LOG.warning("%s did not stop within %.0f s, and is killed.", each.job.name, STOP_GRACE_S)
-        _kill(each)
-
-
-def _kill(each: _Running) -> None:
-    """Kill the process and those that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(each.process.pid, signal.SIGKILL)
-    each.process.wait()
+        child_process.kill_session(each.process)
 
 
 def _describe_end(each: _Running) -> EndedJob:

@@ -1,7 +1,6 @@
 """What a sweep shows and keeps: sweep.json, and the table for people."""
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,12 +45,11 @@ class Sweep:
 def read_sweep(output: str) -> dict[str, Any]:
     """sweep.json's values, {} if there is none."""
     path = fs.join(output, SWEEP_FILE)
-    found: dict[str, Any] = json.loads(fs.read_text(path)) if fs.exists(path) else {}
-    return found
+    return fs.read_json(path) if fs.exists(path) else {}
 
 
 def write_sweep(output: str, sweep: Sweep) -> None:
-    fs.write_text(fs.join(output, SWEEP_FILE), json.dumps(describe_sweep(sweep), indent=1, ensure_ascii=False) + "\n")
+    fs.write_json(fs.join(output, SWEEP_FILE), describe_sweep(sweep), ensure_ascii=False)
 
 
 def describe_sweep(sweep: Sweep) -> dict[str, Any]:

@@ -24,9 +24,8 @@ def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions
     if manifest.kind == "multi_label":
         return _on_frequent_labels(manifest, test)
     if manifest.kind == "classification":
-        counts = manifest.splits["train"].label_counts
-        largest = max(manifest.labels, key=lambda name: counts[name])
-        reference = float(np.mean(test.labels == manifest.labels.index(largest)))
+        largest = manifest.largest_class
+        reference = float(np.mean(test.labels == largest))
         # A threshold may cost accuracy on purpose.
         likeliest = dataclasses.replace(test, threshold=None).predicted
         accuracy = float(np.mean(likeliest == test.labels))
@@ -35,8 +34,8 @@ def on_reference(manifest: Manifest, scale: LabelScale | None, test: Predictions
         of_likeliest = " of the likeliest class" if test.threshold else ""
         return [
             f"On test, the accuracy {accuracy:.4f}{of_likeliest} is no better than that of always saying "
-            f"{largest!r}, the largest class of train: {reference:.4f}. {_LEARN_MORE} If classes are rare, "
-            "--training.best_metric=macro_f1 counts all classes alike."
+            f"{manifest.labels[largest]!r}, the largest class of train: {reference:.4f}. {_LEARN_MORE} If classes are "
+            "rare, --training.best_metric=macro_f1 counts all classes alike."
         ]
     if scale is None:
         return []

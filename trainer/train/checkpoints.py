@@ -103,13 +103,13 @@ def _commit(folder: str, steps: Sequence[int]) -> None:
     fs.write_text(fs.join(folder, "checkpoint"), "\n".join(lines) + "\n")
 
 
-def _list_files(folder: str, name: str) -> list[str]:
-    """The names of a checkpoint's files."""
+def list_files(folder: str, name: str) -> list[str]:
+    """The names of a checkpoint's files: its index, and its tensors in one or more."""
     return [file for file in fs.list_names(folder) if file.startswith((f"{name}.index", f"{name}.data-"))]
 
 
 def _delete(folder: str, name: str) -> None:
-    for file in _list_files(folder, name):
+    for file in list_files(folder, name):
         fs.remove(fs.join(folder, file))
 
 
@@ -138,7 +138,7 @@ def save_checkpoint(series: CheckpointSeries, step: int, *, wait: bool = True) -
     def commit(_: str) -> None:
         if series.local_folder != series.folder:
             try:
-                for file in _list_files(series.local_folder, name):
+                for file in list_files(series.local_folder, name):
                     fs.copy_file(fs.join(series.local_folder, file), fs.join(series.folder, file))
             finally:
                 _delete_local_copy(series, name)
@@ -196,7 +196,7 @@ def download_checkpoint(prefix: str) -> str:
     folder, _, name = prefix.rpartition("/")
     if not fs.in_bucket(prefix):
         return fs.join(fs.tensorflow_path(folder), name)
-    return fs.join(fs.local_copy(folder, _list_files(folder, name)), name)
+    return fs.join(fs.local_copy(folder, list_files(folder, name)), name)
 
 
 @contextlib.contextmanager
@@ -216,7 +216,7 @@ def _local_checkpoint(series: CheckpointSeries, step: int) -> Iterator[str]:
         yield download_checkpoint(fs.join(series.folder, name))
         return
     try:
-        for file in _list_files(series.folder, name):
+        for file in list_files(series.folder, name):
             fs.copy_file(fs.join(series.folder, file), fs.join(series.local_folder, file))
         yield fs.join(series.local_folder, name)
     finally:

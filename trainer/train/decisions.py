@@ -5,7 +5,6 @@ run, a later evaluation and a later export decide alike, however often the run w
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,12 +158,12 @@ def format_decision(result: Mapping[str, Any]) -> list[str]:
 
 
 def write_decision(path: str, decision: Decision) -> None:
-    fs.write_text(path, json.dumps(dataclasses.asdict(decision), indent=1) + "\n")
+    fs.write_json(path, dataclasses.asdict(decision))
 
 
 def read_decision(path: str, step: int) -> Decision | None:
     """The decision of the weights of `step`. None if they have none: a run from before it was kept, or numbers."""
     if not fs.exists(path):
         return None
-    decision = Decision(**json.loads(fs.read_text(path)))
+    decision = Decision(**fs.read_json(path))
     return decision if decision.step == step else None

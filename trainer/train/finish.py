@@ -1,7 +1,6 @@
 """The end of a run: the test with the best weights, the export, the picture, result.json, and then the report."""
 
 import dataclasses
-import json
 import logging
 import math
 from importlib.metadata import version
@@ -12,7 +11,17 @@ from trainer.data.labels import format_number
 from trainer.evals import metrics, prediction_files
 from trainer.runtime import signals, versions
 from trainer.storage import fs
-from trainer.train import advice, decisions, machine, metrics_log, optimizers, report, run_exports, run_report, runs
+from trainer.train import (
+    advice,
+    decisions,
+    machine,
+    metrics_log,
+    optimizers,
+    run_exports,
+    run_report,
+    run_summary,
+    runs,
+)
 from trainer.train.metrics_log import LogLine
 from trainer.train.runs import Run
 
@@ -63,14 +72,14 @@ def write_result(
         _LOG.warning("%s", note)
     draw_picture(run, best, test)
     warmup = optimizers.warmup_steps(job.plan.steps, job.config.optimizer.warmup_fraction)
-    looks = [line["step"] for line in run.history.of("validation")]
-    notes = [*unlearned, *advice.on_best_step(best["step"], looks, warmup)]
-    if looks[-1] < job.plan.steps:
+    evaluated = [line["step"] for line in run.history.of("validation")]
+    notes = [*unlearned, *advice.on_best_step(best["step"], evaluated, warmup)]
+    if evaluated[-1] < job.plan.steps:
         waited = run.history.evaluations_since_best(job.metric)
-        notes.append(advice.on_early_stop(looks[-1], job.plan.steps, job.metric, waited))
+        notes.append(advice.on_early_stop(evaluated[-1], job.plan.steps, job.metric, waited))
     classes = runs.describe_classes(run, predictions)
     result = build_result(run, best, test, classes, notes, export_difference) | decided
-    fs.write_text(run.files.result, json.dumps(result, indent=1) + "\n")
+    fs.write_json(run.files.result, result)
     return result
 
 
@@ -89,7 +98,7 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
     title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {format_number(test.get(metric, math.nan))}"
     squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None
-    report.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
+    run_summary.draw_history(run.history, metric, best["step"], run.files.picture, title, squared_unit)
 
 
 def last_step(run: Run) -> int:

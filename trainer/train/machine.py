@@ -1,14 +1,12 @@
 """The machine that a run computes on, for people: devices, cores, memory."""
 
-import os
-import platform
 import resource
 import sys
 from typing import Any
 
 import tensorflow as tf
 
-from trainer.distributed import strategies
+from trainer.distributed import processor, strategies
 
 
 def describe_machine(strategy: tf.distribute.Strategy) -> dict[str, Any]:
@@ -18,12 +16,13 @@ def describe_machine(strategy: tf.distribute.Strategy) -> dict[str, Any]:
     accelerated = strategies.has_accelerator(strategy)
     device = strategy.extended.worker_devices[0] if accelerated else "CPU"
     device_type = "TPU" if "TPU" in device else "GPU" if "GPU" in device else "CPU"
+    described = processor.describe_processor()
     return {
         "device_type": device_type,
-        "device_name": _gpu_name() if device_type == "GPU" else _cpu_name() if device_type == "CPU" else "TPU core",
+        "device_name": _gpu_name() if device_type == "GPU" else described.name if device_type == "CPU" else "TPU core",
         # Replicas on one CPU share it.
         "devices": strategy.num_replicas_in_sync if accelerated else strategies.worker_index_and_count(strategy)[1],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": described.cores,
         "peak_memory_bytes": peak_memory_bytes(),
     }
 
@@ -37,13 +36,3 @@ def peak_memory_bytes() -> int:
 def _gpu_name() -> str:
     (first, *_) = tf.config.list_physical_devices("GPU")
     return str(tf.config.experimental.get_device_details(first).get("device_name", "GPU"))
-
-
-def _cpu_name() -> str:
-    """The processor's name by Linux, or its architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()

@@ -28,6 +28,7 @@ BATCH_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 20.0
 
 _LOG = logging.getLogger(__name__)
+_RECORD_LOCK = threading.Lock()  # The sinks of a run share a file.
 
 
 @dataclasses.dataclass
@@ -143,14 +144,9 @@ def _read_record(sink: MetricSink) -> dict[str, Any]:
 
 
 def _read_records(path: str) -> dict[str, Any]:
-    records: dict[str, Any] = json.loads(fs.read_text(path)) if fs.exists(path) else {}
-    return records
-
-
-_RECORD_LOCK = threading.Lock()  # The sinks of a run share a file.
+    return fs.read_json(path) if fs.exists(path) else {}
 
 
 def _write_record(sink: MetricSink, kept: Mapping[str, Any]) -> None:
     with _RECORD_LOCK:
-        records = {**_read_records(sink.record), sink.key: dict(kept)}
-        fs.write_text(sink.record, json.dumps(records, indent=1) + "\n")
+        fs.write_json(sink.record, {**_read_records(sink.record), sink.key: dict(kept)})

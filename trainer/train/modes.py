@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.config.schema import Config
 from trainer.data import batching
-from trainer.distributed import remote_hosts, rendezvous, strategies
+from trainer.distributed import cluster_config, remote_hosts, rendezvous, strategies
 from trainer.errors import Problem, UsageError, UserError
 from trainer.evals import baseline, metrics
 from trainer.runtime import app, signals, trial
@@ -33,26 +33,9 @@ from trainer.train import (
     warm_start,
     workers,
 )
+from trainer.train.sessions import Session
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """What a mode works on."""
-
-    config: Config
-    files: run_files.RunFiles
-    strategy: str  # A key of strategies.STRATEGIES.
-    devices: strategies.DeviceRequest
-    started: float  # time.monotonic() at the start of the process, or of a call of trainer.api.
-    predictions: str = ""  # The JSONL file that `evaluate` writes.
-    of_command: bool = True  # Whether the process is that of a command, which a second signal ends at once.
-
-
-def open_session(config: Config, model_dir: str, started: float) -> Session:
-    """A session on the run in `model_dir`, on the CPU: an accelerator may be training."""
-    return Session(config, run_files.resolve_run_files(model_dir), "cpu", strategies.DeviceRequest(), started)
 
 
 def train(
@@ -80,21 +63,16 @@ def train(
                 workers.refresh_folders(files)
             result = run_files.read_finished_result(config, files)
             start = warm_start.find_warm_start(files, config.init_from)
-            starts = others is not None and result is None
-            signature = builder.job_signature(config, start.parent if start else None) if starts else {}
-            # Workers that leave the device at other steps would wait for each other.
-            signature |= {"--stop_at_step": stop_at_step, "--profile": str(profiled)}
+            signature: dict[str, Any] = {}
+            if others and result is None:
+                signature = builder.job_signature(config, start.parent if start else None)
+                # Workers that leave the device at other steps would wait for each other.
+                signature |= {"--stop_at_step": stop_at_step, "--profile": str(profiled)}
         except (ValueError, OSError) as error:
             rendezvous.tell_problem(cluster, error, cluster_timeout_s)
             raise
         if others and result is None:
-            try:
-                workers.meet_workers(others, files, signature, cluster_timeout_s)
-            except UserError:
-                # A worker that is started again while the chief exports meets nobody: the run is finished by then.
-                result = run_files.read_finished_result(config, files)
-                if result is None:
-                    raise
+            result = _meet_workers(session, others, signature, cluster_timeout_s)
         if result is None:
             result = _train_to_the_end(session, start, stop_at_step, profiled)
         else:
@@ -102,6 +80,24 @@ def train(
             if chief:
                 run_files.warn_without_export(files)
         return result if chief else None
+
+
+def _meet_workers(
+    session: Session, cluster: cluster_config.Cluster, signature: dict[str, Any], timeout_s: float
+) -> dict[str, Any] | None:
+    """Meet the other workers of this job. Returns the result of a run that is finished, whose others are gone.
+
+    Raises UserError if they do not come, or have another job.
+    """
+    try:
+        workers.meet_workers(cluster, session.files, signature, timeout_s)
+    except UserError:
+        # A worker that is started again while the chief exports meets nobody: the run is finished by then.
+        result = run_files.read_finished_result(session.config, session.files)
+        if result is None:
+            raise
+        return result
+    return None
 
 
 def _train_to_the_end(
@@ -219,7 +215,7 @@ def find_decision(restored: RestoredRun, request: signals.StopRequest) -> decisi
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     rows: list[tuple[str, dict[str, float]]]  # A model's name and its metrics.
-    classes: dict[str, Any]  # What report.format_classes shows of the run's model. Empty for regression.
+    classes: dict[str, Any]  # What run_summary.format_classes shows of the run's model. Empty for regression.
 
 
 def evaluate(session: Session, split: str, with_baseline: bool = False) -> Evaluation:
@@ -262,15 +258,12 @@ def report(session: Session, cross_check: bool = False) -> list[str]:
     files = session.files
     if cross_check and builder.read_job_manifest(session.config).kind != "classification":
         raise UsageError(Problem("--cross_check", "be left out, unless each text has one class", "on"))
-    if not fs.exists(files.result):
-        received = f"{files.root}, which has no result.json yet"
-        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
+    result = run_files.read_result(files)
     with fs.exclusive_lock(files.root), signals.watch_signals(at_once=session.of_command) as request:
         restored = restore_best(session)
         run = restored.run
         if restored.own is not None:
             raise UserError(Problem("--data_dir", "be the run's own data for --mode=report", session.config.data_dir))
-        result = json.loads(fs.read_text(files.result))
         with _lost_hosts_stop(run.job.strategy):
             decision = find_decision(restored, request)
             columns = run_report.read_columns(run)

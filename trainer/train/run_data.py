@@ -1,10 +1,10 @@
 """The data of an evaluation or an export, compared with the data that the run was trained on."""
 
 import dataclasses
-import hashlib
 import logging
+from collections.abc import Iterator
 
-from trainer.data import manifests, records, tasks
+from trainer.data import manifests, records, splits, tasks
 from trainer.errors import Problem, UserError
 from trainer.train import label_use, run_files
 
@@ -15,14 +15,8 @@ _LOG = logging.getLogger(__name__)
 class OwnData:
     """The data set that a run was trained on."""
 
-    folder: str
+    folder: str  # Where the run's config.yaml says that it is. Empty if there is none.
     manifest: manifests.Manifest | None  # None if the folder cannot be read, or has other data by now.
-
-
-def find_own_data(files: run_files.RunFiles) -> OwnData:
-    """The run's own data, where its config.yaml says that it is."""
-    config, manifest = run_files.find_own_data(files)
-    return OwnData(config.data_dir if config else "", manifest)
 
 
 def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Manifest) -> OwnData | None:
@@ -34,11 +28,12 @@ def compare_data(files: run_files.RunFiles, folder: str, manifest: manifests.Man
     kept = run_files.read_identity(files)
     if kept.get("data_fingerprint") == manifest.fingerprint:
         return None
-    own = find_own_data(files)
+    config, own_manifest = run_files.find_own_data(files)
+    own = OwnData(config.data_dir if config else "", own_manifest)
     # A run from before these were kept has them in its own data set alone.
-    labels = kept.get("labels", own.manifest and own.manifest.labels)
-    texts = kept.get("texts", own.manifest and own.manifest.texts)
-    kind = kept.get("kind", own.manifest and own.manifest.kind)
+    labels = kept.get("labels", own_manifest and own_manifest.labels)
+    texts = kept.get("texts", own_manifest and own_manifest.texts)
+    kind = kept.get("kind", own_manifest and own_manifest.kind)
     problems = []
     if kind is not None and kind != manifest.kind:
         required = f"have {tasks.KIND_NAMES[kind]}, as the run in --model_dir {files.root}"
@@ -66,7 +61,7 @@ def read_train(own: OwnData) -> records.Columns:
     if own.manifest is None:
         required = "be left out where the run's own data, which it learns from, cannot be read"
         raise UserError(Problem("--baseline", required, f"data of {own.folder or 'an unknown folder'}"))
-    return records.read_shards(own.folder, own.manifest.splits["train"].shards, own.manifest, with_text=True)
+    return records.read_split(own.folder, own.manifest, "train", with_text=True)
 
 
 def describe_overlap(own: OwnData, columns: records.Columns, split: str) -> str:
@@ -77,19 +72,17 @@ def describe_overlap(own: OwnData, columns: records.Columns, split: str) -> str:
     unknown = f"Whether texts of {split} are in the run's train is not known: "
     if own.manifest is None:
         return f"{unknown}{own.folder or 'its data set'} does not hold the data that it was trained on any more."
-    trained = set()
+    trained: set[int] = set()
     try:
         for shard in own.manifest.splits["train"].shards:
-            trained.update(_text_digests(records.read_shards(own.folder, [shard], own.manifest, with_text=True)))
+            trained.update(_hash_texts(records.read_shards(own.folder, [shard], own.manifest, with_text=True)))
     except (OSError, UserError) as error:
         return f"{unknown}{error}"
-    count = sum(digest in trained for digest in _text_digests(columns))
+    count = sum(text in trained for text in _hash_texts(columns))
     return f"{count:,} of the {len(columns):,} examples of {split} have a text that the run was trained on (its train)."
 
 
-def _text_digests(columns: records.Columns) -> list[bytes]:
-    """A short digest of each row's text or pair: the texts themselves may be more than fits in memory."""
+def _hash_texts(columns: records.Columns) -> Iterator[int]:
+    """splits.hash_text of each row: the texts themselves may be more than fits in memory."""
     assert columns.texts is not None
-    pairs = zip(columns.texts, columns.texts_b or [""] * len(columns), strict=True)
-    keys = ("\0".join(" ".join(text.split()).casefold() for text in pair) for pair in pairs)
-    return [hashlib.blake2b(key.encode(), digest_size=16).digest() for key in keys]
+    return map(splits.hash_text, columns.texts, columns.texts_b or [""] * len(columns))

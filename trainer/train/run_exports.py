@@ -4,7 +4,6 @@ takes token ids.
 
 import contextlib
 import dataclasses
-import json
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ def export_run(
     All workers score otherwise. The chief alone writes.
     """
     job, config, scale = run.job, run.job.config, run.job.label_use.scale
-    with saved_model.fresh_process() if run.chief else contextlib.nullcontext() as fresh:
+    with saved_model.parity_process() if run.chief else contextlib.nullcontext() as fresh:
         sample = _read_first(run, "test", PARITY_TEXTS)
         predictions = test or runs.predict_split(run, _first_rows(sample), "export", decision, request)
         if fresh is None:
@@ -105,19 +104,12 @@ def export_encoder(run: Run, output: str, format_name: str) -> float:
     Returns the largest difference between its outputs and the run's. Raises UserError for a run that is not finished,
     or with other data than its own; and for an encoder that was not rebuilt natively, or that the format does not have.
     """
-    job, files = run.job, run.files
-    if not fs.exists(files.result):
-        received = f"{files.root}, which has no result.json yet"
-        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
-    if run_files.read_identity(files).get("data_fingerprint") != job.manifest.fingerprint:
+    job = run.job
+    result = run_files.read_result(run.files)
+    if run_files.read_identity(run.files).get("data_fingerprint") != job.manifest.fingerprint:
         required = "be the run's own data, which the model card is about"
         raise UserError(Problem("--data_dir", required, job.config.data_dir))
-    card = encoder_card.write(
-        job.manifest,
-        json.loads(fs.read_text(files.result)),
-        format_name=format_name,
-        readable_tokens=job.readable_tokens,
-    )
+    card = encoder_card.write(job.manifest, result, format_name=format_name, readable_tokens=job.readable_tokens)
     return encoder_export.write_encoder(_trained_encoder(run), output, format_name, card)
 
 

@@ -1,7 +1,6 @@
 """The paths of a run, and the identity that its model_dir keeps."""
 
 import dataclasses
-import json
 import logging
 import shlex
 from collections.abc import Mapping
@@ -59,8 +58,7 @@ def resolve_run_files(model_dir: str, elsewhere: Mapping[str, str] | None = None
 
 def read_identity(files: RunFiles) -> dict[str, Any]:
     """identity.json's values, {} if there is none."""
-    identity: dict[str, Any] = json.loads(fs.read_text(files.identity)) if fs.exists(files.identity) else {}
-    return identity
+    return fs.read_json(files.identity) if fs.exists(files.identity) else {}
 
 
 def read_label_use(files: RunFiles, manifest: manifests.Manifest, *, of_best: bool = False) -> LabelUse | None:
@@ -102,7 +100,15 @@ def read_finished_result(config: Config, files: RunFiles) -> dict[str, Any] | No
         required = "be new, or have a run of this configuration"
         received = f"{files.root}, with a run of another ({'; '.join(differences)})"
         raise UserError(Problem("--model_dir", required, received, advise_new_run(files, "the same values")))
-    return json.loads(fs.read_text(files.result)) if fs.exists(files.result) else None
+    return fs.read_json(files.result) if fs.exists(files.result) else None
+
+
+def read_result(files: RunFiles) -> dict[str, Any]:
+    """result.json's values. Raises UserError if the run is not finished."""
+    if not fs.exists(files.result):
+        received = f"{files.root}, which has no result.json yet"
+        raise UserError(Problem("--model_dir", "hold a run that is finished", received))
+    return fs.read_json(files.result)
 
 
 def _read_started_config(files: RunFiles) -> Config | None:
@@ -215,4 +221,4 @@ def write_run_identity(job: builder.Job, files: RunFiles) -> None:
     if strategies.worker_index_and_count(job.strategy)[0] != 0:
         return
     fs.write_text(files.config, loading.dump_config(job.config))
-    fs.write_text(files.identity, json.dumps(identity, indent=1) + "\n")
+    fs.write_json(files.identity, identity)

@@ -58,34 +58,14 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
     `started` is time.monotonic() at the start of the process.
     """
     config = job.config
-    # Outside the strategy's scope, since workers cannot exchange a string.
-    fingerprint = tf.Variable(
-        builder.run_fingerprint(config, job.encoder.sha256, job.manifest.fingerprint, job.parent), trainable=False
-    )
     with job.strategy.scope():
         sums = steps.create_train_sums()
-    state = tf.train.Checkpoint(
-        model=job.model,
-        optimizer=job.optimizer,
-        fingerprint=fingerprint,
-        **sums.saved(),
-        **({"averages": job.averages.variables} if job.averages else {}),
-    )
-    weights = tf.train.Checkpoint(model=job.eval_model if job.averages else job.model)
+    series, best = _open_checkpoints(job, files, sums)
     xla = compilation.compiles_steps(config.model.compile, job.strategy)
     train_step = _build_train_step(job, sums, xla=xla)
-    worker, _ = strategies.worker_index_and_count(job.strategy)
-    chief = worker == 0
-    background = config.training.background_saves
-    if background is None:
-        background = strategies.has_accelerator(job.strategy)
-    io_device = remote_hosts.coordinator_device(job.strategy)
+    chief = strategies.worker_index_and_count(job.strategy)[0] == 0
     history = metrics_log.read_history(files.metrics, keep=chief)
     earlier = max((line.get("seconds", 0.0) for line in history.lines), default=0.0)
-    series = checkpoints.CheckpointSeries(
-        state, files.checkpoints, config.training.keep_checkpoints, background, io_device
-    )
-    best = checkpoints.CheckpointSeries(weights, files.best, 1, io_device=io_device)
     return Run(
         job=job,
         files=files,
@@ -106,6 +86,31 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         elapsed=lambda: earlier + time.monotonic() - started,
         peak_flops=throughput.find_peak_flops(job.strategy, config.precision, config.logging.peak_flops),
     )
+
+
+def _open_checkpoints(
+    job: builder.Job, files: run_files.RunFiles, sums: steps.TrainSums
+) -> tuple[CheckpointSeries, CheckpointSeries]:
+    """(the series of the complete state, that of the best weights)."""
+    training = job.config.training
+    # Outside the strategy's scope, since workers cannot exchange a string.
+    fingerprint = tf.Variable(
+        builder.run_fingerprint(job.config, job.encoder.sha256, job.manifest.fingerprint, job.parent), trainable=False
+    )
+    state = tf.train.Checkpoint(
+        model=job.model,
+        optimizer=job.optimizer,
+        fingerprint=fingerprint,
+        **sums.saved(),
+        **({"averages": job.averages.variables} if job.averages else {}),
+    )
+    weights = tf.train.Checkpoint(model=job.eval_model if job.averages else job.model)
+    background = training.background_saves
+    if background is None:
+        background = strategies.has_accelerator(job.strategy)
+    io_device = remote_hosts.coordinator_device(job.strategy)
+    series = CheckpointSeries(state, files.checkpoints, training.keep_checkpoints, background, io_device)
+    return series, CheckpointSeries(weights, files.best, 1, io_device=io_device)
 
 
 def _build_train_step(job: builder.Job, sums: steps.TrainSums, *, xla: bool) -> Callable[[steps.Batch], None]:
@@ -211,8 +216,7 @@ def write_evaluation(run: Run, step: int, split: str, summary: Mapping[str, floa
 
 def read_split(run: Run, split: str, *, with_text: bool = False) -> records.Columns:
     """The rows of a split, in the order of its shards."""
-    manifest = run.job.manifest
-    return records.read_shards(run.job.config.data_dir, manifest.splits[split].shards, manifest, with_text=with_text)
+    return records.read_split(run.job.config.data_dir, run.job.manifest, split, with_text=with_text)
 
 
 def update_eval_model(run: Run) -> tf_keras.Model:

@@ -22,7 +22,8 @@ from trainer.storage import compute_engine, paths, preflight
 from trainer.storage.preflight import PathUse
 
 if TYPE_CHECKING:
-    from trainer.train.modes import Session
+    from trainer.distributed.strategies import DeviceRequest
+    from trainer.train.run_files import RunFiles
 
 # The modes that work on a run with its own configuration, and those that write to its folder.
 OF_RUN, _WRITING = ("evaluate", "report", "export"), ("train", "report", "export")
@@ -53,7 +54,28 @@ class SessionRequest:
     problems: Sequence[Problem] = ()  # That were found before.
 
 
-def open_session(request: SessionRequest) -> "Session":
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a mode works on."""
+
+    config: Config
+    files: "RunFiles"
+    strategy: str  # A key of strategies.STRATEGIES.
+    devices: "DeviceRequest"
+    started: float  # time.monotonic() at the start of the process, or of a call of trainer.api.
+    predictions: str = ""  # The JSONL file that `evaluate` writes.
+    of_command: bool = True  # Whether the process is that of a command, which a second signal ends at once.
+
+
+def open_on_cpu(config: Config, model_dir: str, started: float) -> Session:
+    """A session on the run in `model_dir` that leaves an accelerator, which may be training, alone."""
+    from trainer.distributed import strategies
+    from trainer.train import run_files
+
+    return Session(config, run_files.resolve_run_files(model_dir), "cpu", strategies.DeviceRequest(), started)
+
+
+def open_session(request: SessionRequest) -> Session:
     """The session, with every path, setting and device checked. Raises UsageError with every problem."""
     started = request.command.started if request.command else time.monotonic()
     if "tensorflow" in sys.modules:
@@ -75,7 +97,7 @@ def open_session(request: SessionRequest) -> "Session":
         raise
 
     from trainer.distributed import strategies
-    from trainer.train import modes, run_files
+    from trainer.train import run_files
 
     files = run_files.resolve_run_files(model_dir or "", vertex_env.service_folders(os.environ))
     devices = strategies.DeviceRequest()
@@ -83,7 +105,7 @@ def open_session(request: SessionRequest) -> "Session":
         devices = strategies.request_devices(
             request.strategy, request.virtual_devices, tpu, os.environ, trains=request.mode == "train"
         )
-    return modes.Session(
+    return Session(
         config,
         files,
         request.strategy,

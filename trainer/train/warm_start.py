@@ -140,9 +140,8 @@ def _identify(path: str, prefix: str) -> builder.Parent:
     """The parent with the SHA-256 of its checkpoint, the same in whatever folder it is."""
     folder, _, name = prefix.rpartition("/")
     digest = hashlib.sha256()
-    for file in fs.list_names(folder):
-        if file.startswith((f"{name}.index", f"{name}.data-")):
-            digest.update(fs.read_bytes(fs.join(folder, file)))
+    for file in checkpoints.list_files(folder, name):
+        digest.update(fs.read_bytes(fs.join(folder, file)))
     return builder.Parent(path, digest.hexdigest())
 
 

@@ -4,7 +4,7 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from trainer.train import metrics_log, report
+from trainer.train import metrics_log, run_summary
 
 
 def line(step, split, **values):
@@ -19,7 +19,7 @@ def test_the_picture_shows_curves_around_an_infinite_loss(tmp_path, metric):
         history.add(line(step, "validation", **{metric: step / 5}))
     history.add(line(5, "test", **{metric: 0.9}))
     path = tmp_path / "history.png"
-    report.draw_history(history, metric, 4, str(path), "a title")
+    run_summary.draw_history(history, metric, 4, str(path), "a title")
     assert path.read_bytes().startswith(b"\x89PNG\r\n")
     pixels = matplotlib.image.imread(path)
     height, width, _ = pixels.shape
@@ -37,7 +37,7 @@ def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))  # To be read.
     title = "a path with $x^$ in it"
-    report.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), title, squared_unit=25.0)
+    run_summary.draw_history(history, "pearson", 1, str(tmp_path / "history.png"), title, squared_unit=25.0)
     left, right = figures[0].axes
     assert (left.get_title(), right.get_title()) == ("mean squared error", "pearson")
     assert [curve.get_ydata()[0] for curve in left.lines[:3]] == [25.0, 25.0, 25.0]
@@ -57,7 +57,7 @@ def test_the_picture_of_numbers_is_in_their_own_units(tmp_path, monkeypatch):
     ],
 )
 def test_durations_have_at_most_two_units(seconds, text):
-    assert report.format_duration(seconds) == text
+    assert run_summary.format_duration(seconds) == text
 
 
 def test_a_table_has_an_aligned_column_for_each_metric():
@@ -65,7 +65,7 @@ def test_a_table_has_an_aligned_column_for_each_metric():
         ("encoder", {"examples": 1234, "accuracy": 0.5, "roc_auc": 1.0}),
         ("baseline", {"examples": 7, "accuracy": 0.25}),
     ]
-    assert report.format_table(rows).splitlines() == [
+    assert run_summary.format_table(rows).splitlines() == [
         "          examples  accuracy  roc auc",
         "encoder      1,234    0.5000   1.0000",
         "baseline         7    0.2500         ",
@@ -81,7 +81,7 @@ def test_the_summary_has_the_results_and_the_next_command():
         "validation": metrics,
         "test": metrics | {"accuracy": 0.625},
     }
-    summary = report.format_summary(result, "runs/mine", "runs/mine/export", "runs/mine/tensorboard")
+    summary = run_summary.format_summary(result, "runs/mine", "runs/mine/export", "runs/mine/tensorboard")
     for expected in ("1,200 steps in 1 min 15 s", "best at step 30", "0.7500", "0.6250", "runs/mine/result.json"):
         assert expected in summary
     assert "scripts/predict.py --model=runs/mine/export" in summary
@@ -90,14 +90,14 @@ def test_the_summary_has_the_results_and_the_next_command():
 def test_the_summary_s_paths_can_be_copied_to_a_shell():
     metrics = {"examples": 4, "loss": 0.5}
     result = {"steps": 1, "seconds": 1, "best_step": 1, "validation": metrics, "test": metrics}
-    summary = report.format_summary(result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard")
+    summary = run_summary.format_summary(result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard")
     assert "predict.py --model='my runs/a/export' " in summary
     assert "results    'my runs/a/result.json', " in summary
     assert "report " not in summary
-    assert "report     'my runs/a/report.html'" in report.format_summary(
+    assert "report     'my runs/a/report.html'" in run_summary.format_summary(
         result, "my runs/a", "my runs/a/export", "my runs/a/tensorboard", "my runs/a/report.html"
     )
-    pairs = report.format_summary(result | {"texts": 2}, "m", "m/export", "m/tensorboard")
+    pairs = run_summary.format_summary(result | {"texts": 2}, "m", "m/export", "m/tensorboard")
     assert pairs.endswith(r"--model=m/export $'the first text\tthe second'")
 
 
@@ -112,7 +112,7 @@ CLASSES = {
 
 
 def test_the_classes_are_shown_with_what_the_metrics_are_of():
-    of, title, *table = report.format_classes(CLASSES, "test")
+    of, title, *table = run_summary.format_classes(CLASSES, "test")
     assert of.startswith("precision, recall, F1, ROC AUC and average precision are those of the class 'fraud';")
     assert title == "test by class"
     assert "\n".join(table).splitlines() == [
@@ -129,7 +129,7 @@ def test_the_classes_are_shown_with_what_the_metrics_are_of():
 def test_of_many_classes_those_of_lowest_f1_are_shown():
     scores = {f"class {n}": {"precision": 1.0, "recall": 1.0, "f1": n / 77, "support": 8} for n in range(77)}
     classes = {"positive_class": None, "by_class": dict(reversed(scores.items())), "confusion": {}}
-    of, title, table = report.format_classes(classes, "test")
+    of, title, table = run_summary.format_classes(classes, "test")
     assert "are means over the classes" in of
     assert title == "test by class, the 10 of 77 classes with the lowest F1"
     assert [row.split("  ")[0] for row in table.splitlines()[1:]] == [f"class {n}" for n in range(10)]
@@ -139,7 +139,7 @@ def test_a_long_class_name_is_shortened():
     name = "a very long name of a class that fills the line"
     scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 8}
     classes = {"positive_class": None, "by_class": {name: scores, "b": scores}, "confusion": {name: {name: 8}, "b": {}}}
-    lines = "\n".join(report.format_classes(classes, "test")).splitlines()
+    lines = "\n".join(run_summary.format_classes(classes, "test")).splitlines()
     assert [line for line in lines if line.startswith("a very long name of a...")] == lines[3:4] + lines[7:8]
     assert max(map(len, lines[1:])) < 80
 
@@ -149,36 +149,38 @@ def test_class_names_are_told_apart_and_in_one_line():
     scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 8}
     classes = {"positive_class": None, "by_class": dict.fromkeys(names, scores)}
     classes["confusion"] = {name: {name: 8} for name in names}
-    lines = "\n".join(report.format_classes(classes, "test")).splitlines()
+    lines = "\n".join(run_summary.format_classes(classes, "test")).splitlines()
     firsts = [line.partition("  ")[0] for line in lines]
     assert firsts[3:6] == firsts[8:] == [*names[:2], "two lines"]
 
 
 def test_numbers_have_no_classes_and_a_scale():
-    assert report.format_classes({}, "test") == []
+    assert run_summary.format_classes({}, "test") == []
     metrics = {"examples": 8, "loss": 0.5, "pearson": 0.75, "mean_squared_error": 12.5}
     result = {"steps": 9, "seconds": 1, "best_step": 9, "best_metric": "mean_squared_error", "test_classes": {}}
     result |= {"validation": metrics, "test": metrics, "label_scale": {"mean": 90.0, "deviation": 5.0}, "notes": ["N."]}
-    summary = report.format_summary(result, "m", "m/export", "m/tensorboard")
+    summary = run_summary.format_summary(result, "m", "m/export", "m/tensorboard")
     assert "best at step 9 by validation mean squared error" in summary
     assert "the loss is that of (label - 90) / 5;" in summary
     assert "\nnote: N.\n" in summary
-    below = report.format_summary(result | {"label_scale": {"mean": -90.0, "deviation": 5.0}}, "m", "m/export", "m/t")
+    below = run_summary.format_summary(
+        result | {"label_scale": {"mean": -90.0, "deviation": 5.0}}, "m", "m/export", "m/t"
+    )
     assert "the loss is that of (label + 90) / 5;" in below
 
 
 def test_an_evaluation_has_the_classes_of_its_first_row():
     rows = [("encoder", {"accuracy": 0.5}), ("baseline", {"accuracy": 0.25})]
-    first, *others = report.format_evaluation(rows, CLASSES).split("\n")
+    first, *others = run_summary.format_evaluation(rows, CLASSES).split("\n")
     assert first.split() == ["accuracy"]
     assert "encoder by class" in others
-    assert report.format_evaluation(rows, {}) == report.format_table(rows)
+    assert run_summary.format_evaluation(rows, {}) == run_summary.format_table(rows)
 
 
 def test_several_labels_have_a_table_and_no_confusion():
     scores = {"precision": 0.5, "recall": 1.0, "f1": 0.6667, "average_precision": 0.75, "support": 4}
     without = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-    of, title, *table = report.format_classes({"by_class": {"price": scores, "rain": without}}, "test")
+    of, title, *table = run_summary.format_classes({"by_class": {"price": scores, "rain": without}}, "test")
     assert of.startswith("macro F1 is the mean over all labels, average precision that over the labels that occur;")
     assert title == "test by label"
     assert "\n".join(table).splitlines() == [
@@ -192,5 +194,5 @@ def test_the_summary_of_a_run_that_stopped_early_says_so():
     metrics = {"examples": 8, "loss": 0.5, "accuracy": 0.75}
     result = {"steps": 240, "planned_steps": 1200, "stopped_early": True, "seconds": 75, "best_step": 200}
     result |= {"validation": metrics, "test": metrics}
-    summary = report.format_summary(result, "m", "m/export", "m/tensorboard")
+    summary = run_summary.format_summary(result, "m", "m/export", "m/tensorboard")
     assert "finished: 240 steps of 1,200 planned in 1 min 15 s; best at step 200" in summary

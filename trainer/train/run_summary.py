@@ -1,6 +1,7 @@
 """What a run shows at its end: history.png, tables and the closing summary."""
 
 import collections
+import io
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,12 @@ from trainer.train import decisions, metrics_log
 # Of more classes, a terminal has no room for the confusion, and the table shows those that are worst.
 MAX_SHOWN_CLASSES = 10
 MAX_NAME_CHARACTERS = 24
+# How a split is drawn in history.png.
+_STYLES: dict[str, dict[str, Any]] = {
+    "train": dict(color="tab:blue", linewidth=1.2, alpha=0.8),
+    "validation": dict(color="tab:orange", marker="o"),
+    "test": dict(color="tab:green", marker="*", markersize=12, linestyle="none"),
+}
 
 
 def draw_history(
@@ -29,46 +36,34 @@ def draw_history(
     For numbers, whose loss is that of standardized ones, `squared_unit` is the square of their deviation: the mean
     squared error in their own units is drawn instead.
     """
-    import io
-
     from matplotlib.figure import Figure  # Not pyplot: its backend may be a notebook's.
 
     figure = Figure(figsize=(11, 4.2), dpi=110)
     left, right = figure.subplots(1, 2)
-    for axes, name in ((left, "loss"), (right, metric)):
-        unit = squared_unit if squared_unit is not None and name == "loss" else 1.0
-        for split, style in (
-            ("train", dict(color="tab:blue", linewidth=1.2, alpha=0.8)),
-            ("validation", dict(color="tab:orange", marker="o")),
-        ):
-            points = [
-                (line["step"], line[name] * unit)
-                for line in history.of(split)
-                if name in line and math.isfinite(line[name])
-            ]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=split, **style)
-        for line in (line for line in history.of("test") if name in line):
-            axes.plot(
-                line["step"],
-                line[name] * unit,
-                marker="*",
-                markersize=12,
-                linestyle="none",
-                color="tab:green",
-                label=f"test: {format_number(line[name] * unit)}",
-            )
-        axes.axvline(best_step, color="grey", linestyle=":", linewidth=1, label=f"best step: {best_step}")
-        axes.set_xlabel("step")
-        drawn = "mean squared error" if name == "loss" and squared_unit is not None else name.replace("_", " ")
-        axes.set_title(drawn)
-        axes.grid(alpha=0.3)
-        axes.legend()
+    _draw_metric(left, history, "loss", best_step, squared_unit or 1.0)
+    if squared_unit is not None:
+        left.set_title("mean squared error")
+    _draw_metric(right, history, metric, best_step)
     figure.suptitle(title, parse_math=False)  # A path in it may have dollar signs.
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     fs.write_bytes(path, buffer.getvalue())
+
+
+def _draw_metric(axes: Any, history: metrics_log.MetricsHistory, name: str, best_step: int, unit: float = 1.0) -> None:
+    """Draw a metric times `unit` over the steps. A value that is not finite is left out."""
+    for split, style in _STYLES.items():
+        lines = [line for line in history.of(split) if math.isfinite(line.get(name, math.nan))]
+        points = [(line["step"], line[name] * unit) for line in lines]
+        if points:
+            label = f"test: {format_number(points[-1][1])}" if split == "test" else split
+            axes.plot(*zip(*points, strict=True), label=label, **style)
+    axes.axvline(best_step, color="grey", linestyle=":", linewidth=1, label=f"best step: {best_step}")
+    axes.set_xlabel("step")
+    axes.set_title(name.replace("_", " "))
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def format_duration(seconds: float) -> str:
