@@ -15,7 +15,7 @@ def glue_data(tmp_path_factory):
 
 def read(source, task) -> tuple[list[Row], list[str]]:
     bad_rows: list[str] = []
-    return glue.read_rows(str(source), task, bad_rows), bad_rows
+    return glue.read_rows(str(source), bad_rows, task), bad_rows
 
 
 @pytest.mark.parametrize("task", LABELED)

@@ -6,7 +6,7 @@ import random
 import pytest
 from helpers import python
 
-from trainer.data import task_rows
+from trainer.data import task_rows, tasks
 from trainer.data.sources import Row
 from trainer.data.task_rows import SourceOptions
 from trainer.errors import UserError
@@ -53,13 +53,17 @@ def described(rows):
         (
             SourceOptions("imdb", test_source="a", validation_source="b", delimiter=";;", encoding="windows"),
             "out",
-            ["--test_source", "--validation_source", "--delimiter", "--encoding"],
+            ["--test_source", "--validation_source", "--encoding", "--delimiter"],
         ),
         (
             SourceOptions("movie_snippets", weight_column="w", keep_columns=["a"]),
             "out",
             ["--weight_column", "--keep_columns"],
         ),
+        (SourceOptions("csv", "a.csv", delimiter=";;", encoding="windows"), "out", ["--delimiter", "--encoding"]),
+        (SourceOptions("movie_snippets", label_type="number"), "out", []),
+        (SourceOptions("imdb", label_type="number"), "out", ["--label_type"]),
+        (SourceOptions("imdb", text_column="review", quotes=False), "out", ["--text_column", "--quotes"]),
         (SourceOptions("cola", "CoLA.zip"), "out", []),
         (SourceOptions("cola", label_type="number"), "out", ["--source", "--label_type"]),
         (SourceOptions("ax", "AX.tsv"), "out", ["--task"]),
@@ -69,6 +73,10 @@ def described(rows):
 def test_every_wrong_argument_is_found(options, output, settings):
     problems = task_rows.find_argument_problems(options, output)
     assert [problem.setting for problem in problems] == settings
+
+
+def test_every_task_has_a_reader_or_is_known_by_name():
+    assert set(task_rows.READERS) == set(tasks.TASKS) - {"csv", "movie_snippets", tasks.AX}
 
 
 def test_bad_rows_are_refused_or_counted(table):
@@ -277,4 +285,5 @@ def test_a_folder_of_classes_has_no_several_labels(write, tmp_path):
     with pytest.raises(UserError, match="--multi_label must be left out unless tables are read"):
         several(f"{tmp_path}/scores")
     options = SourceOptions("imdb", multi_label=True, label_columns=["a"])
-    assert [p.setting for p in task_rows.find_argument_problems(options, "out")] == ["--multi_label"]
+    refused = [(p.setting, p.received) for p in task_rows.find_argument_problems(options, "out")]
+    assert refused == [("--multi_label", "true"), ("--label_columns", "a")]

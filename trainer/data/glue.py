@@ -68,7 +68,7 @@ class Unlabeled:
     texts: tuple[tuple[str, ...], ...]  # Of each row, one or two.
 
 
-def read_rows(source: str, task: str, bad_rows: list[str]) -> list[Row]:
+def read_rows(source: str, bad_rows: list[str], task: str) -> list[Row]:
     """The rows of train, whose split is "", and of dev, whose split is "test". Labels are those of tasks.TASKS.
 
     A row's id is its number in its file, from 0. Rows that cannot be used are appended to `bad_rows`, each as

@@ -4,10 +4,11 @@ import array
 import bisect
 import dataclasses
 import fnmatch
+import functools
 import glob
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,12 @@ from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
 
 MAX_SHOWN_LABELS = 5
+# A task with files of its own form -> its reader: a function of the local path, and of the list to which it appends
+# each row that cannot be used, as "place: reason".
+READERS: dict[str, Callable[[str, list[str]], Iterable[Row]]] = {
+    "imdb": movie_reviews.read_imdb,
+    **{task: functools.partial(glue.read_rows, task=task) for task in tasks.GLUE},
+}
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,36 +86,38 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
         for flag, value in (("--task", options.task), ("--output", output))
         if not value
     ]
-    if options.task and options.task not in tasks.TASKS:
+    spec = tasks.TASKS.get(options.task)
+    if options.task and not spec:
         problems.append(Problem("--task", f"be one of {', '.join(sorted(tasks.TASKS))}", options.task))
     if gcs.is_gcs_path(options.downloads):
         problems.append(Problem("--downloads", "be a folder of this machine", options.downloads))
-    if options.task == "csv" and not options.source:
-        problems.append(Problem("--source", "name a table, or a folder with a folder for each class", "none"))
+    if spec and spec.source and not options.source:
+        problems.append(Problem("--source", f"name {spec.source}", "none"))
     if options.task == tasks.AX:
         advice = "scripts/glue.py predicts it with a model of mnli, for the submission."
         problems.append(Problem("--task", "be a data set with labels", options.task, advice))
-    if options.task in tasks.GLUE:
-        if not options.source:
-            problems.append(Problem("--source", "name the task's folder or .zip as GLUE distributes it", "none"))
-        if options.label_type != "auto":
-            problems.append(Problem("--label_type", "be left out for a task of GLUE", options.label_type))
-    if options.task and options.task != "csv":
-        for flag, value in (
-            ("--test_source", options.test_source),
-            ("--validation_source", options.validation_source),
-            ("--weight_column", options.weight_column),
-            ("--keep_columns", ",".join(options.keep_columns)),
-            ("--multi_label", "true" if options.multi_label else None),
-        ):
-            if value:
-                problems.append(Problem(flag, "be left out unless --task=csv is given", value))
+    if spec and options.task != "csv":
+        return problems + _find_foreign_options(options)
     default = sources.DEFAULT_COLUMNS.label
     given = None if options.label_column == default else options.label_column
     problems += label_sets.find_flag_problems(
         options.multi_label, options.label_type, given, options.label_delimiter, options.columns.labels
     )
     return problems + tables.find_format_problems(options.table_format)
+
+
+def _find_foreign_options(options: SourceOptions) -> list[Problem]:
+    """Those that are given and change nothing: of splits, columns and formats of tables, of labels that are fixed."""
+    taken = {"task", "source", "bad_rows", "sha256", "downloads", *(() if options.task in READERS else ("label_type",))}
+    problems = []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        value = tuple(value) if isinstance(value, list) else value
+        if field.name in taken or value in (None, "", (), field.default):
+            continue
+        shown = ",".join(value) if isinstance(value, tuple) else "true" if value is True else str(value)
+        problems.append(Problem(f"--{field.name}", f"be left out for --task={options.task}", shown))
+    return problems
 
 
 def local_source(task: str, source: str | None, sha256: str | None, downloads_folder: str) -> str:
@@ -156,12 +165,9 @@ def read_rows(options: SourceOptions) -> SourceRows:
     bad_rows: list[str] = []
     if task == "movie_snippets":
         rows = list(movie_reviews.read_movie_snippets(ratings=label_type == "number"))
-    elif task == "imdb":
+    elif task in READERS:
         path = local_source(task, options.source, options.sha256, options.downloads)
-        rows = list(movie_reviews.read_imdb(path, bad_rows))
-    elif task in tasks.GLUE:
-        path = local_source(task, options.source, options.sha256, options.downloads)
-        rows = glue.read_rows(path, task, bad_rows)
+        rows = list(READERS[task](path, bad_rows))
         label_type = "class" if tasks.TASKS[task].labels else "number"
     else:
         rows, label_type, label_form = _read_own_rows(options, bad_rows)

@@ -1,6 +1,6 @@
-"""TASKS: the data sets that prepare_data.py knows by name.
+"""TASKS: the data sets that prepare_data.py knows by name. METRICS: what is measured of each kind of labels.
 
-A new one is an entry here, a reader in sources.py and its call in task_rows.read_rows; glue.py reads those of GLUE.
+A new data set is an entry of TASKS, and one of task_rows.READERS: a function in a module of its own.
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ class TaskSpec:
     """What is fixed about a data set."""
 
     description: str
-    labels: tuple[str, ...] | None  # Class names by index. None if the source decides.
+    labels: tuple[str, ...] | None  # Class names by index. None for numbers, or if the source decides (csv).
+    source: str | None = None  # What --source has to name. None if the task has a source of its own.
     url: str | None = None  # The address of the original. None if it is part of a package or the user's own file.
     sha256: str | None = None  # The hash of the file at `url`.
     positive_class: str | None = None  # What precision, recall and F1 are of by convention.
@@ -23,7 +24,8 @@ class TaskSpec:
 
 def _glue(description: str, labels: tuple[str, ...] | None, positive_class: str | None = None) -> TaskSpec:
     """A task of GLUE. Its dev is the test split; a tenth of train is enough for validation."""
-    return TaskSpec(f"GLUE: {description}", labels, positive_class=positive_class, validation_fraction=0.1)
+    source = "the task's folder or .zip as GLUE distributes it"
+    return TaskSpec(f"GLUE: {description}", labels, source, positive_class=positive_class, validation_fraction=0.1)
 
 
 # Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding", ICLR 2019.
@@ -53,7 +55,11 @@ TASKS = {
         url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
         sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
     ),
-    "csv": TaskSpec(description="tables of your own, or a folder with a folder for each class", labels=None),
+    "csv": TaskSpec(
+        description="tables of your own, or a folder with a folder for each class",
+        labels=None,
+        source="a table, or a folder with a folder for each class",
+    ),
     **GLUE,
     AX: _glue("the diagnostic set, without labels", GLUE["mnli"].labels),
 }
