@@ -25,7 +25,7 @@ def test_every_kind_has_a_metric_that_selects_the_best_checkpoint():
     assert all(tasks.MAIN_METRIC[kind] in tasks.METRICS[kind] for kind in tasks.KINDS)
     of_some_kind = {name for names in tasks.METRICS.values() for name in names}
     assert set(typing.get_args(value_types.Metric)) == of_some_kind
-    assert set(tasks.LOWER_IS_BETTER) <= of_some_kind
+    assert {*tasks.LOWER_IS_BETTER, *tasks.SCORE_METRICS} <= of_some_kind
 
 
 def test_the_best_has_the_better_metric_and_then_the_lower_loss():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from trainer.data import tasks
 from trainer.evals import calibration, thresholds
 from trainer.evals.metrics import Predictions, Threshold
 from trainer.train import decisions
@@ -88,7 +89,8 @@ def test_the_result_compares_with_and_without(metric):
     for split in ("validation", "test"):
         likelihoods = [calibrated[split][when]["negative_log_likelihood"] for when in ("before", "after")]
         assert likelihoods[1] < likelihoods[0]
-        assert metric in decided[split]["with"].keys() & decided[split]["without"].keys()
+        compared = {metric, *tasks.METRICS["classification"]} - set(tasks.SCORE_METRICS)
+        assert decided[split]["with"].keys() == decided[split]["without"].keys() == compared
     assert decided["validation"]["with"][metric] >= decided["validation"]["without"][metric]
     assert (decided["class"], decided["metric"], decided["threshold"]) == ("fraud", metric, decision.threshold)
     accuracy = np.mean(test.predicted == test.labels)

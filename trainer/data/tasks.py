@@ -81,6 +81,8 @@ METRICS = {
         *("micro_f1", "macro_f1", "average_precision", "micro_average_precision", "subset_accuracy", "loss"),
     ),
 }
+# Those of scores. A threshold, which decides labels, changes the others alone.
+SCORE_METRICS = ("roc_auc", "average_precision", "micro_average_precision", "loss")
 # Of numbers, those that only labels on a scale of few whole numbers have (label_scale.find_rating_range).
 RATING_METRICS = ("accuracy", "quadratic_kappa")
 LOWER_IS_BETTER = ("loss", "mean_squared_error")

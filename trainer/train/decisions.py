@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data import tasks
 from trainer.data.labels import format_number
 from trainer.evals import calibration, metrics, thresholds
 from trainer.evals.metrics import Predictions, Threshold
 from trainer.storage import fs
 
-# What a threshold moves, of classes and of several labels.
-_DECIDED_METRICS = {
-    "classification": ("accuracy", "precision", "recall", "f1", "macro_f1", "matthews"),
-    "multi_label": ("micro_f1", "macro_f1", "subset_accuracy"),
-}
 _LABEL_METRIC = "f1"  # What the thresholds of several labels are chosen for, unless another is named.
 
 
@@ -96,11 +92,12 @@ def _describe(predictions: Predictions, decision: Decision) -> dict[str, Any]:
 def _measure_labels(predictions: Predictions, decision: Decision) -> dict[str, float]:
     kind = "multi_label" if predictions.several_labels else "classification"
     measured = metrics.compute_metrics(predictions, kind, decision.positive)
+    decided = [name for name in tasks.METRICS[kind] if name in measured and name not in tasks.SCORE_METRICS]
+    values = {name: float(measured[name]) for name in decided}
     if predictions.several_labels:
-        return {name: float(measured[name]) for name in _DECIDED_METRICS[kind]}
+        return values
     chosen_for = str(decision.threshold_metric)
     labels, predicted = predictions.labels == decision.positive, predictions.predicted == decision.positive
-    values = {name: float(measured[name]) for name in _DECIDED_METRICS[kind]}
     return values | {chosen_for: thresholds.measure(labels, predicted, chosen_for)}
 
 
