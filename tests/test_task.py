@@ -12,6 +12,7 @@ import sklearn.metrics
 from helpers import python, task
 
 from trainer.config import schema
+from trainer.data import tasks
 from trainer.evals import baseline
 from trainer.runtime import help_text
 from trainer.storage import fs
@@ -136,14 +137,15 @@ def test_evaluate_prints_the_encoder_and_the_baseline_beside_each_other(evaluate
     printed, _ = evaluated
     where, header, encoder, bag, *by_class = printed.splitlines()
     assert where == f"test of {prepared}"
-    shown = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1", "matthews", "roc_auc", "average_precision")
+    shown = ["loss", *(name for name in tasks.METRICS["classification"] if name != "loss")]
     assert header.split() == ["examples", *" ".join(shown).replace("_", " ").split()]
     assert encoder.startswith(str(tiny))
     assert bag.startswith(baseline.BASELINE_NAME)
     result = json.loads((finished_run / "result.json").read_text())["test"]
-    assert encoder.split()[-10:] == ["30", *(f"{result[name]:.4f}" for name in shown)]
-    assert bag.split()[-10] == "30"
-    assert float(bag.split()[-8]) >= 0.8
+    figures, of_baseline = (line.split()[-len(shown) - 1 :] for line in (encoder, bag))
+    assert figures == ["30", *(f"{result[name]:.4f}" for name in shown)]
+    assert of_baseline[0] == "30"
+    assert float(of_baseline[1 + shown.index("accuracy")]) >= 0.8
     assert [line.split(" ")[0] for line in by_class].count("negative") == 2  # Its scores and its confusion.
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from trainer.data import tasks
 from trainer.data.label_scale import RatingRange
 from trainer.evals import metrics
 from trainer.evals.metrics import Predictions, Threshold
@@ -65,6 +66,17 @@ def expected_average_precision(positive, scores) -> float:
     found = np.cumsum(positive[np.argsort(-scores)])
     ranked = positive[np.argsort(-scores)]
     return float(np.mean((found / np.arange(1, len(scores) + 1))[ranked]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [("classification", [0, 1, 2]), ("regression", [1.0, 2.0, 5.0]), ("multi_label", np.eye(3, dtype=bool))],
+)
+def test_every_metric_that_is_computed_can_select_the_best(kind, labels):
+    logits = RNG.normal(size=(3, 1 if kind == "regression" else 3)).astype(np.float32)
+    p = Predictions([0, 1, 2], np.array(labels), logits, np.zeros(3, np.float32))
+    measured = metrics.compute_metrics(p, kind, rating_range=RatingRange(1, 5))
+    assert measured.keys() - {"examples"} == set(tasks.METRICS[kind])
 
 
 @pytest.mark.parametrize("classes", [2, 4])
