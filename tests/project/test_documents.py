@@ -15,6 +15,7 @@ from packages import ASIDE, PATHS, ROWS
 
 from trainer import api
 from trainer.config import schema
+from trainer.data import tasks
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
@@ -125,6 +126,12 @@ def test_every_make_target_that_is_named_exists(name):
         for command in re.findall(r"(?:^|&& |\$ )make ([^#&|]*)", line):
             words = [word for word in command.split() if "=" not in word and word != "..."]
             assert set(words) <= targets, line
+
+
+def test_every_data_set_has_its_row_in_the_table_of_sources():
+    (table,) = re.findall(r"^\| `--task=` \|.*?\n\n", TEXTS["docs/data.md"], re.DOTALL | re.MULTILINE)
+    named = [name for row in table.splitlines()[2:] for name in CODE_SPAN.findall(row.split("|")[1])]
+    assert sorted(named) == sorted(set(tasks.TASKS) - {tasks.AX})
 
 
 def test_the_page_of_settings_is_generated():
