@@ -103,7 +103,7 @@ def evaluate(encoder: str, precision: str, shape: Sequence[int], batches: int) -
     """Texts a second of the forward pass."""
     import torch
 
-    model = _load_model(encoder).eval()
+    model = _load_model(encoder).train(False)
     batch = _random_batch(model, shape)
     with torch.inference_mode(), _autocast(precision):
         milliseconds = _median_ms(lambda: model(**batch), batches)
@@ -183,7 +183,7 @@ def _scorer(encoder: str, precision: str, seq_length: int) -> Callable[[Sequence
     """A function of texts: their scores, float32 [texts, classes]."""
     import torch
 
-    tokenizer, model = _load_tokenizer(encoder), _load_model(encoder).eval()
+    tokenizer, model = _load_tokenizer(encoder), _load_model(encoder).train(False)
 
     def score(lines: Sequence[str]) -> Any:
         inputs = tokenizer(list(lines), truncation=True, max_length=seq_length, padding=True, return_tensors="pt")
