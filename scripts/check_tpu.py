@@ -4,7 +4,7 @@ A TPUStrategy traces both steps of each encoder, TensorFlow lowers them for the 
 compiles them. Nothing runs: this shows which programs a TPU would get, not what they would compute.
 
 Examples:
-  make tpu-check                            # the tiny encoder on every topology, and what its padding costs
+  make tpu-check                            # the tiny encoder on every topology, and its padding
   python scripts/check_tpu.py --largest     # also the largest batch that fits, found by compiling
 """
 
@@ -74,10 +74,10 @@ def check_flags() -> None:
 
 
 def list_widths(seq_length: int) -> tuple[int, ...]:
-    """The widths of a TPU's batches: texts in windows have one."""
+    """The widths of a TPU's batches, of texts in windows one: the largest first, which fails if any does."""
     if MAX_WINDOWS.value > 1:
         return (seq_length,)
-    return widths.list_widths(seq_length, widths.coarse_pad_multiple(seq_length, PAD_MULTIPLE.value))
+    return widths.list_widths(seq_length, widths.coarse_pad_multiple(seq_length, PAD_MULTIPLE.value))[::-1]
 
 
 def list_cases(lengths: Sequence[int], topologies: Sequence[str]) -> list[tuple[estimate.CompileCase, str]]:

@@ -130,7 +130,7 @@ def test_every_make_target_that_is_named_exists(name):
 
 def test_every_data_set_has_its_row_in_the_table_of_sources():
     (table,) = re.findall(r"^\| `--task=` \|.*?\n\n", TEXTS["docs/data.md"], re.DOTALL | re.MULTILINE)
-    named = [name for row in table.splitlines()[2:] for name in CODE_SPAN.findall(row.split("|")[1])]
+    named = [name for row in table.strip().splitlines()[2:] for name in CODE_SPAN.findall(row.split("|")[1])]
     assert sorted(named) == sorted(set(tasks.TASKS) - {tasks.AX})
 
 
