@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import scipy.stats
 
+from trainer.evals import intervals
 from trainer.evals.multi_label_metrics import compute_micro_f1
 from trainer.evals.prediction_files import KeptPredictions
-from trainer.report import intervals
 
 Measure = Callable[[np.ndarray], float]  # int [n], indices of examples, any of them more than once -> the metric
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import sklearn.metrics
 
-from trainer.report import charts, intervals
+from trainer.evals import intervals
+from trainer.report import charts
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Cell, Figure, Section, Table, number
 

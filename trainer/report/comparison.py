@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.evals import baseline, metrics
-from trainer.report import intervals
+from trainer.evals import baseline, intervals, metrics
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Cell, Section, Table, number, percent
 

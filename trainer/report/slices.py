@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainer.data.records import Columns
-from trainer.report import intervals
+from trainer.evals import intervals
 from trainer.report.facts import ReportFacts
 from trainer.report.page import Cell, Section, Table, number, percent
 

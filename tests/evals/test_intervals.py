@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from trainer.report import intervals
+from trainer.evals import intervals
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
 
 
 def draw_examples(metric, *columns, count=2000):
