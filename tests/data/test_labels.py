@@ -75,6 +75,7 @@ def test_class_names_are_ordered_by_value_or_alphabetically(values, names):
             "numbers, 1,000 different in 1,000 rows, since most occur once; --label_type=class makes each a class",
         ),
         (["0", "1"], "number", "numbers, 2 different in 2 rows (--label_type=number)"),
+        (["a", "b"], "", "2 classes in 2 rows"),
     ],
 )
 def test_the_decision_is_told_with_its_reason_and_the_flag(values, label_type, decision):

@@ -62,6 +62,7 @@ def described(rows):
         ),
         (SourceOptions("csv", "a.csv", delimiter=";;", encoding="windows"), "out", ["--delimiter", "--encoding"]),
         (SourceOptions("movie_snippets", label_type="number"), "out", []),
+        (SourceOptions("movie_snippets", "mine.csv", sha256="0" * 64), "out", ["--source", "--sha256"]),
         (SourceOptions("imdb", label_type="number"), "out", ["--label_type"]),
         (SourceOptions("imdb", text_column="review", quotes=False), "out", ["--text_column", "--quotes"]),
         (SourceOptions("cola", "CoLA.zip"), "out", []),

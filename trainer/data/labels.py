@@ -73,12 +73,15 @@ def _most_occur_once(counts: collections.Counter[str]) -> bool:
 
 
 def describe_decision(labels: Iterable[str], label_type: str, kind: str) -> str:
-    """One line: what the labels are taken for, with counts, why, and the flag that changes it."""
+    """One line: what the labels are taken for, with counts, why, and the flag that changes it.
+
+    A `label_type` of "" is of a data set that has one kind of labels, which no flag changes.
+    """
     counts = collections.Counter(labels)
     rows = f"{len(counts):,} different in {counts.total():,} rows"
     what = f"numbers, {rows}" if kind == "regression" else f"{len(counts):,} classes in {counts.total():,} rows"
     if label_type != "auto":
-        return f"{what} (--label_type={label_type})"
+        return f"{what} (--label_type={label_type})" if label_type else what
     if kind == "regression":
         why = "some are not whole" if _some_not_whole(counts) else "most occur once"
         return f"{what}, since {why}; --label_type=class makes each a class"

@@ -136,13 +136,14 @@ def _describe_vocabulary(tokenizer: tokenization.Tokenizer, preprocess: str) -> 
     return manifests.Vocabulary(sha256, tokenizer.vocabulary_size, tokenizer.lower_case, **special)
 
 
-def _describe_findings(read: task_rows.SourceRows, split: splits.SplitRows, kind: str) -> manifests.Findings:
+def _describe_findings(read: task_rows.SourceRows, split: splits.SplitRows, task: str, kind: str) -> manifests.Findings:
     without_label = {}
     if kind == "multi_label":
         decision = label_sets.describe_decision([row.label_names for row in read.rows], read.label_form)
         without_label = {name: sum(not row.labels for row in part) for name, part in split.rows.items()}
     else:
-        decision = labels.describe_decision((row.label for row in read.rows), read.label_type, kind)
+        label_type = "" if task in task_rows.READERS else read.label_type
+        decision = labels.describe_decision((row.label for row in read.rows), label_type, kind)
     return manifests.Findings(
         decision,
         split.copies,
@@ -182,7 +183,7 @@ def prepare_data_set(
     classes: tuple[str, ...] = ()
     if kind != "regression":
         classes = class_names or labels.class_names(name for row in rows for name in row.label_names)
-    findings = _describe_findings(read, split, kind)
+    findings = _describe_findings(read, split, task, kind)
     tokenizer = tokenization.load_tokenizer(preprocess)
     vocabulary = _describe_vocabulary(tokenizer, preprocess)
 

@@ -108,7 +108,9 @@ def find_argument_problems(options: SourceOptions, output: str | None) -> list[P
 
 def _find_foreign_options(options: SourceOptions) -> list[Problem]:
     """Those that are given and change nothing: of splits, columns and formats of tables, of labels that are fixed."""
-    taken = {"task", "source", "bad_rows", "sha256", "downloads", *(() if options.task in READERS else ("label_type",))}
+    spec = tasks.TASKS[options.task]
+    of_source = ("source", "sha256") if spec.source or spec.url else ()
+    taken = {"task", "bad_rows", "downloads", *of_source, *(() if options.task in READERS else ("label_type",))}
     problems = []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
