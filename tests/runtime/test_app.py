@@ -104,6 +104,21 @@ def test_help_tells_the_usage_and_ends_well():
     assert code == errors.EXIT_DONE
 
 
+def test_wrong_values_and_unknown_flags_are_told_at_once():
+    arguments = ("--mode=trian", "--steps=x", "--baseline=maybe", "--strategy", "cpu", "--data.seq_lenght=1")
+    done = subprocess.run([sys.executable, "-m", "trainer.task", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == errors.EXIT_BAD_USAGE
+    assert done.stderr.splitlines() == [
+        "error: --mode must be one of train, evaluate, report, export, inspect_batches. Received: trian. "
+        "The nearest is train.",
+        "--steps must be an integer. Received: x.",
+        "--baseline must be true or false. Received: maybe.",
+        "--data.seq_lenght must be a flag of this command. Received: --data.seq_lenght=1. "
+        "The nearest is --data.seq_length.",
+        "Try --help.",
+    ]
+
+
 def test_a_script_without_its_required_flag_is_bad_usage():
     done = subprocess.run([sys.executable, "scripts/import_encoder.py"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == errors.EXIT_BAD_USAGE

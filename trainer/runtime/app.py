@@ -5,6 +5,7 @@ Imports nothing heavy, so that --help answers at once.
 
 import contextlib
 import faulthandler
+import itertools
 import logging
 import os
 import select
@@ -138,8 +139,39 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.Error as error:
         if help_text.is_requested():
             return []
-        print(f"error: {error}\nTry --help.", file=sys.stderr)
+        found = "\n".join(map(str, _find_flag_problems(argv))) or error
+        print(f"error: {found}\nTry --help.", file=sys.stderr)
         raise SystemExit(errors.EXIT_BAD_USAGE) from None
+
+
+def _find_flag_problems(argv: list[str]) -> list[Problem]:
+    """A problem for each value that its flag does not take, and for each unknown flag. absl stops at the first."""
+    problems: list[Problem] = []
+    end = argv.index("--") if "--" in argv else len(argv)
+    for argument, following in itertools.pairwise([*argv[1:end], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-"):
+            continue
+        if name in flags.FLAGS:
+            flag = flags.FLAGS[name]
+            problems += _find_value_problems(flag, value if equals or flag.boolean else following)
+        elif name.removeprefix("no") not in flags.FLAGS:
+            problems += find_argument_problems([argv[0], argument])
+    return problems
+
+
+def _find_value_problems(flag: flags.Flag, value: str) -> list[Problem]:
+    """A problem if the flag does not take the value. The value of a boolean may be empty."""
+    words = list(getattr(flag.parser, "enum_values", ()))
+    required = (
+        "true or false" if flag.boolean else f"one of {', '.join(words)}" if words else flag.parser.syntactic_help
+    )
+    try:
+        if value or not flag.boolean:
+            flag.parser.parse(value)
+        return []
+    except (TypeError, ValueError):
+        return [Problem(f"--{flag.name}", f"be {required}", value, errors.advise_nearest(value, words))]
 
 
 def _attempt(call: Callable[[], int | None]) -> int:

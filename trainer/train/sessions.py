@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config import loading, schema
 from trainer.config.schema import PATH_KEYS, URL_KEYS, Config
+from trainer.data import manifests
 from trainer.distributed import cluster_config, rendezvous, tpu_probe
-from trainer.errors import Problem, UsageError
+from trainer.errors import Problem, UsageError, UserError
 from trainer.runtime import versions, vertex_env
 from trainer.storage import compute_engine, paths, preflight
 from trainer.storage.preflight import PathUse
@@ -162,7 +163,7 @@ def _read_config(request: SessionRequest, model_dir: str | None, problems: list[
             used = {key: vertex_env.mount_to_gcs(path) for key, path in found.items()}
             config = schema.replace_values(config, used)
         except UsageError as error:
-            problems.extend(error.problems)
+            problems += [*error.problems, *_find_data_problems(used.get("data_dir"))]
     others = [
         *([] if of_run else [PathUse("--model_dir", model_dir, writes)]),
         *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
@@ -174,6 +175,16 @@ def _read_config(request: SessionRequest, model_dir: str | None, problems: list[
     if problems:
         raise UsageError(*problems)
     return config
+
+
+def _find_data_problems(data_dir: str | None) -> Sequence[Problem]:
+    """Those of a local data set's manifest, which is read later if the configuration is right."""
+    if data_dir and "://" not in data_dir:
+        try:
+            manifests.read_manifest(data_dir)
+        except UserError as error:
+            return error.problems
+    return ()
 
 
 def _tell_workers(request: SessionRequest, error: UsageError) -> None:
