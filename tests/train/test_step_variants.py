@@ -3,6 +3,7 @@
 Each is divided into micro-batches and over the two replicas of another process: the result is that of one replica.
 """
 
+import functools
 import sys
 
 import numpy as np
@@ -35,7 +36,9 @@ KINDS = {
     "fused and recomputed": {"fused": True, "recompute": True},
     "by width": {"widths": (8, 16, 24)},
 }
+QUICK_KINDS = ("xla", "by width")  # The others are long.
 KINDS_ON_REPLICAS = ("recomputed", "both", "fused", "by width")
+POOLINGS = ("mean", "max")
 KIND_STEPS = 20
 
 
@@ -48,10 +51,16 @@ def train_kind(strategy, tiny, prepared, kind: str, parts: int = 1) -> Training:
 
 @pytest.fixture(scope="module")
 def on_two_replicas(tiny, prepared, tmp_path_factory):
-    """All of them, in another process."""
-    output = tmp_path_factory.mktemp("replicas") / "values.npz"
-    run_script(__file__, tiny, prepared, output)
-    return np.load(output)
+    """A function of a training's name that returns its values. The quick ones and the long ones each have a process."""
+
+    @functools.cache
+    def train(quick: bool) -> np.lib.npyio.NpzFile:
+        output = tmp_path_factory.mktemp("replicas") / "values.npz"
+        names = (*KINDS_ON_REPLICAS, *POOLINGS, *FAMILIES)
+        run_script(__file__, tiny, prepared, output, *(name for name in names if (name in QUICK_KINDS) == quick))
+        return np.load(output)
+
+    return lambda name: load_values(train(name in QUICK_KINDS), name)[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,7 @@ def plain_steps(tiny, prepared) -> Training:
     return train_kind(one_replica(), tiny, prepared, "plain")
 
 
-@pytest.mark.parametrize("kind", long_but_for(["xla", "by width"], KINDS))
+@pytest.mark.parametrize("kind", long_but_for(QUICK_KINDS, KINDS))
 def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepared, request, kind):
     """In one replica, with micro-batches, and on several replicas: also the masks of dropout are the same."""
     others = {
@@ -67,7 +76,7 @@ def test_another_way_to_compute_a_step_gives_its_result(plain_steps, tiny, prepa
         "micro-batches": values(train_kind(one_replica(), tiny, prepared, kind, parts=3)),
     }
     if kind in KINDS_ON_REPLICAS:
-        others["2 replicas"] = load_values(request.getfixturevalue("on_two_replicas"), kind)[0]
+        others["2 replicas"] = request.getfixturevalue("on_two_replicas")(kind)
     assert_equal_values(values(plain_steps), others, tolerance=1e-6)
 
 
@@ -90,7 +99,7 @@ def test_the_division_of_a_batch_does_not_change_a_family(tiny, prepared, on_two
     one = train_family(one_replica(), tiny, prepared, family)
     assert any((a != b).any() for a, b in zip(values(one), random_values(family), strict=False))
     others = {
-        "2 replicas": load_values(on_two_replicas, family)[0],
+        "2 replicas": on_two_replicas(family),
         "micro-batches": values(train_family(one_replica(), tiny, prepared, family, parts=3)),
     }
     assert_equal_values(values(one), others)
@@ -120,13 +129,13 @@ def train_windows(strategy, tiny, prepared, pooling, parts=1) -> Training:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_the_division_of_a_batch_does_not_change_its_windows(tiny, prepared, on_two_replicas, pooling):
     """Neither its masks nor its loss: on several replicas, and in micro-batches."""
     one = train_windows(one_replica(), tiny, prepared, pooling)
     assert sums(one)[0] == WINDOWS_STEPS * BATCH
     others = {
-        "2 replicas": load_values(on_two_replicas, pooling)[0],
+        "2 replicas": on_two_replicas(pooling),
         "micro-batches": values(train_windows(one_replica(), tiny, prepared, pooling, parts=3)),
     }
     assert_equal_values(values(one), others)
@@ -146,13 +155,12 @@ def test_texts_of_one_window_are_trained_as_without_windows(tiny, prepared):
     assert sums(trainings[0]) == sums(trainings[1])
 
 
-def main(tiny, prepared, output) -> None:
+def main(tiny, prepared, output, *names) -> None:
     strategy = several_replicas(2)
-    trainings = {
-        **{pooling: train_windows(strategy, tiny, prepared, pooling) for pooling in ("mean", "max")},
-        **{kind: train_kind(strategy, tiny, prepared, kind) for kind in KINDS_ON_REPLICAS},
-        **{family: train_family(strategy, tiny, prepared, family) for family in FAMILIES},
-    }
+    trainings = {}
+    for name in names:
+        train = train_windows if name in POOLINGS else train_family if name in FAMILIES else train_kind
+        trainings[name] = train(strategy, tiny, prepared, name)
     save_values(output, trainings)
 
 
