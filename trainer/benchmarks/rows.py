@@ -140,7 +140,7 @@ def passes(inputs: Inputs, data: Path, texts: Path, seq_length: int) -> list[Con
     )
     return [
         job(OURS, inputs.encoder(), data, *settings),
-        job(FUSED, inputs.encoder(), data, *settings, "--model.fused=on"),
+        job(f"{FUSED}, bfloat16", inputs.encoder(), data, *settings, "--model.fused=on", "--eval_precision=auto"),
         *_training_peers(inputs, texts, seq_length),
     ]
 
