@@ -264,9 +264,12 @@ def test_a_length_that_is_unset_leaves_the_other_as_it_is(preset):
 
 
 def test_of_a_run_s_configuration_paths_may_be_others(tmp_path):
-    (tmp_path / "config.yaml").write_text(loading.dump_config(Config(seed=3)), encoding="utf-8")
-    loaded = loading.load_run_config(str(tmp_path), {"data_dir": "elsewhere", "logging.progress": False})
-    assert (loaded.seed, loaded.data_dir, loaded.logging.progress) == (3, "elsewhere", False)
+    (tmp_path / "config.yaml").write_text(
+        loading.dump_config(Config(seed=3, model=schema.ModelConfig(fused="on"))), encoding="utf-8"
+    )
+    settings = {"data_dir": "elsewhere", "logging.progress": False, "model.fused": "off"}
+    loaded = loading.load_run_config(str(tmp_path), settings)
+    assert (loaded.seed, loaded.data_dir, loaded.logging.progress, loaded.model.fused) == (3, "elsewhere", False, "off")
     with pytest.raises(UsageError) as caught:
         loading.load_run_config(str(tmp_path), {"seed": 3, "init_from": "runs/a"})
     assert [problem.setting for problem in caught.value.problems] == ["--seed", "--init_from"]

@@ -279,8 +279,8 @@ class Config:
 # The keys that name a path. Those of URL_KEYS may also name an http:// or https:// address.
 PATH_KEYS = ("data_dir", "encoder", "preprocess", "init_from", "encoders.mirror")
 URL_KEYS = ("encoder", "preprocess")
-# What may be given with a run whose configuration is its own: where its files are by now, and what is shown.
-REPLACEABLE_KEYS = ("task", "logging.progress", *(key for key in PATH_KEYS if key != "init_from"))
+# What may be given with a run whose configuration is its own: where files are now, what is shown, how it is computed.
+REPLACEABLE_KEYS = ("task", "logging.progress", "model.fused", *(key for key in PATH_KEYS if key != "init_from"))
 
 # What may differ between a run and its resumption. The encoder, the data and the parent are compared by their content.
 # data.positive_class may not: precision, F1 and what they select would be of two classes in one metrics.jsonl.
