@@ -8,4 +8,4 @@ tensorflow_variables.set_defaults()
 # tensorflow-hub imports pkg_resources. setuptools is pinned to a release that still has it.
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

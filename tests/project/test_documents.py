@@ -5,6 +5,7 @@ import difflib
 import re
 import subprocess
 import sysconfig
+import tomllib
 
 import api_page
 import configuration_page
@@ -13,7 +14,7 @@ import yaml
 from helpers import ROOT
 from packages import ASIDE, PATHS, ROWS
 
-from trainer import api
+from trainer import __version__, api
 from trainer.config import schema
 from trainer.data import tasks
 
@@ -65,6 +66,12 @@ def heading_anchors(text: str) -> set[str]:
     """The anchors that GitHub makes of headings."""
     headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_newest_release_of_the_changelog_is_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    releases = re.findall(r"^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$", TEXTS["CHANGELOG.md"], re.MULTILINE)
+    assert project["version"] == __version__ == releases[0]
 
 
 # --- Any document ---------------------------------------------------------------------------------
