@@ -78,7 +78,7 @@ flags.DEFINE_string(
     "name",
     None,
     "The name of the run. A job with the name of an earlier one resumes it; a study needs a new one. Default: the "
-    "preset and the time.",
+    "preset, or else hubtune, and the time.",
 )
 flags.DEFINE_string("base_output_directory", None, "The folder of the run. Default: gs://BUCKET/runs/NAME.")
 flags.DEFINE_string(

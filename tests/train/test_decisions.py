@@ -119,7 +119,7 @@ def test_the_summary_has_a_line_for_each():
     errors = [result["calibration"]["test"][when]["expected_calibration_error"] for when in ("before", "after")]
     of_temperature, of_threshold = decisions.format_decision(result)
     assert of_temperature.startswith(f"calibration error on test {errors[0]:.4f}, and {errors[1]:.4f} with")
-    assert "--training.calibrate=on" in of_temperature
+    assert "--training.calibrate=true" in of_temperature
     assert of_threshold.startswith(f"the label is 'fraud' above a probability of {decision.threshold:.4g},")
     assert f": {result['decision']['test']['with']['balanced_accuracy']:.4f} on test" in of_threshold
     applied = decisions.describe_result(fit(draw(), True), draw(), NAMES)

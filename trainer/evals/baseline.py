@@ -73,7 +73,7 @@ def _learn_features(documents: Sequence[str]) -> tuple[Any, Any]:
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
     if not any(map(vectorizer.build_analyzer(), documents)):
-        required = "be left out for a train without words of two letters or digits"
+        required = "be left out if no training text has a word of two letters or digits"
         raise UserError(Problem("--baseline", required, f"{len(documents):,} texts, such as {documents[0][:40]!r}"))
     return vectorizer, vectorizer.fit_transform(documents)
 

@@ -132,7 +132,7 @@ def format_decision(result: Mapping[str, Any]) -> list[str]:
     if calibrated := result.get("calibration"):
         errors = (calibrated["test"][when]["expected_calibration_error"] for when in ("before", "after"))
         before, after = map(format_number, errors)
-        used = "the scores have it" if calibrated["applied"] else "--training.calibrate=on exports such scores"
+        used = "the scores have it" if calibrated["applied"] else "--training.calibrate=true exports such scores"
         lines.append(
             f"calibration error on test {before}, and {after} with the temperature {calibrated['temperature']:.4g} "
             f"that suits validation ({used})"
