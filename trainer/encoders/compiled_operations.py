@@ -220,24 +220,33 @@ def add_and_normalize(
 # --- Softmax --------------------------------------------------------------------------------------
 
 
+def _sortable(x: tf.Tensor) -> tf.Tensor:
+    """float32 as int32 in the same order; of such an int32, the bits of the float32."""
+    bits = x if x.dtype == tf.int32 else tf.bitcast(x, tf.int32)
+    return tf.bitwise.bitwise_xor(bits, tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 31), 0x7FFFFFFF))
+
+
+def _largest_of_rows(x: tf.Tensor) -> tf.Tensor:
+    """The largest of the last axis, which is kept. XLA finds the largest integer in half the time of a float's."""
+    return tf.bitcast(_sortable(tf.reduce_max(_sortable(x), -1, keepdims=True)), tf.float32)
+
+
 @functools.cache
 def _softmax_functions(rate: float, scale: float) -> tuple[Callable, Callable]:
-    """Kept are each row's largest logit and the logarithm of its sum: the gradient computes the rest from the scores.
+    """Kept are each row's largest logit and 1 / its sum of powers: the gradient computes the rest from the scores."""
 
-    They are not added up: next to -1e9, the largest of a row without any token, a logarithm would be lost.
-    """
-
-    def logits(scores: tf.Tensor, adder: tf.Tensor) -> tf.Tensor:
-        return _to_float32(scores) * scale + adder
+    def exponentials(scores: tf.Tensor, adder: tf.Tensor, largest: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = _to_float32(scores) * scale + adder
+        largest = _largest_of_rows(logits) if largest is None else largest
+        return tf.exp(logits - largest), largest
 
     def forward(scores: tf.Tensor, adder: tf.Tensor, bits: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        x = logits(scores, adder)
-        largest = tf.reduce_max(x, -1, keepdims=True)
-        log_sum = tf.math.log(tf.reduce_sum(tf.exp(x - largest), -1, keepdims=True))
-        probabilities = tf.exp(x - largest - log_sum)
+        powers, largest = exponentials(scores, adder, None)
+        inverse = 1.0 / tf.reduce_sum(powers, -1, keepdims=True)
+        probabilities = powers * inverse
         if rate:
             probabilities *= dropout.scale_kept(bits, rate, tf.float32)
-        return tf.cast(probabilities, scores.dtype), largest, log_sum
+        return tf.cast(probabilities, scores.dtype), largest, inverse
 
     def backward(
         gradient: tf.Tensor,
@@ -245,9 +254,9 @@ def _softmax_functions(rate: float, scale: float) -> tuple[Callable, Callable]:
         adder: tf.Tensor,
         bits: tf.Tensor | None,
         largest: tf.Tensor,
-        log_sum: tf.Tensor,
+        inverse: tf.Tensor,
     ) -> tf.Tensor:
-        probabilities = tf.exp(logits(scores, adder) - largest - log_sum)
+        probabilities = exponentials(scores, adder, largest)[0] * inverse
         gradient = _to_float32(gradient)
         if rate:
             gradient *= dropout.scale_kept(bits, rate, tf.float32)
