@@ -11,9 +11,11 @@ from trainer import child_process
 from trainer.benchmarks.inputs import QUICK, ROOT, Inputs, Sizes
 
 OURS, FUSED, PEER = "ours", "ours, fused", "peer"
-# glibc asks for huge pages: torch's best setting on a CPU. oneDNN's cache has its own default, and is not off as
-# `import trainer` sets it for TensorFlow, which would cost torch much of its time.
-PEER_VARIABLES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
+# glibc asks for huge pages, as in the Makefile: the best setting of both sides on a CPU.
+VARIABLES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# oneDNN's cache has its own default, and is not off as `import trainer` sets it for TensorFlow, which would cost torch
+# much of its time.
+PEER_VARIABLES = {**VARIABLES, "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}
 PEER_WORKERS = 2  # Processes of datasets.map.
 SNIPPET_TOKENS = 64
 PAD_MULTIPLE = 8
@@ -57,7 +59,7 @@ class Row:
 def ours(name: str, kind: str, *, size: int | None = None, **values: Any) -> Contender:
     """A function of benchmarks.ours, in a process of its own."""
     command = child_process.command("trainer.benchmarks.ours", kind, json.dumps(values))
-    return Contender(name, tuple(command), size, printed=True)
+    return Contender(name, tuple(command), size, VARIABLES, printed=True)
 
 
 def peers(
@@ -79,11 +81,12 @@ def peers(
 def job(name: str, encoder: Path, data: Path, *settings: str, until: str = "") -> Contender:
     """A job in a model_dir of its own, as a user starts it."""
     flags = (f"--encoder={encoder}", f"--data_dir={data}", f"--model_dir={FOLDER}/run", "--strategy=cpu")
-    return Contender(name, (*child_process.command("trainer.task"), *flags, *settings), run="run", until=until)
+    command = (*child_process.command("trainer.task"), *flags, *settings)
+    return Contender(name, command, variables=VARIABLES, run="run", until=until)
 
 
 def script(name: str, file: str, *arguments: str, size: int | None = None) -> Contender:
-    return Contender(name, (sys.executable, str(ROOT / "scripts" / file), *arguments), size)
+    return Contender(name, (sys.executable, str(ROOT / "scripts" / file), *arguments), size, VARIABLES)
 
 
 # --- Training --------------------------------------------------------------------------------------
