@@ -6,7 +6,7 @@ Example:
 The values of --format:
   litert         model.tflite for LiteRT, in float32
   litert_int8    the same with int8 weights: a quarter of the size, and slightly other scores
-  onnx           model.onnx for ONNX Runtime, in float32; needs pip install 'hubtune[onnx]'
+  onnx           model.onnx for ONNX Runtime, in float32; needs pip install --editable '.[onnx]'
 
 classifier.json, next to it, says how texts become inputs and logits become labels, and how good the export is on
 validation and test. --model_dir and --output may be in a bucket: gs://BUCKET/FOLDER.

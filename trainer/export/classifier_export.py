@@ -119,7 +119,8 @@ def check_packages(format_name: str) -> None:
     """Raises UsageError if what a format needs is not installed."""
     missing = [name for name in FORMATS[format_name].packages if importlib.util.find_spec(name) is None]
     if missing:
-        required, advice = "be a format whose packages are installed", f"pip install 'hubtune[{format_name}]'"
+        required = "be a format whose packages are installed"
+        advice = f"Run: pip install --editable '.[{format_name}]' in the repository."
         raise UsageError(Problem("--format", required, f"{format_name}, without {', '.join(missing)}", advice))
 
 
