@@ -26,7 +26,8 @@ def draw_results(results: Results, path: str) -> None:
     if not panels:
         return
     rows = math.ceil(len(panels) / COLUMNS)
-    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(5.2 * COLUMNS, 2.6 * rows), dpi=100, squeeze=False)
+    size = (5.2 * COLUMNS, 2.6 * rows)
+    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=size, dpi=100, squeeze=False, layout="constrained")
     for each, lines in zip(axes.flat, panels.values(), strict=False):
         if lines[0].size is None:
             _draw_bars(each, lines[0])
@@ -41,7 +42,6 @@ def draw_results(results: Results, path: str) -> None:
         each.set_visible(False)
     machine = results.machine
     figure.suptitle(f"{machine['cores']} cores of {machine['processor']}", parse_math=False)
-    figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     pyplot.close(figure)
