@@ -32,9 +32,9 @@ def test_help_answers_at_once_without_tensorflow():
     ("arguments", "words"),
     [
         (["--no_such_flag"], "--no_such_flag must be a flag"),
-        (["--mode=tune"], "--mode=tune: value should be one of <train|evaluate|report|export|inspect_batches>"),
-        (["--split=dev"], "--split=dev: value should be one of <train|validation|test>"),
-        (["--virtual_devices=two"], "--virtual_devices=two"),
+        (["--mode=tune"], "--mode must be one of train, evaluate, report, export, inspect_batches. Received: tune."),
+        (["--split=dev"], "--split must be one of train, validation, test. Received: dev."),
+        (["--virtual_devices=two"], "--virtual_devices must be an integer. Received: two."),
         (["--model_dir=m", "runs/mine"], "Every argument must be a flag, --name=value. Received: runs/mine."),
         ([], "--model_dir must name the run's folder. Received: none."),
     ],

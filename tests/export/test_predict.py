@@ -195,7 +195,7 @@ def test_a_model_of_pairs_rejects_a_single_text(pairs):
         (["a text", "--input=file"], "--input must be left out when texts are given as arguments. Received: "),
         (["--text_column=a", "a text"], "--text_column must come with a table as --input, .csv, .tsv"),
         (["--output=a.xml", "a text"], "--output must end in .csv, .tsv, .jsonl, .parquet. Received: a.xml."),
-        (["--format=xml", "a text"], "flag --format=xml: value should be one of <table|jsonl>"),
+        (["--format=xml", "a text"], "--format must be one of table, jsonl. Received: xml."),
     ],
 )
 def test_wrong_flags_are_bad_usage(arguments, expected):

@@ -218,7 +218,7 @@ def test_a_folder_without_a_run_is_refused(script, tmp_path):
 def test_an_unknown_format_is_refused(script, tmp_path):
     done = python(script, f"--model_dir={tmp_path}", f"--output={tmp_path}/out", "--format=paper")
     assert done.returncode == 2
-    assert "--format=paper: value should be one of" in done.stderr
+    assert "--format must be one of " in done.stderr
 
 
 def test_the_commands_write_to_a_new_folder(finished_run, tmp_path):
