@@ -105,7 +105,7 @@ def test_help_tells_the_usage_and_ends_well():
 
 
 def test_wrong_values_and_unknown_flags_are_told_at_once():
-    arguments = ("--mode=trian", "--steps=x", "--baseline=maybe", "--strategy", "cpu", "--data.seq_lenght=1")
+    arguments = ("--mode=trian", "--steps=x", "--baseline=maybe", "--strategy", "-1", "--data.seq_lenght=1", "--split")
     done = subprocess.run([sys.executable, "-m", "trainer.task", *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == errors.EXIT_BAD_USAGE
     assert done.stderr.splitlines() == [
@@ -115,6 +115,7 @@ def test_wrong_values_and_unknown_flags_are_told_at_once():
         "--baseline must be true or false. Received: maybe.",
         "--data.seq_lenght must be a flag of this command. Received: --data.seq_lenght=1. "
         "The nearest is --data.seq_length.",
+        "--split must be one of train, validation, test. Received: nothing.",
         "Try --help.",
     ]
 

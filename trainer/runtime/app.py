@@ -5,7 +5,6 @@ Imports nothing heavy, so that --help answers at once.
 
 import contextlib
 import faulthandler
-import itertools
 import logging
 import os
 import select
@@ -148,13 +147,14 @@ def _find_flag_problems(argv: list[str]) -> list[Problem]:
     """A problem for each value that its flag does not take, and for each unknown flag. absl stops at the first."""
     problems: list[Problem] = []
     end = argv.index("--") if "--" in argv else len(argv)
-    for argument, following in itertools.pairwise([*argv[1:end], ""]):
+    arguments = iter(argv[1:end])
+    for argument in arguments:
         name, equals, value = argument.lstrip("-").partition("=")
         if not argument.startswith("-"):
             continue
         if name in flags.FLAGS:
             flag = flags.FLAGS[name]
-            problems += _find_value_problems(flag, value if equals or flag.boolean else following)
+            problems += _find_value_problems(flag, value if equals or flag.boolean else next(arguments, ""))
         elif name.removeprefix("no") not in flags.FLAGS:
             problems += find_argument_problems([argv[0], argument])
     return problems
@@ -163,15 +163,15 @@ def _find_flag_problems(argv: list[str]) -> list[Problem]:
 def _find_value_problems(flag: flags.Flag, value: str) -> list[Problem]:
     """A problem if the flag does not take the value. The value of a boolean may be empty."""
     words = list(getattr(flag.parser, "enum_values", ()))
-    required = (
-        "true or false" if flag.boolean else f"one of {', '.join(words)}" if words else flag.parser.syntactic_help
-    )
+    required = "true or false" if flag.boolean else flag.parser.syntactic_help
+    if words:
+        required = f"one of {', '.join(words)}"
     try:
         if value or not flag.boolean:
             flag.parser.parse(value)
         return []
     except (TypeError, ValueError):
-        return [Problem(f"--{flag.name}", f"be {required}", value, errors.advise_nearest(value, words))]
+        return [Problem(f"--{flag.name}", f"be {required}", value or "nothing", errors.advise_nearest(value, words))]
 
 
 def _attempt(call: Callable[[], int | None]) -> int:
