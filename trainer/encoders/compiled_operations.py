@@ -220,15 +220,15 @@ def add_and_normalize(
 # --- Softmax --------------------------------------------------------------------------------------
 
 
-def _sortable(x: tf.Tensor) -> tf.Tensor:
-    """float32 as int32 in the same order; of such an int32, the bits of the float32."""
-    bits = x if x.dtype == tf.int32 else tf.bitcast(x, tf.int32)
+def _order_bits(bits: tf.Tensor) -> tf.Tensor:
+    """The bits of float32 values, int32, as integers in the order of the values; of these, the bits again."""
     return tf.bitwise.bitwise_xor(bits, tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 31), 0x7FFFFFFF))
 
 
 def _largest_of_rows(x: tf.Tensor) -> tf.Tensor:
     """The largest of the last axis, which is kept. XLA finds the largest integer in half the time of a float's."""
-    return tf.bitcast(_sortable(tf.reduce_max(_sortable(x), -1, keepdims=True)), tf.float32)
+    ordered = _order_bits(tf.bitcast(x, tf.int32))
+    return tf.bitcast(_order_bits(tf.reduce_max(ordered, -1, keepdims=True)), tf.float32)
 
 
 @functools.cache
