@@ -16,7 +16,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # The workers inherit it.
     CACHE = tempfile.TemporaryDirectory()
     os.environ["HUBTUNE_CACHE_DIR"] = CACHE.name
 
-import trainer  # noqa: F401  sets TF_USE_LEGACY_KERAS before anything imports TensorFlow
+# The package sets TF_USE_LEGACY_KERAS before anything imports TensorFlow.
+from trainer.runtime import garbage
+
+garbage.collect_rarely()
 
 
 @pytest.fixture(scope="session")

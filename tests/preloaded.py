@@ -8,6 +8,7 @@ real one. With the variable REAL_PROCESSES, all are.
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib
 import json
 import os
@@ -195,4 +196,5 @@ if __name__ == "__main__":
     # conftest.py has imported the project, and with it set TensorFlow's variables for all processes.
     for package in PACKAGES:
         importlib.import_module(package)
+    gc.freeze()  # No collection of a fork walks through what is imported, which would copy its pages.
     _become(_serve(sys.argv[1]))

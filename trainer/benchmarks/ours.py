@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.benchmarks import memory, processes, timing
+from trainer.runtime import garbage
 
 
 def measure_steps(
@@ -124,6 +125,7 @@ KINDS: dict[str, Callable[..., dict[str, float]]] = {
 
 def main(arguments: Sequence[str]) -> None:
     kind, values = arguments
+    garbage.collect_rarely()  # As commands do.
     processes.print_figures(KINDS[kind](**json.loads(values)))
 
 

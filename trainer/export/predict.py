@@ -17,6 +17,7 @@ import numpy as np
 from trainer.errors import Problem, UserError
 from trainer.export import prediction_inputs
 from trainer.export.prediction_inputs import MAX_REPORTED, InputSource
+from trainer.runtime import garbage
 from trainer.storage import fs
 
 # A batch has BATCH_SIZE texts, and more if they are short: up to MAX_BATCH_SIZE that have BATCH_BYTES together.
@@ -181,6 +182,7 @@ def is_blank(texts: Sequence[str]) -> bool:
 
 
 def main() -> None:
+    garbage.collect_rarely()
     import tensorflow  # noqa: F401  Seconds, while the export is written: the rows come when it is complete.
     import tensorflow_text  # noqa: F401
 

@@ -18,7 +18,7 @@ from absl import app, flags
 
 from trainer import errors
 from trainer.errors import Problem
-from trainer.runtime import help_text, logs, signals
+from trainer.runtime import garbage, help_text, logs, signals
 from trainer.storage import local, paths
 
 _LOG = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ def run(
     """
 
     faulthandler.enable()  # A crash in native code names its signal and where the Python threads were.
+    garbage.collect_rarely()
 
     def guarded(argv: list[str]) -> int:
         verbosity = flags.FLAGS["verbosity"]
