@@ -1,7 +1,7 @@
 """How often Python looks for objects that only refer to each other.
 
-By default it does so after 700 new objects, and walks through all that TensorFlow has made again and again: 1,600
-collections took 15 to 20 % of the time from the start of a job to its first step.
+By default it does so after 700 new objects, and walks through all that TensorFlow has made again and again: 1,300 to
+1,600 collections took a fifth of the time from the start of a job to its second step.
 """
 
 import gc
@@ -10,5 +10,5 @@ NEW_OBJECTS = 100_000
 
 
 def collect_rarely() -> None:
-    """Collect after NEW_OBJECTS in this process, of which all but the few in cycles are freed without a collection."""
+    """Collect after NEW_OBJECTS in this process. What is in no cycle is freed at once, without a collection."""
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
