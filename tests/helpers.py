@@ -137,8 +137,11 @@ def start(code: str, *arguments: object, **options) -> subprocess.Popen:
 
 def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of Python code run in a process of its own."""
-    process = start(code, *arguments, **options)
-    out, error = process.communicate(timeout=120)
+    with start(code, *arguments, **options) as process:
+        try:
+            out, error = process.communicate(timeout=120)
+        finally:
+            process.kill()
     keep_first_lines(process.returncode, error)
     return process.returncode, out, error
 

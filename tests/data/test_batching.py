@@ -103,6 +103,17 @@ def test_grouping_by_length_pads_less_and_shuffles_batches(corpus, pool):
     assert longest != sorted(longest, reverse=True)
 
 
+def test_no_more_is_read_than_is_used(corpus, monkeypatch):
+    read = []
+    load = records.read_shards
+    monkeypatch.setattr(
+        records, "read_shards", lambda folder, shards, *rest: read.append(1) or load(folder, shards, *rest)
+    )
+    shards = len(corpus[1].splits["train"].shards)
+    batches(corpus, batching.ShuffleOrder(7, False, 1), examples=TOTAL)
+    assert len(read) == shards
+
+
 def test_a_corrupt_shard_is_named(write_corpus, tmp_path):
     manifest = write_corpus(tmp_path)
     path = tmp_path / manifest.splits["train"].shards[1].name

@@ -29,7 +29,8 @@ def server():
             if listening.silent:
                 return time.sleep(listening.silent)
             content = listening.content
-            start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and listening.resumes else 0
+            resumes = listening.resumes and self.headers.get("If-Range") in (None, listening.tag)
+            start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and resumes else 0
             if start and start >= len(content):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -41,6 +42,8 @@ def server():
                 body = gzip.compress(body)
                 self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body)))
+            if listening.tag:
+                self.send_header("ETag", listening.tag)
             self.end_headers()
             self.wfile.write(body[: listening.sent_bytes])
             return None
@@ -51,7 +54,7 @@ def server():
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.content, listening.ranges = CONTENT, []
     listening.status = listening.silent = listening.sent_bytes = None
-    listening.resumes, listening.compresses = True, False
+    listening.resumes, listening.compresses, listening.tag = True, False, None
     listening.url = f"http://127.0.0.1:{listening.server_port}/data/archive.tar.gz?version=1"
     threading.Thread(target=listening.serve_forever, args=[0.01], daemon=True).start()
     yield listening
@@ -66,7 +69,15 @@ def test_a_download_is_kept_under_its_name_and_not_fetched_again(server, tmp_pat
         assert path == folder / "archive.tar.gz"
         assert path.read_bytes() == CONTENT
     assert server.ranges == [None]
-    assert [p.name for p in folder.iterdir()] == ["archive.tar.gz"]
+    assert [p for p in folder.rglob("*") if p.is_file()] == [path]
+
+
+def test_files_of_one_name_from_two_addresses_are_not_confused(server, tmp_path):
+    first = downloads.download_file(server.url, tmp_path, None)
+    server.content = b"another"
+    second = downloads.download_file(server.url.replace("/data/", "/other/"), tmp_path, None)
+    assert first.name == second.name
+    assert (first.read_bytes(), second.read_bytes()) == (CONTENT, b"another")
 
 
 @pytest.mark.parametrize("path", ["", "/", "/..", "/a/.."])
@@ -90,6 +101,19 @@ def test_an_interrupted_download_is_resumed(server, tmp_path):
     assert starts[1] >= starts[0]
 
 
+@pytest.mark.parametrize(("tags", "resumed"), [(('"1"', '"1"'), True), (('"1"', '"2"'), False), ((None, None), False)])
+def test_without_a_hash_only_the_same_version_is_resumed(server, tmp_path, tags, resumed):
+    server.tag, server.sent_bytes = tags[0], 3 << 20
+    with pytest.raises(UserError, match=r"Run the same command again to resume"):
+        downloads.download_file(server.url, tmp_path, None)
+    server.tag, server.sent_bytes = tags[1], None
+    server.content = CONTENT if resumed else CONTENT[::-1]
+    path = downloads.download_file(server.url, tmp_path, None)
+    assert path.read_bytes() == server.content
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert (server.ranges[1] is None) is (tags == (None, None))
+
+
 def test_a_server_that_cannot_resume_sends_all_of_it(server, tmp_path):
     (tmp_path / "archive.tar.gz.part").write_bytes(CONTENT[:1000])
     server.resumes = False
@@ -104,11 +128,9 @@ def test_a_download_interrupted_after_its_last_byte_is_complete(server, tmp_path
 
 def test_a_partial_file_longer_than_the_servers_is_discarded(server, tmp_path):
     (tmp_path / "archive.tar.gz.part").write_bytes(CONTENT + b"of an older file")
-    try:
-        received = downloads.download_file(server.url, tmp_path, None).read_bytes()
-    except UserError:
-        received = downloads.download_file(server.url, tmp_path, None).read_bytes()
-    assert received == CONTENT
+    with pytest.raises(UserError, match="another file"):
+        downloads.download_file(server.url, tmp_path, SHA256)
+    assert downloads.download_file(server.url, tmp_path, SHA256).read_bytes() == CONTENT
 
 
 def test_a_server_that_could_compress_sends_all_bytes(server, tmp_path):

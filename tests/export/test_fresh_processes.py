@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from trainer.errors import UserError
@@ -27,6 +29,11 @@ def test_a_process_that_does_not_answer_is_ended(monkeypatch):
     ):
         fresh_processes.read_output(process)
     assert process.returncode is not None
+
+
+def test_a_ctrl_c_of_the_terminal_does_not_reach_it():
+    with fresh_processes.fresh_process("timeit", "-n1", "-r1", "-s", "input()") as process:
+        assert os.getsid(process.pid) == process.pid
 
 
 def test_a_process_that_is_killed_names_the_signal():

@@ -253,6 +253,16 @@ def test_an_export_with_other_scores_leaves_the_old_one(serving_module, test_spl
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
+def test_a_check_that_is_killed_leaves_nothing(serving_module, test_split, tmp_path):
+    module, signature = serving_module
+    with saved_model.parity_process() as fresh:
+        fresh.process.kill()
+        expected = score(signature, test_split.texts[:4])
+        with pytest.raises(UserError, match="SIGKILL"):
+            saved_model.write_saved_model(module, signature, str(tmp_path / "export"), expected, fresh)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_process_of_the_check_ends_with_its_block():
     with pytest.raises(KeyError), saved_model.parity_process() as fresh:
         raise KeyError

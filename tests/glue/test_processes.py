@@ -42,6 +42,16 @@ def test_a_run_that_was_stopped_stops_the_others():
         run("raise AssertionError", StopRequest("SIGTERM"))
 
 
+def test_a_process_that_does_not_stop_is_killed(monkeypatch):
+    monkeypatch.setattr(processes, "STOP_GRACE_S", 0.5)
+    request = StopRequest()
+    timer = threading.Timer(1.0, lambda: setattr(request, "reason", "SIGTERM"))
+    timer.start()
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        run("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)", request)
+    timer.join()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_as_the_one_that_runs_expect(number):
     code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(75)); print(1); signal.pause()"

@@ -10,7 +10,7 @@ import pytest
 from helpers import start
 
 from trainer.errors import UserError
-from trainer.storage import fs, shared_disk
+from trainer.storage import fs, local, shared_disk
 
 LOCK = """
 import sys, time
@@ -72,6 +72,16 @@ def test_a_folder_is_locked_until_the_holder_is_killed(tmp_path, monkeypatch, di
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path, monkeypatch):
+    def lock_late(file):
+        os.remove(file.name)
+        return True
+
+    monkeypatch.setattr(local, "_try_lock", lock_late)
+    with pytest.raises(UserError, match="be used by one run at a time"), fs.exclusive_lock(str(tmp_path)):
+        pass
 
 
 def test_an_exception_releases_the_lock(tmp_path):

@@ -37,6 +37,13 @@ def test_the_standard_error_of_a_child_that_dies_is_reported(tmp_path):
         child_requests.send_request(child, {})
 
 
+def test_a_child_that_has_ended_before_its_request_is_reported(tmp_path):
+    with child_requests.start_child("Doubler", [sys.executable, "-c", "exit('the cause')"], tmp_path / "log") as child:
+        child.process.wait()
+        with pytest.raises(RuntimeError, match=r"ended with 1 on .*\nthe cause"):
+            child_requests.send_request(child, {})
+
+
 def test_a_child_that_crashes_after_warnings_is_reported_with_its_signal(tmp_path):
     code = "import os, sys; sys.stdin.readline(); print('warning\\n' * 2000, file=sys.stderr, flush=True); os.abort()"
     with (

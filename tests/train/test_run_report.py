@@ -63,6 +63,20 @@ def test_a_report_that_cannot_be_written_costs_no_run(restored_job, finished_run
     assert "--mode=report" in caplog.text
 
 
+def test_data_that_one_worker_cannot_read_is_told_to_all(run, parts, model_dir, monkeypatch, caplog):
+    def fail(run):
+        raise OSError("the disk is gone")
+
+    told = []
+    monkeypatch.setattr(run_report, "read_columns", fail)
+    (model_dir / "report.html").unlink()
+    reduced = dataclasses.replace(run, all_reduce_max=lambda values: told.append(values) or values)
+    run_report.write_at_end(reduced, *parts, None, StopRequest())
+    assert told == [{"failed": True, "missing": True}]
+    assert "the disk is gone" in caplog.text
+    assert not (model_dir / "report.html").exists()
+
+
 def test_a_process_that_is_asked_to_stop_leaves_the_report_out(run, parts, model_dir, caplog):
     (model_dir / "report.html").unlink()
     run_report.write_at_end(run, *parts, None, StopRequest("SIGTERM"))

@@ -42,7 +42,7 @@ def watch_memory(command: Sequence[str], steps: int) -> dict[str, float]:
 
 
 def compare_memory(samples: Sequence[tuple[int, float]], steps: int) -> dict[str, float]:
-    """{"steady_mb", "growth_percent"} of (step, MiB), by the medians of a tenth of the steps at each end.
+    """{"steady_mb", "growth_percent"} of (step, MB), by the medians of a tenth of the steps at each end.
 
     The first SETTLED_SHARE is left out, and what follows the last step: evaluations and the export have their own.
     """
@@ -56,12 +56,12 @@ def compare_memory(samples: Sequence[tuple[int, float]], steps: int) -> dict[str
 
 
 def read_status_mb(pid: int, name: str) -> float:
-    """The memory of a process by Linux, in MiB: VmRSS is what it has now, VmHWM the most it had. 0 if it is gone."""
+    """The memory of a process by Linux, in MB: VmRSS is what it has now, VmHWM the most it had. 0 if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
 def _last_step(metrics: Path) -> int:

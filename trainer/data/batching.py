@@ -156,7 +156,9 @@ def train_batches(
         incomplete: Columns | None = None
         while position < examples:
             pool, columns = loading.result()
-            loading = executor.submit(load, next(pools))
+            following = next(pools)
+            if following.start < examples:
+                loading = executor.submit(load, following)
             rows = shuffle_pool(columns.lengths(), pool, order, batch_size)
             rows = rows[position - pool.start : examples - pool.start]
             while len(rows):

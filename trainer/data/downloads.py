@@ -93,29 +93,33 @@ def _receive(reply: requests.Response, part: Path, received_bytes: int) -> None:
 
 
 def download_file(url: str, folder: Path, sha256: str | None, timeout_s: float = SERVER_TIMEOUT_S) -> Path:
-    """Download `url` into `folder`, resuming an interrupted download; returns the file's path.
+    """Download `url` into `folder`, or without a hash into a folder of its own there; returns the file's path.
 
-    A file that was downloaded before is not requested again. Raises UserError if the download fails, if the server
+    A file that was downloaded before is not requested again. An interrupted download is resumed if the hash, or the
+    server's ETag, shows that it still is the same file. Raises UserError if the download fails, if the server
     sends nothing for `timeout_s`, or if the SHA-256 is not `sha256` (not verified if None).
     """
-    name = Path(urllib.parse.urlparse(url).path).name
-    if name in ("", ".."):
-        raise UserError(Problem("--source", "be a URL that ends in a file's name", url))
-    path = folder / name
+    path = _path_of(url, folder, sha256)
     if path.is_file():
         if sha256:
             check_sha256(path, sha256)
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    received_bytes = part.stat().st_size if part.is_file() else 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, version_file = (path.with_name(f"{path.name}.{ending}") for ending in ("part", "version"))
+    version = version_file.read_text(encoding="utf-8") if version_file.is_file() else ""
+    # Without its hash or its version, nothing would show that the server's file has changed.
+    received_bytes = part.stat().st_size if part.is_file() and (sha256 or version) else 0
     headers = {"Accept-Encoding": "identity"}
     if received_bytes:
         headers["Range"] = f"bytes={received_bytes}-"
+        if version and not sha256:  # Of another version, the server sends all.
+            headers["If-Range"] = version
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as reply:
             if reply.status_code != 416:
                 reply.raise_for_status()
+                if not sha256:
+                    version_file.write_text(_version(reply), encoding="utf-8")
                 _receive(reply, part, received_bytes if reply.status_code == 206 else 0)
             # 416: there is nothing after the bytes that were received. The file is complete, or it is another file.
             elif reply.headers.get("Content-Range", "") != f"bytes */{received_bytes}":
@@ -132,4 +136,19 @@ def download_file(url: str, folder: Path, sha256: str | None, timeout_s: float =
             part.unlink()  # Resuming from it would fail again.
             raise
     part.rename(path)
+    version_file.unlink(missing_ok=True)
     return path
+
+
+def _path_of(url: str, folder: Path, sha256: str | None) -> Path:
+    """Where a URL's file is downloaded to. What has no hash to tell it from others lies in a folder for its URL."""
+    name = Path(urllib.parse.urlparse(url).path).name
+    if name in ("", ".."):
+        raise UserError(Problem("--source", "be a URL that ends in a file's name", url))
+    return folder / name if sha256 else folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
+
+
+def _version(reply: requests.Response) -> str:
+    """What names the version of a server's file, byte for byte; "" if the server does not say (RFC 9110, If-Range)."""
+    tag = reply.headers.get("ETag", "")
+    return tag if tag.startswith('"') else ""

@@ -18,9 +18,10 @@ from trainer.distributed import cluster_config, gpu_support, processor, remote_h
 from trainer.distributed.cluster_config import Cluster
 from trainer.errors import Problem, UsageError
 
-# How long a worker waits for the others in one collective: longer than any of them is busy alone (saving to a bucket).
+# How long a worker waits for the others in one collective: longer than any of them is busy alone. The chief saves to a
+# bucket, checks the export in a process that may take 10 minutes, and fits the bag of words of the report.
 # TensorFlow's heartbeats notice a worker that has died within a second, and one that hangs within 20.
-COLLECTIVE_TIMEOUT_S = 600
+COLLECTIVE_TIMEOUT_S = 3600
 # For TensorFlow's servers to connect, after the rendezvous of the workers.
 STARTUP_TIMEOUT_S = 120
 _RESTART = "Run it in a new process."

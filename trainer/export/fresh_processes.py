@@ -19,7 +19,15 @@ def fresh_process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str
     pipe = subprocess.PIPE
     environment = child_process.environment(CUDA_VISIBLE_DEVICES="-1")  # This process holds the accelerators.
     command = child_process.command(module, *arguments)
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=environment,
+        start_new_session=True,  # A Ctrl-C of the terminal reaches this process alone, which decides what it ends.
+    ) as process:
         try:
             yield process
         finally:

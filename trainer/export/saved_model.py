@@ -206,15 +206,13 @@ def write_saved_model(
         partial = f"{target}.partial"
         fs.remove(partial)
         options = tf.saved_model.SaveOptions(experimental_io_device=io_device)
-        tf.saved_model.save(module, partial, signatures={"serving_default": signature}, options=options)
-        fs.copy_folder(partial, fresh.folder)
-        scores, labels = score_in_fresh_process(fresh, expected.rows)
         try:
-            difference = check_parity(scores, labels, expected)
-        except UserError:
+            tf.saved_model.save(module, partial, signatures={"serving_default": signature}, options=options)
+            fs.copy_folder(partial, fresh.folder)
+            difference = check_parity(*score_in_fresh_process(fresh, expected.rows), expected)
+            fs.replace_folder(partial, output)
+        finally:
             fs.remove(partial)
-            raise
-        fs.replace_folder(partial, output)
     return difference
 
 

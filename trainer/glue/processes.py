@@ -4,10 +4,12 @@ import contextlib
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import IO
 
 from trainer import child_process
+from trainer.child_process import STOP_GRACE_S
 from trainer.errors import EXIT_BAD_USAGE, EXIT_STOPPED, Problem, UsageError, UserError
 from trainer.runtime.signals import Stopped, StopRequest
 
@@ -45,17 +47,22 @@ def run(what: str, command: Sequence[str], request: StopRequest, stdin: str | No
 
 
 def _wait(command: Sequence[str], request: StopRequest, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> int:
-    """The exit code of a process, to which the first request to stop is passed on as SIGTERM."""
+    """The exit code of a process, to which the first request to stop is passed on as SIGTERM.
+
+    It is killed if it does not stop within STOP_GRACE_S, or if this process fails.
+    """
     process = child_process.start_session(command, stdin=stdin, stdout=stdout)
-    told = False
+    stop_requested_at: float | None = None
     try:
         while True:
             try:
                 return process.wait(POLL_INTERVAL_S)
             except subprocess.TimeoutExpired:
-                if request.reason and not told:
+                if stop_requested_at is None and request.reason:
+                    stop_requested_at = time.monotonic()
                     process.send_signal(signal.SIGTERM)
-                    told = True
+                elif stop_requested_at is not None and time.monotonic() - stop_requested_at > STOP_GRACE_S:
+                    child_process.kill_session(process)
     finally:
-        if process.poll() is None:  # This process fails: nobody would wait for the other one.
-            process.terminate()
+        if process.poll() is None:
+            child_process.kill_session(process)

@@ -80,7 +80,7 @@ def lock_folder(folder: str) -> Iterator[None]:
             lease = disk_lease.hold_lease(folder, holder, mount, lambda: _try_lock(file), file.fileno())
             other = stack.enter_context(lease)
         else:
-            other = None if _try_lock(file) else ""
+            other = None if _try_lock(file) and _is_file_at(file, path) else ""
         if other is not None:
             file.seek(0)
             raise locked_error(folder, other or file.read().strip() or "another process")
@@ -90,11 +90,19 @@ def lock_folder(folder: str) -> Iterator[None]:
         try:
             yield
         finally:
-            if set(os.listdir(folder)) <= {LOCK_FILE, disk_lease.LEASE_FILE}:
+            if is_folder(folder) and set(os.listdir(folder)) <= {LOCK_FILE, disk_lease.LEASE_FILE}:
                 stack.close()  # The run was refused before it wrote: leave no empty model_dir.
                 os.remove(path)
                 with contextlib.suppress(OSError):  # NFS keeps a removed file's other name until it is closed.
                     os.rmdir(folder)
+
+
+def _is_file_at(file: IO[str], path: str) -> bool:
+    """Whether an open file still is the one at `path`. The process that had its lock may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool | None:

@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from trainer import child_process
+from trainer.child_process import STOP_GRACE_S
 from trainer.runtime.signals import Stopped, StopRequest
 
 POLL_INTERVAL_S = 0.2
-# A run looks for a signal every 5 s, and saves a checkpoint. What takes longer resumes from its newest one.
-STOP_GRACE_S = 120.0
 MAX_MESSAGE_CHARACTERS = 600
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class _Running:
     slot: int
     started: float
     log_start: int  # Where its output begins in the log, in bytes.
-    told: float | None = None  # When it was told to stop.
+    stop_requested_at: float | None = None  # When it was told to stop.
 
 
 def run_jobs(
@@ -99,11 +98,13 @@ def _start(job: JobRun, slot: int, variables: Mapping[str, str]) -> _Running:
 
 def _stop_if_due(each: _Running, request: StopRequest, timeout_s: float | None) -> None:
     now = time.monotonic()
-    if each.told is None and (request.reason or (timeout_s is not None and now - each.started > timeout_s)):
-        each.told = now
+    if each.stop_requested_at is None and (
+        request.reason or (timeout_s is not None and now - each.started > timeout_s)
+    ):
+        each.stop_requested_at = now
         with contextlib.suppress(ProcessLookupError):
             each.process.send_signal(signal.SIGTERM)
-    elif each.told is not None and now - each.told > STOP_GRACE_S:
+    elif each.stop_requested_at is not None and now - each.stop_requested_at > STOP_GRACE_S:
         _LOG.warning("%s did not stop within %.0f s, and is killed.", each.job.name, STOP_GRACE_S)
         child_process.kill_session(each.process)
 

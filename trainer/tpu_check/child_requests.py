@@ -39,6 +39,9 @@ def start_child(name: str, command: list[str], log: Path) -> Iterator[ChildProce
             yield ChildProcess(name, process, log)
         finally:
             process.kill()
+            with contextlib.suppress(BrokenPipeError):  # A request that the child did not take.
+                assert process.stdin
+                process.stdin.close()
 
 
 def send_request(child: ChildProcess, request: dict[str, Any]) -> dict[str, Any]:
@@ -50,8 +53,9 @@ def send_request(child: ChildProcess, request: dict[str, Any]) -> dict[str, Any]
     stdin, stdout = child.process.stdin, child.process.stdout
     assert stdin
     assert stdout
-    stdin.write(json.dumps(request) + "\n")
-    stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # The child has ended, and has no answer.
+        stdin.write(json.dumps(request) + "\n")
+        stdin.flush()
     line = stdout.readline()
     if not line:
         exit_code = child.process.wait()

@@ -15,6 +15,7 @@ import numpy as np
 from trainer.data import batching, manifests, records, tokenization
 from trainer.data.records import Columns
 from trainer.distributed import remote_hosts, strategies
+from trainer.errors import Problem, UserError
 from trainer.evals import baseline
 from trainer.evals.metrics import Predictions
 from trainer.report import build, error_analysis, occlusion
@@ -49,10 +50,15 @@ def write_at_end(
         return
     later = f"--mode=report --model_dir={run.files.root} writes it."
     try:
-        columns = read_columns(run) if run.chief else {}  # It writes the report: nobody else needs test and the texts.
-        if run.all_reduce_max({"missing": validation is None})["missing"]:
-            rows = columns["validation"] if run.chief else runs.read_split(run, "validation")
-            validation = runs.predict_split(run, rows, "report", None, request)
+        columns, failure = _try_to_read(run)
+        # Every worker has to know: they predict together.
+        found = run.all_reduce_max({"failed": failure is not None, "missing": validation is None})
+        if found["failed"]:
+            raise failure or UserError(
+                Problem("The data set", "be readable by every worker", "an error of another one")
+            )
+        if found["missing"]:
+            validation = runs.predict_split(run, columns["validation"], "report", None, request)
         assert validation is not None
         validation = decisions.apply_decision(validation, decision)
         if run.chief:
@@ -65,6 +71,14 @@ def write_at_end(
         if elsewhere and isinstance(error, strategies.WORKER_LOST_ERRORS):
             raise  # The end of the process would wait for what is gone.
         _LOG.warning("the report could not be written (%s). %s", repr(error)[:500], later)
+
+
+def _try_to_read(run: Run) -> tuple[dict[str, Columns], Exception | None]:
+    """(what this worker needs of the data set, why it could not be read). The chief alone needs test and the texts."""
+    try:
+        return read_columns(run) if run.chief else {"validation": runs.read_split(run, "validation")}, None
+    except Exception as error:
+        return {}, error
 
 
 def read_columns(run: Run) -> dict[str, Columns]:
