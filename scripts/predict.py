@@ -64,9 +64,9 @@ TOP_K = flags.DEFINE_integer("top_k", None, "The number of likeliest classes to 
 LINE_NUMBERS = flags.DEFINE_bool("line_numbers", False, "Show the line, row or argument that each text is of.")
 
 
-def check_flags(texts: list[str]) -> None:
-    """Raises UsageError with every problem of the flags and of the paths that they name."""
-    problems = app.normalize_path_flags("model", "input", "output")
+def check_flags(texts: list[str], found: list[Problem]) -> None:
+    """Raises UsageError with what was found before, and every problem of the flags and of the paths that they name."""
+    problems = [*found, *app.normalize_path_flags("model", "input", "output")]
     if texts and INPUT.value:
         problems.append(
             Problem("--input", "be left out when texts are given as arguments", f"--input={INPUT.value} and a text")
@@ -116,10 +116,9 @@ def check_model(source: InputSource, classifier: api.Classifier) -> None:
 
 
 def main(argv: list[str]) -> None:
-    app.reject_arguments(argv, texts=True)
     versions.check_installation()
     texts = app.text_arguments(argv)
-    check_flags(texts)
+    check_flags(texts, app.find_argument_problems(argv, texts=True))
     local = local_input()
     if is_table():  # What is wrong with it is known before TensorFlow is loaded.
         columns = (TEXT.value, TEXT_PAIR.value) if TEXT_PAIR.value else (TEXT.value,)

@@ -132,10 +132,10 @@ def source_options() -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    app.reject_arguments(argv)
+    problems = app.find_argument_problems(argv)
     if INSPECT.value:
         versions.check_installation()
-        problems = app.normalize_path_flags("inspect")
+        problems += app.normalize_path_flags("inspect")
         preflight.check_paths([PathUse("--inspect", INSPECT.value)], problems=problems)
         from trainer.data import inspection
 
@@ -150,6 +150,7 @@ def main(argv: list[str]) -> None:
         preprocess=PREPROCESS.value,
         mirror=MIRROR.value,
         seed=SEED.value,
+        problems=problems,
         **source_options(),
     )
     print(data)

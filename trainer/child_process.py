@@ -13,7 +13,7 @@ from typing import IO
 
 from trainer.errors import Problem
 
-# A run looks for a signal every 5 s, and saves a checkpoint. What takes longer is killed, and resumes from the one before.
+# A run looks for a signal every 5 s, and saves a checkpoint. What takes longer is killed, and loses its last steps.
 STOP_GRACE_S = 120.0
 # Of what a process wrote, from each end: a crash is described before the modules that are loaded, and after warnings.
 QUOTED_CHARACTERS = 2000

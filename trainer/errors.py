@@ -8,6 +8,8 @@ import difflib
 import os
 from collections.abc import Iterable
 
+# Of what was received, both ends are shown: more than the output of a process that failed.
+MAX_RECEIVED_CHARACTERS = 6000
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_USAGE = 0, 1, 2
 # A service that restarts a job after exit codes of its own choice sets this variable to one of them.
 STOPPED_CODE_VARIABLE = "STOPPED_CODE"
@@ -26,7 +28,10 @@ class Problem:
     advice: str = ""  # Complete sentences: what to change, and to what.
 
     def __str__(self) -> str:
-        received = self.received if self.received.endswith((".", "?")) else f"{self.received}."
+        received = self.received
+        if len(received) > MAX_RECEIVED_CHARACTERS:
+            received = f"{received[: MAX_RECEIVED_CHARACTERS // 2]} [...] {received[-MAX_RECEIVED_CHARACTERS // 2 :]}"
+        received = received if received.endswith((".", "?")) else f"{received}."
         return f"{self.setting} must {self.required}. Received: {received} {self.advice}".rstrip()
 
 

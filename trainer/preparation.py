@@ -75,6 +75,7 @@ def prepare(
     mirror: AnyPath = "",
     seed: int = 0,
     progress: bool = True,
+    problems: Sequence[Problem] = (),
     **options: Unpack[PrepareOptions],
 ) -> DataSet:
     """Read texts and labels, and write a data set to the folder `output`, in the place of an earlier one there.
@@ -82,23 +83,24 @@ def prepare(
     `source` is a table, a pattern of several, a folder with a folder for each class, or a URL; None for a `task` that
     has its own, such as imdb. `encoder` is the one whose tokenizer is used: a name, a handle or a folder, with
     `preprocess` if it has no preprocessor and no vocabulary, and looked up in the folder `mirror` before it is
-    downloaded. The splits depend on `seed`. `progress` shows a bar on standard error.
+    downloaded. The splits depend on `seed`. `progress` shows a bar on standard error. `problems` are those of a
+    command's flags, to be reported with the others.
 
     Raises UsageError, with every problem, for arguments that are wrong or do not fit together; UserError for a source
     that cannot be read or split, and for an encoder that is not found. Then nothing is written.
     """
     versions.check_installation()
-    problems: list[Problem] = []
+    found = list(problems)
     given = {"encoder": encoder, "preprocess": preprocess, "encoders.mirror": mirror, "output": output}
-    folders = {name: _normalize(name, path, problems) for name, path in given.items()}
-    read = _read_options({"task": task, "source": source, **options}, problems)
+    folders = {name: _normalize(name, path, found) for name, path in given.items()}
+    read = _read_options({"task": task, "source": source, **options}, found)
 
     from trainer.data import task_rows
 
-    problems += task_rows.find_argument_problems(read, folders["output"])
+    found += task_rows.find_argument_problems(read, folders["output"])
     sources = {name: getattr(read, name) for name in ("source", "test_source", "validation_source")}
     uses = [PathUse(f"--{name}", path, writes=name == "output") for name, path in {**folders, **sources}.items()]
-    preflight.check_paths(uses, problems=problems)
+    preflight.check_paths(uses, problems=found)
     return _write_data_set(read, *folders.values(), seed=seed, progress=progress)
 
 

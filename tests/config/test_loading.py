@@ -179,17 +179,27 @@ def test_a_class_may_have_a_name_that_yaml_takes_for_something_else(preset):
 
 
 def test_every_error_is_reported_at_once(preset):
-    path = preset("data: {batch_size: none, seq_lenght: 128}\ntraining: {epochs: 1, steps: 2}\nfoo: 1\n")
+    path = preset(
+        "data: {batch_size: none, seq_lenght: 128}\ntraining: {epochs: 1, steps: 2}\nfoo: 1\ndata_dir: gs:/a\n"
+    )
     with pytest.raises(UsageError) as caught:
         loading.load_config(path, ["optimizer.learning_rate=fast", "nothing"])
     assert {problem.setting: problem.received for problem in caught.value.problems} == {
         "data.batch_size": "'none'",
         "data.seq_lenght": "data.seq_lenght",
         "foo": "foo",
+        "--data_dir": "gs:/a",
         "optimizer.learning_rate": "'fast'",
         "--set": "'nothing'",
         "training.epochs or training.steps": "1 and 2",
     }
+
+
+def test_a_preset_that_cannot_be_read_hides_no_other_error(preset):
+    with pytest.raises(
+        UsageError, match=r"optimizer\.learning_rate must [\s\S]*--config must|--config must [\s\S]*_rate must"
+    ):
+        loading.load_config(preset("data: [\n"), ["optimizer.learning_rate=fast"])
 
 
 def test_epochs_and_steps_together_are_refused():
@@ -215,13 +225,10 @@ def test_a_preset_that_is_no_mapping_is_refused(preset, text, message):
         loading.load_config(preset(text))
 
 
-def test_a_preset_that_is_no_text_is_refused(tmp_path):
+def test_a_preset_that_is_no_text_or_is_not_there_is_refused(tmp_path):
     (tmp_path / "model.yaml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UsageError, match="which does not parse"):
         loading.load_config(str(tmp_path / "model.yaml"))
-
-
-def test_a_preset_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"--config must name a YAML file. Received: .*no.yaml \(No such file"):
         loading.load_config(str(tmp_path / "no.yaml"))
 

@@ -23,6 +23,12 @@ def test_every_duplicate_key_is_named_with_its_line(read):
         assert f"line {line} has the key {key!r}" in message
 
 
+@pytest.mark.parametrize("text", ["data: &d {x: *d}\n", "[" * 3000])
+def test_what_has_no_end_or_is_too_deep_does_not_parse(read, text):
+    with pytest.raises(UsageError, match=r"--tune must name a YAML file.* does not parse"):
+        read(text)
+
+
 def test_a_tag_makes_no_object(read, tmp_path):
     made = tmp_path / "made"
     with pytest.raises(UsageError, match=r"python/object/apply:os.mkdir"):

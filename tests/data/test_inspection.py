@@ -79,5 +79,5 @@ def test_a_class_of_two_lines_is_shown_in_one(folder):
 
 
 def test_a_folder_that_was_not_prepared_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--data_dir"):
+    with pytest.raises(UserError, match="--inspect"):
         inspection.describe_data_set(str(tmp_path))

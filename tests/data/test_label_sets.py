@@ -19,13 +19,21 @@ def read(value):
         ('["b", "a"]', ("a", "b")),
         ("['b', \"a, c\"]", ("a, c", "b")),
         ("[]", ()),
+        ("{'b', 'a, c'}", ("a, c", "b")),
+        ("('a', 'b')", ("a", "b")),
+        ('{b,"a, c"}', ("a, c", "b")),
+        ("{}", ()),
+        ("set()", ()),
     ],
 )
 def test_a_list_is_a_set_of_labels(value, expected):
     assert read(value) == ("", expected)
 
 
-@pytest.mark.parametrize(("value", "cell"), [(" a | b ", "a | b"), ("", ""), (None, ""), (3, "3"), (True, "true")])
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [(" a | b ", "a | b"), ("", ""), (None, ""), (3, "3"), (True, "true"), ("(a)", "(a)"), ("(a) b", "(a) b")],
+)
 def test_another_value_is_a_cell(value, cell):
     assert read(value) == (cell, None)
 
@@ -41,6 +49,7 @@ def test_another_value_is_a_cell(value, cell):
         ({"a": 1}, "dict as a label"),
         ("['a' 'b']", "begins like a list and is none"),
         ("[a, b]", "begins like a list and is none"),
+        ('{"a": 0, "b": 1}', "an object as label"),
     ],
 )
 def test_what_is_no_list_of_labels_is_unusable(value, reason):

@@ -95,6 +95,13 @@ def test_a_few_labels_among_numbers_are_strays(strays):
     assert labels.find_stray_labels(column, "class") == []
 
 
+@pytest.mark.parametrize("words", [["unknown"], ["-", ".", "n.a.", "#DIV/0!", "not rated"]])
+def test_words_for_missing_numbers_are_strays_in_up_to_half_of_the_rows(words):
+    column = [*NUMBERS, *(words * 97)[:97]]
+    assert labels.find_stray_labels(column, "auto") == list(range(97, 194))
+    assert labels.find_stray_labels([*column, words[0]], "auto") == []
+
+
 def test_written_out_numbers_are_strays_however_many_they_are():
     whole, comma = ["3", "4"] * 30, [f"{i},5" for i in range(30)]
     assert labels.find_stray_labels(whole + comma, "auto") == list(range(60, 90))
@@ -107,6 +114,8 @@ def test_written_out_numbers_are_strays_however_many_they_are():
     [
         NUMBERS,
         ["1", "2", "unknown"] * 30,
+        ["1.5", "2.5", "unknown"] * 30,  # Few different numbers.
+        [*map(str, range(30)), "other", "none"] * 3,  # Codes.
         ["a", "b"] * 30,
         ["1"] * 18 + ["a"],
         ["1", "0"] * 30 + ["true", "False"],

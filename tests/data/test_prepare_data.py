@@ -16,10 +16,11 @@ def test_every_task_is_offered():
 
 
 def test_every_wrong_flag_is_reported_at_once():
-    wrong = ("--downloads=gs://bucket/downloads", "--encoding=windows", "--delimiter=::")
+    wrong = ("--downloads=gs://bucket/downloads", "--encoding=windows", "--delimiter=::", "--foo=1")
     done = python("scripts/prepare_data.py", "--task=csv", *wrong)
     assert (done.returncode, done.stdout) == (2, "")
     assert [line.split()[0] for line in done.stderr.removeprefix("error: ").splitlines()] == [
+        "--foo",
         "--output",
         "--downloads",
         "--source",

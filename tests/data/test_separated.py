@@ -107,6 +107,29 @@ def test_a_stray_quote_in_a_csv_never_swallows_rows_unsaid(lines):
     assert f"in lines {opened} to " in refused[opened]
 
 
+def test_rows_with_white_space_behind_their_commas_are_not_swallowed():
+    rows = [f"{i},said {i},a, x" for i in range(10)]
+    rows[5], rows[8] = '5,"he began,a, x', '8,said 8 the end",a, x'
+    _, records = read("\n".join(["id,text,label,note", *rows, ""]))
+    assert len(usable(records)) == 6
+    assert list(reasons(records)) == [7, 8, 9, 10]
+
+
+def test_a_tsv_whose_fields_csv_has_quoted_is_named(caplog):
+    text = 'text\tlabel\n"he said ""hi"""\t0\n"a "" b"\t1\n'
+    assert [values[0] for _, values in read(text, tsv=True)[1]] == ['"he said ""hi"""', '"a "" b"']
+    assert caplog.text.count("line 2 of a.csv has a field in quotes. --quotes removes them.") == 1
+    assert [values[0] for _, values in read(text, tsv=True, quotes=True)[1]] == ['he said "hi"', 'a " b']
+    assert "line 3" not in caplog.text
+
+
+@pytest.mark.parametrize("first", ["\n", " \r\n\n", "\nsep=,\n"])
+def test_blank_lines_before_the_header_are_passed_over(first):
+    columns, records = read(f"{first}text,label\ngood,1\n")
+    assert columns == ["text", "label"]
+    assert records == [(first.count("\n") + 2, ("good", "1"))]
+
+
 PROSE = [
     '"one\ntwo",1',
     '"Dear John,\nthank you, it works,\nbye",1',

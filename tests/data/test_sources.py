@@ -91,15 +91,34 @@ def test_values_of_json_are_texts_and_labels_or_named(file):
         "an empty text in 'text'",
         "an empty label in 'label'",
         "a list as label in 'label' (--multi_label if a text may have several labels)",
-        "an object as label in 'label' (--multi_label if a text may have several labels)",
+        "an object as label in 'label'",
         "a list as text in 'text'",
     ]
 
 
-@pytest.mark.parametrize(("label", "what"), [("\"['a', 'b']\"", "a list"), ("[]", "a list"), ("{'a': 1}", "an object")])
+WRITTEN_LISTS = {
+    "\"['a', 'b']\"": "a list",
+    "[]": "a list",
+    "\"('a', 'b')\"": "a tuple",
+    "\"{'a', 'b'}\"": "a set",
+    "{'a': 1}": "an object",
+    "\"{'a': 'b', 'c': 2}\"": "an object",
+}
+
+
+@pytest.mark.parametrize(("label", "what"), WRITTEN_LISTS.items())
 def test_lists_in_a_csv_are_no_labels(file, label, what):
-    _, (bad,) = read(file("a.csv", f"text,label\na,{label}\nb,[x]\n"))
-    assert bad.startswith(f"2: {what} as label in 'label' (--multi_label")
+    _, (bad,) = read(file("a.csv", f"text,label\na,{label}\nb,[x]\nc,(x)\n"))
+    advice = "" if what == "an object" else " (--multi_label if a text may have several labels)"
+    assert bad == f"2: {what} as label in 'label'{advice}"
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_header_of_a_table_that_was_added_is_no_row(file, mark):
+    table = "text,label\na,good\n"
+    rows, (bad,) = read(file("a.csv", f"{table}{mark}{table}"))
+    assert [row.text for row in rows] == ["a", "a"]
+    assert bad.startswith("3: the header once more")
 
 
 def test_an_empty_second_text_is_refused_by_its_column_or_allowed(file):
@@ -127,8 +146,9 @@ def test_a_table_without_rows_is_refused(file):
     for name, content in (("a.csv", "text,label\n"), ("a.jsonl", "\n\n"), ("a.json", "[]")):
         with pytest.raises(UserError, match=rf"{name} must hold rows\. Received: none"):
             read(file(name, content))
-    with pytest.raises(UserError, match=r"must have the column 'text'\. Received: a table with no columns"):
-        read(file("empty.csv", ""))
+    for content in ("", "\n\n"):
+        with pytest.raises(UserError, match=r"must begin with a header\. Received: an empty file"):
+            read(file("empty.csv", content))
 
 
 # --- A folder for each class ----------------------------------------------------------------------

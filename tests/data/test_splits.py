@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
@@ -175,6 +176,16 @@ def test_too_few_rows_are_refused_with_the_empty_splits(rows, empty, make_rows):
         received = rf"{rows * copies} rows with {rows} different texts, too few for any row of {empty}"
         with pytest.raises(UserError, match=received):
             splits.split_rows(few, "classification", 0)
+
+
+def test_the_likely_reason_of_an_empty_split_is_told(make_rows):
+    names = [dataclasses.replace(row, label=f"name {row.id}") for row in make_rows({"good": 60})]
+    with pytest.raises(UserError, match=r"60 classes, 60 of which have one row: check --label_column and --label_type"):
+        splits.split_rows(names, "classification", 0)
+    rows = make_rows({"good": 30, "bad": 30})
+    same = [dataclasses.replace(row, split="test") for row in rows]
+    with pytest.raises(UserError, match=r"60 rows of train are duplicates of test: check --test_source"):
+        splits.split_rows([*rows, *same], "classification", 0)
 
 
 def test_all_problems_of_labels_are_found(make_rows):

@@ -90,8 +90,33 @@ def test_other_encodings_are_read_by_name(file):
     assert read(path, TableFormat(encoding="cp1252")) == [(2, {"text": "café", "label": "1"})]
     path = file("wide.csv", "text,label\ncafé,1\n".encode("utf-16-le"))
     assert read(path, TableFormat(encoding="utf-16-le")) == [(2, {"text": "café", "label": "1"})]
-    with pytest.raises(UserError, match="--encoding=utf-16-le"):
-        read(path)
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        path = file("wide.csv", "text,label\ncafé,1\n".encode(encoding))
+        with pytest.raises(UserError, match=f"NUL bytes between the letters. Set --encoding={encoding}."):
+            read(path)
+    assert read(file("nul.csv", "text,label\na\0 long text,1\n")) == [(2, {"text": "a\0 long text", "label": "1"})]
+
+
+def test_a_header_in_another_encoding_or_in_quotes_is_named(file):
+    path = file("a.csv", "téxt,label\na,1\n".encode("cp1252"))
+    with pytest.raises(UserError, match="Set --encoding, such as cp1252"):
+        read(path, required=["téxt", "label"])
+    with pytest.raises(UserError, match="Set --quotes"):
+        read(file("a.tsv", '"text"\t"label"\n"a"\t1\n'))
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "parquet", "gzip"])
+def test_a_file_that_is_no_text_is_named_whatever_its_ending(every_format, file, tmp_path, kind):
+    content = gzip.compress(b"text,label") if kind == "gzip" else (tmp_path / f"a.{kind}").read_bytes()
+    with pytest.raises(UserError, match=rf"must be text, as its name says\. Received: a .*{kind}"):
+        read(file("packed.csv", content))
+
+
+def test_a_message_about_a_long_header_is_short(file):
+    header = ",".join(f"{'x' * 500}{i}" for i in range(2000))
+    with pytest.raises(UserError) as caught:
+        read(file("a.csv", f"{header}\n"))
+    assert len(str(caught.value)) < 10_000
 
 
 def test_bytes_that_do_not_decode_are_named_by_line(file):
@@ -143,6 +168,11 @@ def test_rows_of_a_workbook_keep_their_numbers_and_kinds(tmp_path):
         (5, {"text": None, "label": True}),
         (6, "3 columns, not 2"),
     ]
+
+
+def test_a_workbook_may_begin_with_an_empty_row_and_has_its_characters(tmp_path):
+    write_workbook(tmp_path / "a.xlsx", [[None], ["text", "label"], ["a_x000D_b", 1]])
+    assert read(tmp_path / "a.xlsx") == [(3, {"text": "a\rb", "label": 1})]
 
 
 def test_of_several_sheets_the_first_is_read_and_named(tmp_path, caplog):

@@ -143,6 +143,13 @@ def test_a_folder_may_be_the_test_source_of_a_table(write, tmp_path):
     assert [(row.split, row.id) for row in found.rows] == [("", 0), ("test", "pos/a.txt")]
 
 
+def test_a_folder_of_splits_without_train_is_refused(write, tmp_path):
+    for name in ("test/pos/a", "val/neg/b"):
+        write(f"all/{name}.txt", name)
+    with pytest.raises(UserError, match=r"have train/, validation/ and test/ in it.* Received: test and val alone"):
+        read(f"{tmp_path}/all")
+
+
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_a_folder_with_splits_is_no_source_of_one_split(write, tmp_path, split):
     for name in ("train/pos/a", "test/pos/b"):

@@ -123,7 +123,11 @@ def test_wrong_values_and_unknown_flags_are_told_at_once():
 def test_a_script_without_its_required_flag_is_bad_usage():
     done = subprocess.run([sys.executable, "scripts/import_encoder.py"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == errors.EXIT_BAD_USAGE
-    assert "--source" in done.stderr
+    assert [line.split(" Received: ")[0] for line in done.stderr.splitlines()] == [
+        "error: --source must be given.",
+        "--output must be given.",
+        "Try --help.",
+    ]
 
 
 TEXTS_COMMAND = """

@@ -50,6 +50,8 @@ def test_every_problem_is_reported_at_once():
     assert problems_of(request) == ["--first", "--data_dir", "--model_dir", "seed", "training.step", "--predictions"]
     assert problems_of(SessionRequest("train", "m", {"seed": -1}, command=given[1])) == ["--second", "seed"]
     assert problems_of(SessionRequest("train", "m", {"seed": -1, "data_dir": "nope"})) == ["seed", "--data_dir"]
+    request = SessionRequest("train", "", {"data_dir": "nope"}, strategy="horovod", virtual_devices=0)
+    assert problems_of(request) == ["--strategy", "--virtual_devices", "--model_dir", "--data_dir"]
 
 
 def test_a_run_has_a_configuration_of_its_own(finished_run, tmp_path):

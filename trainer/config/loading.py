@@ -110,7 +110,11 @@ def load_config(
     UsageError with every problem, and the nearest known key for an unknown one.
     """
     problems: list[Problem] = []
-    tree = yaml_file.read_yaml(path) if path else {}
+    tree: dict[str, Any] = {}
+    try:
+        tree = yaml_file.read_yaml(path) if path else {}
+    except UsageError as unread:  # What is wrong with the other settings is reported with it.
+        problems += unread.problems
     given = {**parse_overrides(overrides, problems), **(settings or {})}
     given = {key: _read_words(key, value) for key, value in given.items()}
     for key, rival in (("training.steps", "training.epochs"), ("training.epochs", "training.steps")):
@@ -126,6 +130,9 @@ def load_config(
     try:
         config = _ADAPTER.validate_python(tree)
     except pydantic.ValidationError as invalid:
+        for key, value in schema.flatten(tree):
+            if key in schema.PATH_KEYS and isinstance(value, str) and key not in (settings or {}):
+                paths.normalize_path(f"--{key}", value, problems, url=key in schema.URL_KEYS)
         raise UsageError(*problems_of(invalid), *problems) from None
     found = {
         key: paths.normalize_path(f"--{key}", value, problems, url=key in schema.URL_KEYS)

@@ -1,5 +1,6 @@
 """A YAML file of plain values: no tag that makes an object, no key twice in a mapping, every key a string."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,12 +60,13 @@ def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
         with open(fs.local_copy(path), encoding="utf-8") as file:
             text = file.read()
         loaded, duplicates = parse(text)
-        if duplicates:
-            raise UsageError(Problem(flag, "hold each key once", f"{path}: {'; '.join(duplicates)}"))
+        json.dumps(loaded, default=str)  # A mapping that holds itself has no end.
     except OSError as error:
         raise UsageError(Problem(flag, "name a YAML file", f"{path} ({error.strerror or error})")) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(Problem(flag, "name a YAML file", f"{path}, which does not parse: {error}")) from None
+    if duplicates:
+        raise UsageError(Problem(flag, "hold each key once", f"{path}: {'; '.join(duplicates)}"))
     if not isinstance(loaded or {}, dict):
         received = f"{path}, which holds a {type(loaded).__name__}"
         raise UsageError(Problem(flag, "hold a mapping of keys to values", received))

@@ -41,7 +41,7 @@ def summarize_data_set(folder: str) -> str:
 
 def describe_data_set(folder: str, examples: int = 3) -> str:
     """summarize_data_set, the histogram of lengths, and the first training examples with the pieces of their tokens."""
-    manifest = manifests.read_manifest(folder)
+    manifest = manifests.read_manifest(folder, "--inspect")
     train = manifest.splits["train"]
     lines = [
         summarize_data_set(folder),

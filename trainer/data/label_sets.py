@@ -4,6 +4,7 @@ The labels of a text are a set: repeated ones count once. A set is a sorted tupl
 """
 
 import ast
+import csv
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,15 +58,15 @@ def read_labels(
 ) -> tuple[str, LabelSet | None]:
     """The labels of a record: (a cell still to be divided, None), or ("", its set).
 
-    They are those of `columns` (one of 0 and 1 for each label), or else of `column`: a list, a list written as a
-    string, or a cell. Null is a text without labels. `missing` are the names, in lower case, of a label that is
-    missing. Raises UnusableValue.
+    They are those of `columns` (one of 0 and 1 for each label), or else of `column`: a list, one that is written as a
+    string (also as a set, a tuple, or an array of PostgreSQL's), or a cell. Null is a text without labels. `missing`
+    are the names, in lower case, of a label that is missing. Raises UnusableValue.
     """
     if columns:
         return "", tuple(sorted(name for name in columns if _read_yes_or_no(record[name], name)))
     value = record[column]
-    if isinstance(value, str) and value.strip().startswith("["):
-        value = _parse_list(value.strip(), column)
+    if isinstance(value, str):
+        value = _parse_cell(value.strip(), column)
     if not isinstance(value, list):
         return _to_name(value, column), None
     return "", _to_label_set((_to_name(item, column) for item in value), column, missing)
@@ -88,6 +89,25 @@ def _parse_list(cell: str, column: str) -> list[object]:
         if isinstance(values, list) and (parse is json.loads or not _WITHOUT_COMMA.search(cell)):
             return values
     raise UnusableValue(f"{cell[:40]!r} in {column!r}, which begins like a list and is none")
+
+
+def _parse_cell(cell: str, column: str) -> str | list[object]:
+    """The labels of a cell that is written as several in brackets; any other cell as it is."""
+    if cell.startswith("["):
+        return _parse_list(cell, column)
+    if cell == "set()":
+        return []
+    if (cell[:1], cell[-1:]) not in (("{", "}"), ("(", ")")):
+        return cell
+    try:
+        value = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        if cell[0] == "(":
+            return cell  # A label in parentheses.
+        value = next(csv.reader([cell[1:-1]], skipinitialspace=True), [])  # PostgreSQL's {a,b}.
+    if isinstance(value, dict) and value:
+        raise UnusableValue(f"an object as label in {column!r}")
+    return list(value) if isinstance(value, list | set | tuple | dict) else cell
 
 
 def _to_name(value: object, column: str) -> str:
@@ -144,7 +164,7 @@ def divide_cells(
 
 def join_labels(names: Sequence[str], known: Iterable[str]) -> str:
     """Labels as a cell that can be read again. `known` are all labels: with a delimiter in any, it is a JSON list."""
-    if find_delimiter(known) or any(name.startswith("[") for name in known):
+    if find_delimiter(known) or any(name.startswith(("[", "{", "(")) for name in known):
         return json.dumps(list(names), ensure_ascii=False)
     return DELIMITERS[0].join(names)
 

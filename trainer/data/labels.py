@@ -18,6 +18,8 @@ MAX_INTEGER_CLASSES = 20
 MISSING_LABELS = ("NA", "N/A", "NaN", "None", "null", "#N/A", "<NA>")
 # A column of at least this many rows, of which this share are numbers, is one of numbers with a few mistakes in it.
 MIN_NUMBER_ROWS, NUMBER_SHARE = 20, 0.95
+# At most this many words stand for numbers that are missing, such as unknown and n.a., in at most half of the rows.
+MAX_PLACEHOLDERS = 5
 
 # The module decimal has exponents of so many digits.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
@@ -55,7 +57,7 @@ def label_kind(labels: Iterable[str], label_type: str) -> str:
     not_numbers = sorted(label for label in counts if not is_number(label))
     if label_type == "number":
         if not_numbers:
-            received = ", ".join(map(repr, not_numbers[:5]))
+            received = ", ".join(repr(label[:80]) for label in not_numbers[:5])
             raise UserError(Problem("--label_type=number", "be given for labels that are finite numbers", received))
         return "regression"
     if label_type == "class" or not_numbers:
@@ -96,7 +98,7 @@ def find_stray_labels(labels: Sequence[str], label_type: str) -> list[int]:
 
     With label_type "auto" that is a column of MIN_NUMBER_ROWS or more in which NUMBER_SHARE are numbers, those with
     thousands separators, decimal commas, currencies and percent signs included: these alone are strays. true and false
-    are none beside 0 and 1.
+    are none beside 0 and 1. It is also a column of numbers to predict in which a few words stand for missing ones.
     """
     counts = collections.Counter(labels)
     numbers = sum(count for label, count in counts.items() if is_number(label))
@@ -111,9 +113,17 @@ def find_stray_labels(labels: Sequence[str], label_type: str) -> list[int]:
         one_column = numbers >= enough or (
             decorated and numbers + decorated >= enough and (numbers or len(counts) > MAX_INTEGER_CLASSES)
         )
+        one_column = one_column or _has_placeholders(counts, strays)
         if not one_column or len(labels) < MIN_NUMBER_ROWS:
             return []
     return [index for index, label in enumerate(labels) if label in strays]
+
+
+def _has_placeholders(counts: collections.Counter[str], strays: Collection[str]) -> bool:
+    """Whether the labels without the strays, which are few different ones, would be numbers to predict."""
+    numbers = collections.Counter({label: count for label, count in counts.items() if is_number(label)})
+    few = len(strays) <= MAX_PLACEHOLDERS and 2 * numbers.total() >= counts.total()
+    return few and len(numbers) > MAX_INTEGER_CLASSES and (_some_not_whole(numbers) or _most_occur_once(numbers))
 
 
 def _booleans_are_numbers(labels: Iterable[str]) -> bool:

@@ -119,17 +119,15 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
     fs.write_json(fs.join(folder, MANIFEST_FILE), content, ensure_ascii=False)
 
 
-def read_manifest(folder: str) -> Manifest:
-    """Read dataset.json.
+def read_manifest(folder: str, flag: str = "--data_dir") -> Manifest:
+    """Read dataset.json in the folder that `flag` names.
 
     Raises UserError if the folder has none, or one that is of another format, was changed, or names shards elsewhere.
     """
     path = fs.join(folder, MANIFEST_FILE)
     if not fs.exists(path):
         what = "no dataset.json in it: its preparation did not end" if fs.is_folder(folder) else "which does not exist"
-        raise UserError(
-            Problem("--data_dir", "name a folder that scripts/prepare_data.py has written", f"{folder}, {what}")
-        )
+        raise UserError(Problem(flag, "name a folder that scripts/prepare_data.py has written", f"{folder}, {what}"))
     again = "Prepare the data again."
     try:
         content = fs.read_json(path)

@@ -2,8 +2,9 @@
 
 import csv
 import itertools
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal, TextIO
 
 from trainer.errors import Problem, UserError
@@ -13,6 +14,7 @@ csv.field_size_limit(MAX_FIELD_BYTES)
 
 # What is looked for where a header has one column only.
 DELIMITERS = (",", ";", "\t", "|")
+_LOG = logging.getLogger(__name__)
 # A first line of Excel's own, which names the delimiter.
 _DELIMITER_LINE = re.compile(r"sep=([^\r\n])\r?\n?")
 
@@ -34,15 +36,11 @@ def read_separated(
     the header's own is found; with `quotes` None, fields are in quotes as `default_quotes` says, and quotes that span
     what looks like several rows are refused. Raises UserError for a header that does not parse.
     """
-    first, lines_before = stream.readline(), 0
-    named = _DELIMITER_LINE.fullmatch(first)
-    if named:
-        delimiter, first, lines_before = delimiter or named[1], stream.readline(), 1
+    first, lines_before, named = _read_first_line(stream)
     quoted = default_quotes if quotes is None else quotes
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     options: dict[str, Any] = dict(quoting=quoting, escapechar=escape)
-    delimiter = delimiter or _find_delimiter(first, default_delimiter, required, options)
-    options["delimiter"] = delimiter
+    options["delimiter"] = delimiter or named or _find_delimiter(first, default_delimiter, required, options)
     lines: list[str] = []  # Those of the record that is read.
     # Without `strict`, a quote that is never closed would make one text of all rows after it.
     reader = csv.reader(_keep(itertools.chain([first], stream), lines), strict=True, **options)
@@ -50,10 +48,20 @@ def read_separated(
         header = next(reader, [])
     except csv.Error as error:
         raise UserError(Problem(source, "begin with a header", f"a line that does not parse ({error})")) from None
+    if not header:
+        raise UserError(Problem(source, "begin with a header", "an empty file"))
 
     def records() -> Iterator[tuple[int, dict[str, Any] | str]]:
+        indented: set[int] = set()  # The columns in which a row of one line begins with white space.
+        warns = quotes is None and not quoted
         for begin, fields in _read_fields(reader, lines, lines_before):
-            if not isinstance(fields, str) and quotes is None and _spans_rows(lines, header, required, options):
+            if len(lines) == 1 and not isinstance(fields, str):
+                indented.update(column for column, field in enumerate(fields) if field[:1].isspace())
+            elif (
+                quotes is None
+                and not isinstance(fields, str)
+                and _spans_rows(lines, header, required, indented, options)
+            ):
                 fields = "quotes around what looks like several rows (--quotes if it is one text)"
             if isinstance(fields, str):
                 yield from _refuse(lines, begin, fields, escape)
@@ -65,9 +73,28 @@ def read_separated(
                     hint = " (--quotes if fields are in quotes)"
                 yield begin, f"{len(fields)} columns, not {len(header)}{hint}"
             else:
+                if warns and any(map(_is_quoted, fields)):
+                    warns = False
+                    _LOG.warning("line %d of %s has a field in quotes. --quotes removes them.", begin, source)
                 yield begin, dict(zip(header, fields, strict=True))
 
     return header, records()
+
+
+def _read_first_line(stream: TextIO) -> tuple[str, int, str | None]:
+    """(the line that the header begins in, the lines before it, the delimiter that one of those names)."""
+    first, lines_before = stream.readline(), 0
+    while first and not first.strip("\r\n "):
+        first, lines_before = stream.readline(), lines_before + 1
+    if named := _DELIMITER_LINE.fullmatch(first):
+        return stream.readline(), lines_before + 1, named[1]
+    return first, lines_before, None
+
+
+def _is_quoted(field: str) -> bool:
+    """Whether a field looks as CSV writes one that has quotes in it: "he said ""hi"" again"."""
+    inner = field[1:-1].replace('""', "")
+    return len(inner) < len(field) - 2 and field[0] == field[-1] == '"' and '"' not in inner
 
 
 def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
@@ -116,11 +143,18 @@ def _find_delimiter(header: str, default: str, required: Sequence[str], options:
     return max(candidates, key=lambda delimiter: len(columns(delimiter)))
 
 
-def _spans_rows(lines: Sequence[str], header: Sequence[str], required: Sequence[str], options: dict[str, Any]) -> bool:
+def _spans_rows(
+    lines: Sequence[str],
+    header: Sequence[str],
+    required: Sequence[str],
+    indented: Collection[int],
+    options: dict[str, Any],
+) -> bool:
     """Whether a record over several lines holds rows, which a stray quote at the beginning of a field makes of it.
 
     It does if one of the lines inside is a row by itself, or both of two lines are with their quotes as characters.
-    Prose with a comma is none: white space follows the comma, or nothing does.
+    Prose with a comma is none: white space follows the comma, or nothing does. That shows nothing in a column that is
+    `indented` in other rows.
     """
 
     def is_row(line: str, **changes: Any) -> bool:
@@ -128,7 +162,8 @@ def _spans_rows(lines: Sequence[str], header: Sequence[str], required: Sequence[
         if len(fields) != len(header):
             return False
         values = dict(zip(header, fields, strict=True))
-        return all(values.get(name, "x").strip() for name in required) and not any(f[:1].isspace() for f in fields[1:])
+        prose = any(fields[column][:1].isspace() for column in range(1, len(fields)) if column not in indented)
+        return all(values.get(name, "x").strip() for name in required) and not prose
 
     if len(lines) < 2 or len(header) < 2:
         return False

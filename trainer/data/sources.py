@@ -93,12 +93,14 @@ def read_table(
     cell of them as its label. Raises what tables.read_records does, and UserError for a table without rows.
     """
     missing = {label.casefold() for label in missing_labels}
-    number = None
-    for id_, (number, record) in enumerate(tables.read_records(source, table_format, columns.used()), first_id):
+    number, used = None, columns.used()
+    for id_, (number, record) in enumerate(tables.read_records(source, table_format, used), first_id):
         if isinstance(record, str):
             yield number, record
             continue
         try:
+            if all(str(record[name]).lstrip("\ufeff") == name for name in used):
+                raise UnusableValue("the header once more, as of a table that was added to another one")
             text, text_b = _text_of(record, columns.text), None
             if columns.text_pair:
                 text_b = _text_of(record, columns.text_pair, second=True, allow_empty=allow_empty_pairs)
@@ -116,12 +118,16 @@ def read_table(
         raise UserError(Problem(source, "hold rows", "none"))
 
 
-# A list or an object as pandas writes it into a CSV.
-_WRITTEN_LIST = re.compile(r"""\[\]|\{\}|\[['"\d].*\]|\{['"\d].*\}""", re.DOTALL)
+# A list, a tuple, a set or an object as pandas writes it into a CSV.
+_WRITTEN_LIST = re.compile(r"""\[\]|\{\}|\[['"\d].*\]|\{['"\d].*\}|\(['"].*['"],?\)""", re.DOTALL)
+_WRITTEN = {"[": "a list", "(": "a tuple", "{": "a set"}
+_WRITTEN_OBJECT = re.compile(r"""\{\s*(['"].*?['"]|[\d.]+)\s*:.*\}""", re.DOTALL)
 
 
 def _no_text(what: str, kind: str, name: str) -> UnusableValue:
-    several = " (--multi_label if a text may have several labels)" if kind == "label" else ""
+    several = ""
+    if kind == "label" and what not in ("an object", "bytes"):
+        several = " (--multi_label if a text may have several labels)"
     return UnusableValue(f"{what} as {kind} in {name!r}{several}")
 
 
@@ -155,7 +161,8 @@ def _label_of(record: Mapping[str, object], name: str, missing: Collection[str])
         raise UnusableValue(f"an empty label in {name!r}")
     labels.refuse_missing(label, name, missing)
     if _WRITTEN_LIST.fullmatch(label):
-        raise _no_text("a list" if label[0] == "[" else "an object", "label", name)
+        what = "an object" if _WRITTEN_OBJECT.fullmatch(label) else _WRITTEN[label[0]]
+        raise _no_text(what, "label", name)
     return label
 
 
@@ -198,9 +205,10 @@ def read_class_folders(source: str, split: str = "", *, encoding: str | None = N
         received = f"{source}, which has train/ in it"
         raise UserError(Problem(f"--{split}_source", required, received, "Name the folder of one split in it."))
     others = [name for name, known in names.items() if not known]
-    if has_splits and others:
+    if others if has_splits else names and not others:
         required = "have train/, validation/ and test/ in it, or a folder for each class"
-        raise UserError(Problem(source, required, f"train/ and also {', '.join(others[:5])}"))
+        received = f"train/ and also {', '.join(others[:5])}" if has_splits else f"{' and '.join(sorted(names))} alone"
+        raise UserError(Problem(source, required, received))
     files = 0
     for name in sorted(names):
         for class_folder in _visible_folders(root / name) if has_splits else [root / name]:

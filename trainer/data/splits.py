@@ -1,5 +1,6 @@
 """Rows to the splits train, validation and test: seeded, stratified, and with every text in one of them only."""
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -165,11 +166,29 @@ def split_rows(
     if empty:
         required = "have enough different texts for train, validation and test"
         received = f"{len(rows):,} rows with {different:,} different texts, too few for any row of {', '.join(empty)}"
-        raise UserError(Problem("The source", required, received))
+        raise UserError(Problem("The source", required, received, _advise_on_empty_splits(rows, kind, removed)))
     by_split = {name: _take(rows, part[np.argsort(keys[part], kind="stable")]) for name, part in parts.items()}
     contradicting, examples = _find_contradictions(rows, texts)
     train_only = _find_train_only_classes(by_split) if kind != "regression" else ()
     return SplitRows(by_split, removed, len(rows) - different, contradicting, examples, train_only)
+
+
+def _advise_on_empty_splits(rows: Sequence[Row], kind: str, removed: Mapping[str, int]) -> str:
+    """What may be the reason, as sentences of advice."""
+    advice = [
+        f"{count:,} rows of train are {name.replace('_', ' ')}: check --test_source and --validation_source."
+        for name, count in removed.items()
+        if count
+    ]
+    if kind == "classification":
+        counts = collections.Counter(row.label for row in rows)
+        single = sum(count == 1 for count in counts.values())
+        if 2 * single > len(counts):  # Every class keeps a text to train on.
+            advice.append(
+                f"The labels are {len(counts):,} classes, {single:,} of which have one row: check --label_column and "
+                "--label_type."
+            )
+    return " ".join(advice)
 
 
 def _find_contradictions(rows: Sequence[Row], texts: np.ndarray) -> tuple[int, tuple[str, ...]]:

@@ -21,18 +21,26 @@ from trainer.data import json_tables, separated
 from trainer.errors import Problem, UsageError, UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
-# What is looked at before decoding: a mark, or the zeros of UTF-16 without one.
+# What is looked at before decoding: a byte order mark, or the NUL bytes of UTF-16 without one, a third or more.
 HEAD_BYTES = 4096
+NUL_SHARE = 0.1
+MAX_SHOWN_COLUMNS, MAX_SHOWN_CHARACTERS = 30, 80
 # Rows of a .parquet file that are in memory together.
 PARQUET_BATCH_ROWS = 1024
-# The marks that a file may begin with. That of UTF-32 begins with that of UTF-16.
-_MARKS = (
+# The byte order marks that a file may begin with. That of UTF-32 begins with that of UTF-16.
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+# How files begin that are no text, whatever their names say.
+_PACKED = {
+    b"\x1f\x8b": "a file that gzip has packed",
+    b"PK\x03\x04": "a .zip or .xlsx file",
+    b"PAR1": "a .parquet file",
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What the error handler "surrogateescape" makes of bytes that the encoding lacks.
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -82,33 +90,49 @@ def find_format_problems(table_format: TableFormat) -> list[Problem]:
     return problems
 
 
+def shorten(value: str) -> str:
+    """The beginning of a name or value for a message."""
+    return value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}..."
+
+
 def _suffix(name: str) -> str:
     return os.path.splitext(name.lower())[1]
 
 
 def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
-    """The encoding of a file that begins with `head`: that of its mark, or else `encoding`, or else UTF-8.
+    """The encoding of a file that begins with `head`: that of its byte order mark, or else `encoding`, or else UTF-8.
 
-    Raises UserError if it has zeros as UTF-16 has them, and neither a mark nor an encoding that was given.
+    Raises UserError if it has NUL bytes as UTF-16 has them, and neither a mark nor an encoding that was given; and if
+    it is no text.
     """
+    if kind := next((kind for start, kind in _PACKED.items() if head.startswith(start)), None):
+        raise UserError(Problem(source, "be text, as its name says", kind, "Give the file the ending of what it is."))
     chosen = _find_encoding(head, encoding)
     if chosen is None:
-        required = "begin with the mark of its encoding, unless that is UTF-8"
-        raise UserError(Problem(source, required, "zeros between the letters", "Set --encoding=utf-16-le."))
+        required = "begin with a byte order mark, unless its encoding is UTF-8"
+        raise UserError(Problem(source, required, "NUL bytes between the letters", f"Set --encoding={_guess(head)}."))
     return chosen
 
 
 def _find_encoding(head: bytes, encoding: str | None) -> str | None:
-    """What choose_encoding returns; None where it raises."""
-    chosen = next((name for mark, name in _MARKS if head.startswith(mark)), encoding or None)
-    return "utf-8" if chosen is None and b"\0" not in head else chosen
+    """What choose_encoding returns; None where it raises for NUL bytes. A few of them are characters."""
+    chosen = next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), encoding or None)
+    return "utf-8" if chosen is None and head.count(0) <= NUL_SHARE * len(head) else chosen
+
+
+def _guess(head: bytes) -> str:
+    """The encoding of a text of mostly ASCII characters, by the places of its NUL bytes."""
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if even + odd > 0.6 * len(head):  # Three of four bytes.
+        return "utf-32-le" if head[3::4].count(0) > head[::4].count(0) else "utf-32-be"
+    return "utf-16-le" if odd > even else "utf-16-be"
 
 
 def decode(data: bytes, encoding: str | None) -> str:
     """A text of a file of its own: in the encoding of its mark, in `encoding`, or in UTF-8. Raises UnicodeError."""
     chosen = _find_encoding(data[:HEAD_BYTES], encoding)
     if chosen is None:
-        raise UnicodeError("zeros between the letters")
+        raise UnicodeError("NUL bytes between the letters")
     return data.decode(chosen)
 
 
@@ -229,10 +253,17 @@ def _seekable(file: Any) -> Iterator[IO[bytes]]:
 
 def _check_columns(columns: Sequence[str], source: str, required: Sequence[str]) -> None:
     problems = []
+    shown = ", ".join(repr(shorten(name)) for name in columns[:MAX_SHOWN_COLUMNS])
+    received = f"a table with {shown or 'no columns'}{', ...' if len(columns) > MAX_SHOWN_COLUMNS else ''}"
+    advice = "Set the flag that names it, such as --text_column."
+    if any(find_undecoded("the header", name) for name in columns):
+        advice = "The header has bytes that are not of the encoding. Set --encoding, such as cp1252."
     for name in dict.fromkeys(required):
-        if name not in columns:
-            received = f"a table with {', '.join(map(repr, columns)) or 'no columns'}"
-            advice = "Set the flag that names it, such as --text_column."
+        if f'"{name}"' in columns:
+            problems.append(
+                Problem(source, f"have the column {name!r}", received, "Set --quotes: fields are in quotes.")
+            )
+        elif name not in columns:
             problems.append(Problem(source, f"have the column {name!r}", received, advice))
         elif columns.count(name) > 1:
             problems.append(Problem(source, f"have the column {name!r} once", f"{columns.count(name)} of them"))
@@ -283,6 +314,7 @@ def _read_parquet(file: IO[bytes]) -> tuple[list[str], Iterator[NumberedRecord]]
 def _read_workbook(file: IO[bytes], source: str) -> tuple[list[str], Iterator[NumberedRecord]]:
     """The first sheet, with the values that formulas had when it was saved."""
     import openpyxl
+    from openpyxl.utils.escape import unescape
 
     try:
         sheets = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets
@@ -294,7 +326,7 @@ def _read_workbook(file: IO[bytes], source: str) -> tuple[list[str], Iterator[Nu
         _LOG.warning("%s has %d sheets. The first, %r, is read.", source, len(sheets), sheets[0].title)
     sheets[0].reset_dimensions()  # Some programs write wrong ones.
     rows = enumerate(map(_without_empty_end, sheets[0].iter_rows(values_only=True)), 1)
-    _, header = next(rows, (1, ()))
+    _, header = next(((number, row) for number, row in rows if row), (1, ()))
     columns = ["" if name is None else str(name) for name in header]
 
     def records() -> Iterator[NumberedRecord]:
@@ -302,7 +334,8 @@ def _read_workbook(file: IO[bytes], source: str) -> tuple[list[str], Iterator[Nu
             if len(row) > len(columns):
                 yield number, f"{len(row)} columns, not {len(columns)}"
             elif row:
-                yield number, dict(itertools.zip_longest(columns, row))
+                values = (unescape(value) if isinstance(value, str) else value for value in row)
+                yield number, dict(itertools.zip_longest(columns, values))
 
     return columns, records()
 

@@ -215,7 +215,9 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
     strays = set(labels.find_stray_labels([row.label for row in rows], label_type))
     for index in sorted(strays):
         advice = "--label_type=class makes every label a class"
-        bad_rows.append(f"{read.place_of(index)}: the label {rows[index].label!r} in a column of numbers ({advice})")
+        bad_rows.append(
+            f"{read.place_of(index)}: the label {tables.shorten(rows[index].label)!r} in a column of numbers ({advice})"
+        )
     if strays:
         rows = [row for index, row in enumerate(rows) if index not in strays]
     if labels.label_kind((row.label for row in rows), label_type) == "classification":
@@ -263,7 +265,8 @@ def _divide_labels(options: SourceOptions, read: _ReadFiles, bad_rows: list[str]
     missing = {label.casefold() for label in options.missing_labels}
     cells = [(row.label, row.labels) for row in read.rows]
     files = [read.file_of(index) for index in range(len(read.rows))]
-    found, form = label_sets.divide_cells(cells, files, options.label_delimiter, options.label_column, missing)
+    delimiter = tables.parse_delimiter(options.label_delimiter)
+    found, form = label_sets.divide_cells(cells, files, delimiter, options.label_column, missing)
     bad_rows += [f"{read.place_of(i)}: {names}" for i, names in enumerate(found) if not isinstance(names, tuple)]
     good = [(row, names) for row, names in zip(read.rows, found, strict=True) if isinstance(names, tuple)]
     sets, renamed = label_sets.name_equal_numbers([names for _, names in good])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from trainer.distributed import cluster_config, gpu_support, processor, remote_hosts, tpu_probe
+from trainer.distributed import cluster_config, device_flags, gpu_support, processor, remote_hosts, tpu_probe
 from trainer.distributed.cluster_config import Cluster
 from trainer.errors import Problem, UsageError
 
@@ -141,7 +141,7 @@ def _auto(request: DeviceRequest) -> StrategyChoice:
     return dataclasses.replace(choice, description=f"{choice.description}; chosen by --strategy=auto: {reason}")
 
 
-STRATEGIES: dict[str, Callable[[DeviceRequest], StrategyChoice]] = {
+STRATEGIES: dict[str, Callable[[DeviceRequest], StrategyChoice]] = {  # Those of STRATEGY_NAMES.
     "auto": _auto,
     "cpu": _cpu,
     "one_device": _one_device,
@@ -153,12 +153,10 @@ STRATEGIES: dict[str, Callable[[DeviceRequest], StrategyChoice]] = {
 
 def find_flag_problems(name: str, request: DeviceRequest) -> list[Problem]:
     """What is wrong with --strategy and --virtual_devices. Starts no device."""
-    problems = []
-    if name not in STRATEGIES:
-        problems.append(Problem("--strategy", f"be one of {', '.join(STRATEGIES)}", name))
-    if request.virtual_devices is not None and request.virtual_devices < 1:
-        problems.append(Problem("--virtual_devices", "be at least 1", str(request.virtual_devices)))
-    elif request.virtual_devices is not None and devices_started() and len(_devices("CPU")) != request.virtual_devices:
+    problems = device_flags.find_value_problems(name, request.virtual_devices)
+    if problems:
+        return problems
+    if request.virtual_devices is not None and devices_started() and len(_devices("CPU")) != request.virtual_devices:
         received = f"{request.virtual_devices}, where TensorFlow has started {len(_devices('CPU'))}"
         problems.append(Problem("--virtual_devices", "be the number that this process began with", received, _RESTART))
     return problems

@@ -145,7 +145,8 @@ def _split_value(value: Any, text_columns: tuple[str, ...]) -> dict[str, Any] | 
 def _find_bad_value(record: dict[str, Any], text_columns: tuple[str, ...]) -> str | None:
     """Why a record cannot be scored or written back; None if it can."""
     for name, value in record.items():
-        if reason := tables.find_undecoded(name, value):
+        text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+        if reason := tables.find_undecoded(name, text):
             return reason
         if name in text_columns and isinstance(value, list | dict | bytes):
             return f"a {type(value).__name__} in {name!r}, not a text"

@@ -147,18 +147,26 @@ def _parse(argv: list[str]) -> list[str]:
 def _find_flag_problems(argv: list[str]) -> list[Problem]:
     """A problem for each value that its flag does not take, and for each unknown flag. absl stops at the first."""
     problems: list[Problem] = []
+    given: set[str] = set()
     end = argv.index("--") if "--" in argv else len(argv)
     arguments = iter(argv[1:end])
     for argument in arguments:
         name, equals, value = argument.lstrip("-").partition("=")
         if not argument.startswith("-"):
             continue
+        given.add(name)
         if name in flags.FLAGS:
             flag = flags.FLAGS[name]
             problems += _find_value_problems(flag, value if equals or flag.boolean else next(arguments, ""))
         elif name.removeprefix("no") not in flags.FLAGS:
             problems += find_argument_problems([argv[0], argument])
-    return problems
+    missing = (name for name in flags.FLAGS if _is_required(flags.FLAGS[name]) and name not in given)
+    return problems + [Problem(f"--{name}", "be given", "none", flags.FLAGS[name].help) for name in missing]
+
+
+def _is_required(flag: flags.Flag) -> bool:
+    """Whether the flag was defined with required=True, which absl keeps as a validator."""
+    return any("must have a value other than None" in validator.message for validator in flag.validators)
 
 
 def _find_value_problems(flag: flags.Flag, value: str) -> list[Problem]:

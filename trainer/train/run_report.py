@@ -15,7 +15,6 @@ import numpy as np
 from trainer.data import batching, manifests, records, tokenization
 from trainer.data.records import Columns
 from trainer.distributed import remote_hosts, strategies
-from trainer.errors import Problem, UserError
 from trainer.evals import baseline
 from trainer.evals.metrics import Predictions
 from trainer.report import build, error_analysis, occlusion
@@ -54,9 +53,7 @@ def write_at_end(
         # Every worker has to know: they predict together.
         found = run.all_reduce_max({"failed": failure is not None, "missing": validation is None})
         if found["failed"]:
-            raise failure or UserError(
-                Problem("The data set", "be readable by every worker", "an error of another one")
-            )
+            raise failure or RuntimeError("another worker could not read its data")
         if found["missing"]:
             validation = runs.predict_split(run, columns["validation"], "report", None, request)
         assert validation is not None

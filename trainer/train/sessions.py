@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.config import loading, schema
 from trainer.config.schema import PATH_KEYS, URL_KEYS, Config
 from trainer.data import manifests
-from trainer.distributed import cluster_config, rendezvous, tpu_probe
+from trainer.distributed import cluster_config, device_flags, rendezvous, tpu_probe
 from trainer.errors import Problem, UsageError, UserError
 from trainer.runtime import versions, vertex_env
 from trainer.storage import compute_engine, paths, preflight
@@ -83,6 +83,7 @@ def open_session(request: SessionRequest) -> Session:
         gc.collect()  # The variables of an earlier call, whose models are in cycles.
     versions.check_installation()
     problems = [*(request.command.problems if request.command else ()), *request.problems]
+    problems += device_flags.find_value_problems(request.strategy, request.virtual_devices)
     request = _normalize(request, problems)
     model_dir = vertex_env.resolve_model_dir(request.model_dir or None, os.environ)
     tpu = tpu_probe.requested_tpu(request.tpu)
@@ -163,7 +164,7 @@ def _read_config(request: SessionRequest, model_dir: str | None, problems: list[
             used = {key: vertex_env.mount_to_gcs(path) for key, path in found.items()}
             config = schema.replace_values(config, used)
         except UsageError as error:
-            problems += [*error.problems, *_find_data_problems(used.get("data_dir"))]
+            problems += error.problems
     others = [
         *([] if of_run else [PathUse("--model_dir", model_dir, writes)]),
         *(PathUse(variable, folder, writes=True) for variable, folder in outside.items()),
@@ -173,7 +174,7 @@ def _read_config(request: SessionRequest, model_dir: str | None, problems: list[
     ]
     problems += preflight.find_path_problems(others, compute_engine.find_region)
     if problems:
-        raise UsageError(*problems)
+        raise UsageError(*problems, *_find_data_problems(used.get("data_dir")))
     return config
 
 
