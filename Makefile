@@ -131,13 +131,13 @@ peers: | .venv/installed .venv-peers/installed
 notebook: | .venv/installed
 	$(BIN)/python tests/project/notebook_outputs.py
 
-# Two processes, a file's tests in one: most tests wait for processes of their own, which start on one core. Files are
+# Three processes on two cores, a file's tests in one: most tests wait for processes of their own. Files are
 # not reordered by their number of tests: the fewest take longest, and would be left for the end.
 test: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 test-all: .venv/installed .venv-tpu-trace/installed .venv-tpu-compile/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "not chaos"
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder -m "not chaos"
 
 chaos: .venv/installed
 	REAL_PROCESSES=1 $(BIN)/python -m pytest -m chaos

@@ -80,7 +80,7 @@ def find_signal_problem(process: str, exit_code: int, output: str) -> Problem | 
         return None
     received = f"{describe_exit(exit_code)}, after: {_quote(output.strip()) or 'no output'}"
     if -exit_code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-        advice = "Somebody ended it, or the system for want of memory. Run the same command again."
+        advice = "Somebody ended it, or the system did because memory ran out. Run the same command again."
     else:
         advice = "It crashed. Run the same command again; if it happens twice, see docs/limits.md#crashes."
     return Problem(process, "end by itself", received, advice)

@@ -53,7 +53,7 @@ class DataSet:
 
     folder: str  # For `train`.
     kind: str  # classification, multi_label or regression
-    labels: tuple[str, ...]  # The classes in the order of their scores. None for regression.
+    labels: tuple[str, ...]  # The classes in the order of their scores. Empty for regression.
     examples: dict[str, int]  # Of train, validation and test.
     label_counts: dict[str, dict[str, int]]  # Of each split, by class.
     removed: dict[str, int]  # Rows that were left out, by the reason.

@@ -196,9 +196,7 @@ def test_every_error_is_reported_at_once(preset):
 
 
 def test_a_preset_that_cannot_be_read_hides_no_other_error(preset):
-    with pytest.raises(
-        UsageError, match=r"optimizer\.learning_rate must [\s\S]*--config must|--config must [\s\S]*_rate must"
-    ):
+    with pytest.raises(UsageError, match=r"learning_rate must [\s\S]*--config must"):
         loading.load_config(preset("data: [\n"), ["optimizer.learning_rate=fast"])
 
 

@@ -1,4 +1,4 @@
-"""A sweep of real runs: cut, continued, and held against a run that no sweep made."""
+"""A sweep of real runs: cut, continued, and compared with a run that no sweep made."""
 
 import json
 import signal

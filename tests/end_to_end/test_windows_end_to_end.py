@@ -84,4 +84,4 @@ def test_a_classifier_of_token_ids_pools_windows_as_the_run_does(windows_run, tm
 def test_a_run_without_windows_starts_from_one_with_windows(job, windows_run, tmp_path):
     changes = ["--set=data.truncation=head", "--set=training.steps=1", f"--init_from={windows_run}"]
     done = python("-m", "trainer.task", *job.flags, *changes, f"--model_dir={tmp_path / 'run'}", check=True)
-    assert "The head is that run's, too." in done.stderr
+    assert "The classification head was loaded as well." in done.stderr

@@ -23,7 +23,7 @@ def test_scores_and_confusion_are_those_of_the_result(facts):
 def test_many_classes_have_a_list_of_mistakes_and_no_curves():
     section = classes.section(class_facts(tuple(f"class {i}" for i in range(40))))
     assert len(section.tables[0].rows) == classes.MAX_CLASSES
-    assert section.tables[1].head == ["class", "the model says", "examples"]
+    assert section.tables[1].head == ["class", "predicted", "examples"]
     assert not section.figures
 
 

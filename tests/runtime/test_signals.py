@@ -81,8 +81,10 @@ def test_a_second_signal_ends_the_process_at_once(first, second):
 
 
 TWICE = """
+import signal
 from trainer.runtime import signals
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's job in the background ignores it.
 with signals.watch_signals(at_once=False) as request:
     try:
         print("watching", flush=True)

@@ -1,4 +1,4 @@
-"""The runs that are compared, read from their model_dirs and held against each other."""
+"""The runs that are compared, read from their model_dirs and compared with each other."""
 
 import dataclasses
 import logging

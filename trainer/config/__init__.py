@@ -1,4 +1,1 @@
-"""The configuration: its keys, and how a file, flags and defaults become one.
-
-Imports errors and storage.
-"""
+"""The configuration: its keys, and how a file, flags and defaults become one."""

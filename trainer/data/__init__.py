@@ -1,4 +1,1 @@
-"""Data sets: from rows in files to shards, and from shards to batches of model inputs.
-
-Imports errors and storage.
-"""
+"""Data sets: from rows in files to shards, and from shards to batches of model inputs."""

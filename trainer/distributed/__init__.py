@@ -1,4 +1,1 @@
-"""Devices and workers: tf.distribute strategies, the rendezvous of several workers, the probe for a TPU.
-
-Imports errors and child_process.
-"""
+"""Devices and workers: tf.distribute strategies, the rendezvous of several workers, the probe for a TPU."""

@@ -1,4 +1,1 @@
-"""Text encoders: find one by name, import it from other formats, rebuild it natively, and put a classifier on top.
-
-Imports errors and storage.
-"""
+"""Text encoders: find one by name, import it from other formats, rebuild it natively, and put a classifier on top."""

@@ -1,4 +1,1 @@
-"""Evaluation: predictions of a split, metrics, and the bag-of-words baseline.
-
-Imports data and distributed.
-"""
+"""Evaluation: predictions of a split, metrics, and the bag-of-words baseline."""

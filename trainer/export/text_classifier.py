@@ -22,7 +22,7 @@ class Classifier:
 
     folder: str  # That it was loaded from.
     inputs: tuple[str, ...]  # text, and text_pair for a model of pairs.
-    labels: tuple[str, ...]  # The classes, in the order of the scores. None for a model of numbers.
+    labels: tuple[str, ...]  # The classes, in the order of the scores. Empty for regression.
     several_labels: bool  # Whether a text may have several of the classes.
     saved: Any = dataclasses.field(repr=False)  # The SavedModel, which the signature needs alive.
     signature: Any = dataclasses.field(repr=False)  # string [batch] to {"scores": float32 [batch, classes], ...}

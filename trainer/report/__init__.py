@@ -1,4 +1,1 @@
-"""The report of a run: report.html, one file that needs no network, and model_card.md. Plain values in, text out.
-
-Imports data and evals.
-"""
+"""The report of a run: report.html, one file that needs no network, and model_card.md. Plain values in, text out."""

@@ -52,7 +52,7 @@ def section(facts: ReportFacts) -> Section | None:
         figures=[
             Figure(
                 draw_reliability(before, after),
-                "Test's examples in groups by the probability of what the model says, and the share of each that is "
+                "Test's examples in groups by the probability of the predicted class, and the share of each that is "
                 "right. The larger the dot, the more examples. On the dotted line, a probability means what it says.",
             )
         ],

@@ -65,7 +65,7 @@ def describe_classes(by_class: dict[str, Any], confusion: dict[str, dict[str, in
 
 
 def _find_mistakes(confusion: dict[str, dict[str, int]]) -> list[tuple[int, str, str]]:
-    """(examples, their class, what the model says), the most frequent first."""
+    """(examples, their class, the predicted one), the most frequent first."""
     pairs = [(count, name, said) for name, row in confusion.items() for said, count in row.items() if name != said]
     return sorted((pair for pair in pairs if pair[0]), key=lambda pair: -pair[0])
 
@@ -101,12 +101,12 @@ def _confusion_table(facts: ReportFacts, confusion: dict[str, dict[str, int]]) -
         whole = max(sum(counts), 1)
         cells = [Cell(f"{count:,}", f"confusion.{i}.{j}", shade=0.6 * count / whole) for j, count in enumerate(counts)]
         rows.append([Cell(name), *cells])
-    return Table("Test by class (rows) and what the model says (columns)", ["", *labels], rows)
+    return Table("Test by class (rows) and predicted class (columns)", ["", *labels], rows)
 
 
 def _mistakes_table(confusion: dict[str, dict[str, int]]) -> Table:
     rows = [[Cell(name), Cell(said), number(count)] for count, name, said in _find_mistakes(confusion)[:MAX_MISTAKES]]
-    return Table("The most frequent mistakes on test", ["class", "the model says", "examples"], rows)
+    return Table("The most frequent mistakes on test", ["class", "predicted", "examples"], rows)
 
 
 def _draw_curves(facts: ReportFacts, kind: str) -> str:

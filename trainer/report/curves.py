@@ -36,9 +36,9 @@ def describe_gap(history: Sequence[Mapping[str, Any]], best_step: int) -> str:
     if not after or not best:
         return ""
     if after[-1] > 1.05 * best[0]:
-        return "After it, the loss of validation rose: longer training would learn the examples by heart."
+        return "After it, the validation loss rose: longer training would overfit."
     if after[-1] < 0.95 * best[0]:
-        return "After it, the loss of validation went on falling: more steps may help."
+        return "After it, the validation loss went on falling: more steps may help."
     return "After it, the loss of validation stayed about the same."
 
 

@@ -139,7 +139,7 @@ def describe_coverage(facts: ReportFacts) -> list[str]:
 
 
 def _near_duplicates(facts: ReportFacts) -> dict[str, duplicates.NearDuplicates]:
-    """Of validation and test, those with one in train. Of pairs, their first texts and second texts together."""
+    """Of validation and test, those with one in train. Single texts only; {} for pairs."""
     if "train" not in facts.columns or facts.manifest.texts != 1:
         return {}
     train = facts.columns["train"].tokens

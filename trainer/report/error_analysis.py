@@ -38,7 +38,7 @@ def section(facts: ReportFacts) -> Section | None:
     ]
     method = []
     if marked:
-        said = "the class that the model says" if facts.by_class else "a higher number"
+        said = "the predicted class" if facts.by_class else "a higher number"
         sentences.append(_describe_marks(len(marked), len(rows), said))
         method.append(
             "Words: the text is scored again without each of them (occlusion); of long texts, without groups of "
@@ -56,8 +56,8 @@ def section(facts: ReportFacts) -> Section | None:
 def _describe_marks(marked: int, shown: int, said: str) -> str:
     which = "In the texts" if marked == shown else f"In {marked} of the texts"
     return (
-        f"{which}, blue words spoke for {said}, orange ones against it; the stronger the color, the more, by the "
-        "measure of that text."
+        f"{which}, blue words supported {said}, orange ones opposed it; the stronger the color, the more, compared "
+        "with the other words of that text."
     )
 
 
@@ -66,9 +66,9 @@ def _passage(facts: ReportFacts, row: int, marked: Mapping[int, Occlusion]) -> P
     if facts.by_class:
         label, said = facts.manifest.labels[predictions.labels[row]], predictions.predicted[row]
         sure = percent(float(predictions.scores[row, said]))
-        known = [f"label: {label}", f"the model says: {facts.manifest.labels[said]} ({sure})"]
+        known = [f"label: {label}", f"predicted: {facts.manifest.labels[said]} ({sure})"]
     else:
-        known = [f"label: {predictions.labels[row]:.6g}", f"the model says: {predictions.logits[row, 0]:.6g}"]
+        known = [f"label: {predictions.labels[row]:.6g}", f"predicted: {predictions.logits[row, 0]:.6g}"]
     known.append(f"id: {predictions.ids[row]}")
     assert columns.texts is not None
     text = columns.texts[row] if columns.texts_b is None else f"{columns.texts[row]}\n\n{columns.texts_b[row]}"

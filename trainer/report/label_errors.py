@@ -108,7 +108,7 @@ def _passage(facts: ReportFacts, suspect: Suspect) -> Passage:
     columns, labels = facts.columns[suspect.split], facts.manifest.labels
     known = [
         f"label: {labels[columns.labels[suspect.row]]}",
-        f"the model says: {labels[suspect.suggested]}",
+        f"predicted: {labels[suspect.suggested]}",
         f"probability of the label: {percent(suspect.confidence, 2)}",
         f"{suspect.split}, id: {columns.ids[suspect.row]}",
     ]

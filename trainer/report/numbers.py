@@ -31,7 +31,7 @@ def section(facts: ReportFacts) -> Section | None:
 def describe(labels: np.ndarray, values: np.ndarray) -> str:
     """The typical error, and whether the predictions are biased or too close to the mean, as sentences.
 
-    `labels` and `values`, what the model says, are float32 [N].
+    `labels` and `values`, the predictions, are float32 [N].
     """
     errors = values.astype(np.float64) - labels
     spread = float(values.std() / labels.std()) if labels.std() else 1.0

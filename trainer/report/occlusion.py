@@ -27,7 +27,7 @@ class Occlusion:
 
     row: int
     pieces: tuple[str, ...]
-    # The fall of the probability of what the model says, or of the number; NaN for what the model does not read.
+    # The fall of the probability of the predicted class, or of the number; NaN for what the model does not read.
     effects: tuple[float, ...]
 
 
@@ -76,7 +76,7 @@ def plan_variants(words: Sequence[np.ndarray], budget: int, truncation: str) -> 
 def describe_effects(
     row: int, text: str, spans: Sequence[tuple[int, int]], plan: Plan, scores: np.ndarray
 ) -> Occlusion:
-    """The occlusion of a text. `spans` are of split_words; `scores`: float [variants], of what the model says."""
+    """The occlusion of a text. `spans` are of split_words; `scores`: float [variants], of the predicted class."""
     pieces, effects, position = [], [], 0
     for (first, last), score in zip(plan.groups, scores[1:], strict=True):
         start, end = spans[first][0], spans[last - 1][1]

@@ -36,7 +36,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A part of a text, and how much it spoke for what the model said: -1 to 1, 0 without a mark."""
+    """A part of a text, and how much it supported the prediction: -1 to 1, 0 without a mark."""
 
     text: str
     weight: float = 0.0

@@ -1,4 +1,1 @@
-"""The process around a job: flags and exit codes, installed versions, signals, what a cloud service sets.
-
-Imports errors and storage.
-"""
+"""The process around a job: flags and exit codes, installed versions, signals, what a cloud service sets."""

@@ -1,4 +1,1 @@
-"""Files, local or in a bucket: reading, writing, locking, and checks before a run starts.
-
-Imports errors and child_process.
-"""
+"""Files, local or in a bucket: reading, writing, locking, and checks before a run starts."""

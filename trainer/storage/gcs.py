@@ -1,7 +1,7 @@
 """Files whose path begins with gs://, through google-cloud-storage. `local` has the same functions for this machine.
 
 TensorFlow never sees such a path: what it reads and writes is copied here, and verified. Each read and each write is
-held against the object's CRC32C, and only a 404 means "does not exist".
+checked against the object's CRC32C, and only a 404 means "does not exist".
 
 There are no folders: an object's name holds its path. An upload appears complete or not at all, so that a file needs no
 temporary name. A folder appears file by file, so that its last file (see LAST_WRITTEN_FILES) is what completes it.

@@ -87,7 +87,7 @@ def _find_local_problem(use: PathUse) -> Problem | None:
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder) or "."
     if not os.path.isdir(folder):
-        return Problem(use.flag, "be a folder, or the path of a new one", f"{use.path} ({folder} is no folder)")
+        return Problem(use.flag, "be a folder, or the path of a new one", f"{use.path} ({folder} is not a folder)")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Problem(use.flag, "allow writing", f"{use.path} (no permission to write in {folder})")
     return None

@@ -4,7 +4,7 @@ A folder is a plain tf.train.Checkpoint series: ckpt-<step>, and the file `check
 Only that file commits a checkpoint, and it is replaced as a unit: a checkpoint that was interrupted is never seen.
 
 TensorFlow writes and reads local files alone. Those of a series in a bucket are uploaded before they are committed, and
-downloaded before they are read, each held against its CRC32C.
+downloaded before they are read, each checked against its CRC32C.
 """
 
 import contextlib

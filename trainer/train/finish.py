@@ -94,7 +94,7 @@ def draw_picture(run: Run, best: LogLine, test: LogLine) -> None:
     """Draw history.png: the loss, in the label's own units, and the metric that selects the best."""
     job, scale = run.job, run.job.label_use.scale
     kind = job.manifest.kind
-    # The loss, and what is one in other units, has a chart of its own.
+    # The loss has a chart of its own: for a metric like it, the main one is shown.
     metric = tasks.MAIN_METRIC[kind] if job.metric in tasks.LOWER_IS_BETTER else job.metric
     title = f"{job.manifest.task}, {job.config.encoder}: test {metric} {format_number(test.get(metric, math.nan))}"
     squared_unit = (scale.deviation if scale else 1.0) ** 2 if kind == "regression" else None

@@ -220,7 +220,7 @@ def evaluate_at(
     predictions = runs.predict_split(run, validation, "validation", None, request)
     summary = runs.measure(run, predictions)
     bad = [name for name in (metric, "loss") if not math.isfinite(summary.get(name, math.nan))]
-    if bad:  # Of a loss that is none, the accuracy is a number all the same.
+    if bad:  # The accuracy is finite even if the loss is NaN.
         required, received = "be a number on validation", f"none at step {step:,}, with a loss of {summary['loss']}"
         raise UserError(Problem(bad[0], required, received, "Lower --optimizer.learning_rate, in another --model_dir."))
     earlier = runs.best_line(run)

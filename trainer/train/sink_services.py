@@ -1,4 +1,4 @@
-"""MLflow and Weights & Biases, each opened as a SinkRun: an entry of SERVICES is a service more.
+"""MLflow and Weights & Biases, each opened as a SinkRun. Another service is another entry of SERVICES.
 
 Neither is installed by default: hubtune[mlflow] and hubtune[wandb] have them.
 """

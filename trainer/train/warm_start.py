@@ -182,7 +182,7 @@ def start_from_parent(job: builder.Job, start: WarmStart) -> builder.Job:
             _rescale_head(variables, start.scale, job.label_use.scale)
         if job.averages:
             averages.copy_from_model(job.averages, job.model)
-    head = f"The head is new: {new_head}." if new_head else "The head is that run's, too."
+    head = f"The head is new: {new_head}." if new_head else "The classification head was loaded as well."
     _LOG.info("weights of %s (SHA-256 %s). %s", start.parent.path, start.parent.sha256[:12], head)
     return job
 
