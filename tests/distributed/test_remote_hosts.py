@@ -5,16 +5,24 @@ import socket
 
 import pytest
 import tensorflow as tf
-from helpers import free_addresses, start
+from helpers import start
 
 from trainer.distributed import remote_hosts
+from trainer.distributed.cluster_config import split_address
 
 
-def test_the_own_address_is_one_that_the_host_reaches():
-    (host,) = free_addresses(1)
-    name, _, port = remote_hosts.find_own_address(host).rpartition(":")
-    assert name == "127.0.0.1"
-    with socket.create_server((name, int(port))):
+@pytest.mark.parametrize("loopback", ["127.0.0.1", "::1"])
+def test_the_own_address_is_one_that_the_host_reaches(loopback):
+    family = socket.AF_INET6 if ":" in loopback else socket.AF_INET
+    try:
+        server = socket.create_server((loopback, 0), family=family)
+    except OSError:
+        pytest.skip("this host has no IPv6")
+    with server:
+        shown = f"[{loopback}]" if ":" in loopback else loopback
+        own = split_address(remote_hosts.find_own_address(f"{shown}:{server.getsockname()[1]}"))
+    assert own[0] == loopback
+    with socket.create_server(own, family=family):
         pass
 
 

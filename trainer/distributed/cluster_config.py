@@ -136,3 +136,9 @@ def _is_address(address: str) -> bool:
     plain = host and not any(character in "/@," or character.isspace() for character in address)
     bracketed = (host.startswith("[") and host.endswith("]")) or ":" not in host
     return bool(plain and bracketed and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and the port of HOST:PORT. A host of IPv6 loses its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

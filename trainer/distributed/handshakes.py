@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer.distributed.cluster_config import split_address
 from trainer.errors import Problem, UserError
 
 # The keys of a handshake.
@@ -42,7 +43,7 @@ def answer_calls(address: str, stage: str, handshake: bytes) -> Iterator[dict[in
 
     The port is closed at the end, so that TensorFlow can use it. Raises UserError if it is in use.
     """
-    port = int(address.rpartition(":")[2])
+    _, port = split_address(address)
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     try:
         listener = socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6)
@@ -75,9 +76,8 @@ def answer_calls(address: str, stage: str, handshake: bytes) -> Iterator[dict[in
 
 def call(address: str, stage: str, handshake: bytes) -> tuple[int, Report] | None:
     """Call a worker. Returns its index and report; None if it does not answer with a handshake of this stage."""
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REPLY_TIMEOUT_S) as connection:
+        with socket.create_connection(split_address(address), timeout=REPLY_TIMEOUT_S) as connection:
             return _exchange(connection, stage, handshake)
     except OSError:
         return None

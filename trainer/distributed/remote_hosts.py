@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from trainer.distributed.cluster_config import split_address
+
 POLL_INTERVAL_S = 3.0
 MAX_MISSES = 3
 MAX_SILENCE_S = 20.0  # As long as TensorFlow's heartbeats wait for another worker.
@@ -34,8 +36,7 @@ def connect_hosts(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver
 
 def connect_without_proxy(addresses: Sequence[str]) -> None:
     """Keep gRPC's connections to these HOST:PORT from the proxy that the environment names for the internet."""
-    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
-    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the lower case only
+    os.environ["no_grpc_proxy"] = ",".join(split_address(address)[0] for address in addresses)  # noqa: SIM112  gRPC reads the lower case only
 
 
 def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]) -> None:
@@ -52,9 +53,8 @@ def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]
         while True:
             time.sleep(POLL_INTERVAL_S)
             for host in hosts:
-                name, _, port = host.rpartition(":")
                 try:
-                    socket.create_connection((name, int(port)), timeout=POLL_INTERVAL_S).close()
+                    socket.create_connection(split_address(host), timeout=POLL_INTERVAL_S).close()
                     misses[host] = 0
                     if not _answers(host):
                         on_lost(f"{host}: no answer for {MAX_SILENCE_S:.0f} s")
@@ -82,12 +82,13 @@ def _answers(host: str) -> bool:
 
 def find_own_address(host: str) -> str:
     """HOST:PORT at which `host`, HOST:PORT too, reaches this machine. Nothing listens there."""
-    name, _, port = host.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.connect((name, int(port)))  # Chooses the network interface, and sends nothing.
+    found = socket.getaddrinfo(*split_address(host), type=socket.SOCK_DGRAM)
+    family, *_, target = min(found, key=lambda each: each[0] != socket.AF_INET)  # IPv4, if the host has it.
+    with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+        datagrams.connect(target)  # Chooses the network interface, and sends nothing.
         own = datagrams.getsockname()[0]
-    with socket.create_server((own, 0)) as server:
-        return f"{own}:{server.getsockname()[1]}"
+    with socket.create_server((own, 0), family=family) as server:
+        return f"{f'[{own}]' if ':' in own else own}:{server.getsockname()[1]}"
 
 
 def coordinator_device(strategy: tf.distribute.Strategy) -> str | None:

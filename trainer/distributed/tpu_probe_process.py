@@ -5,6 +5,7 @@ import sys
 
 import tensorflow as tf
 
+from trainer.distributed.cluster_config import split_address
 from trainer.distributed.tpu_probe import CONNECT_TIMEOUT_S, COUNT_PREFIX
 
 
@@ -15,9 +16,8 @@ def count_devices(name: str) -> int:
     cluster = tf.distribute.cluster_resolver.TPUClusterResolver(name).cluster_spec()
     addresses = [address for job in cluster.jobs for address in cluster.job_tasks(job)]
     for address in addresses:
-        host, _, port = address.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+            socket.create_connection(split_address(address), timeout=CONNECT_TIMEOUT_S).close()
         except OSError as error:
             raise OSError(f"{address}: {error}") from None
     return len(addresses)
