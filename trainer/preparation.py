@@ -101,7 +101,15 @@ def prepare(
     sources = {name: getattr(read, name) for name in ("source", "test_source", "validation_source")}
     uses = [PathUse(f"--{name}", path, writes=name == "output") for name, path in {**folders, **sources}.items()]
     preflight.check_paths(uses, problems=found)
-    return _write_data_set(read, *folders.values(), seed=seed, progress=progress)
+    return _write_data_set(
+        read,
+        encoder=folders["encoder"],
+        preprocess=folders["preprocess"],
+        mirror=folders["encoders.mirror"],
+        output=folders["output"],
+        seed=seed,
+        progress=progress,
+    )
 
 
 def _normalize(name: str, path: AnyPath, problems: list[Problem]) -> str:
@@ -133,11 +141,11 @@ def _read_options(given: Mapping[str, Any], problems: list[Problem]) -> "SourceO
 
 def _write_data_set(
     options: "SourceOptions",
+    *,
     encoder: str,
     preprocess: str,
     mirror: str,
     output: str,
-    *,
     seed: int,
     progress: bool,
 ) -> DataSet:

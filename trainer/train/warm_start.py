@@ -20,7 +20,7 @@ from trainer.data.label_scale import LabelScale
 from trainer.encoders import freezing, native, saved_model_files
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, preflight
-from trainer.train import averages, builder, checkpoints, run_files
+from trainer.train import averages, builder, checkpoints, label_use, run_files
 from trainer.train.run_files import RunFiles
 
 FLAG = "--init_from"
@@ -276,8 +276,4 @@ def _why_new_head(parent: tuple[str, ...] | None, own: tuple[str, ...]) -> str:
         return f"that run predicts {'classes' if parent else 'a number'}, this one {'classes' if own else 'a number'}"
     if sorted(parent) == sorted(own):
         return "the classes are in another order"
-    return f"that run's classes are {_format_names(parent)}"
-
-
-def _format_names(names: tuple[str, ...], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f", ... ({len(names)} in all)" if len(names) > shown else "")
+    return f"that run's classes are {label_use.format_names(parent)}"
