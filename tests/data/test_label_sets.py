@@ -50,6 +50,7 @@ def test_another_value_is_a_cell(value, cell):
         ("['a' 'b']", "begins like a list and is none"),
         ("[a, b]", "begins like a list and is none"),
         ('{"a": 0, "b": 1}', "an object as label"),
+        ('{"a": false}', "an object as label"),
     ],
 )
 def test_what_is_no_list_of_labels_is_unusable(value, reason):

@@ -4,6 +4,7 @@ The labels of a text are a set: repeated ones count once. A set is a sorted tupl
 """
 
 import ast
+import contextlib
 import csv
 import json
 import re
@@ -81,14 +82,20 @@ def _read_yes_or_no(value: object, name: str) -> bool:
 
 def _parse_list(cell: str, column: str) -> list[object]:
     """A list as JSON or as Python writes it, which is how pandas writes one into a CSV."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            values = parse(cell)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(values, list) and (parse is json.loads or not _WITHOUT_COMMA.search(cell)):
-            return values
+    values = _parse_literal(cell)
+    if isinstance(values, list):
+        return values
     raise UnusableValue(f"{cell[:40]!r} in {column!r}, which begins like a list and is none")
+
+
+def _parse_literal(cell: str) -> object:
+    """The value that a cell is as JSON or as Python writes it; None if it is none."""
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = parse(cell)
+            if parse is json.loads or not _WITHOUT_COMMA.search(cell):
+                return value
+    return None
 
 
 def _parse_cell(cell: str, column: str) -> str | list[object]:
@@ -99,15 +106,14 @@ def _parse_cell(cell: str, column: str) -> str | list[object]:
         return []
     if (cell[:1], cell[-1:]) not in (("{", "}"), ("(", ")")):
         return cell
-    try:
-        value = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        if cell[0] == "(":
-            return cell  # A label in parentheses.
-        value = next(csv.reader([cell[1:-1]], skipinitialspace=True), [])  # PostgreSQL's {a,b}.
+    value = _parse_literal(cell)
     if isinstance(value, dict) and value:
         raise UnusableValue(f"an object as label in {column!r}")
-    return list(value) if isinstance(value, list | set | tuple | dict) else cell
+    if isinstance(value, set | tuple | dict):
+        return list(value)
+    if cell[0] == "(":
+        return cell  # A label in parentheses.
+    return list(next(csv.reader([cell[1:-1]], skipinitialspace=True), []))  # PostgreSQL's {a,b}.
 
 
 def _to_name(value: object, column: str) -> str:

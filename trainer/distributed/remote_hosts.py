@@ -36,7 +36,8 @@ def connect_hosts(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver
 
 def connect_without_proxy(addresses: Sequence[str]) -> None:
     """Keep gRPC's connections to these HOST:PORT from the proxy that the environment names for the internet."""
-    os.environ["no_grpc_proxy"] = ",".join(split_address(address)[0] for address in addresses)  # noqa: SIM112  gRPC reads the lower case only
+    hosts = (split_address(address)[0] for address in addresses)
+    os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112  gRPC reads the lower case only
 
 
 def watch_hosts(strategy: tf.distribute.Strategy, on_lost: Callable[[str], None]) -> None:
