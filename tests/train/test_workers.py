@@ -146,7 +146,7 @@ def test_a_worker_that_cannot_make_the_model_dir_is_named_by_all(flags, tmp_path
     assert (chief.returncode, worker.returncode) == (1, 2)
     assert "Received: worker 1 (127.0.0.1:" in chief.stderr
     for done in (chief, worker):
-        assert f"{tmp_path / 'file'} is no folder" in done.stderr
+        assert f"{tmp_path / 'file'} is not a folder" in done.stderr
 
 
 def test_a_worker_on_another_disk_is_named_by_all_and_nothing_is_written(flags, tmp_path):
