@@ -14,7 +14,7 @@ from trainer.errors import UsageError
 
 CODE = """
 import json, sys
-from trainer.distributed import strategies
+from trainer.distributed import device_flags, strategies
 names, devices = sys.argv[1].split(","), int(sys.argv[2]) or None
 outcomes = {}
 for name in names:
@@ -108,6 +108,10 @@ def test_bfloat16_depends_on_the_features_of_the_processor(monkeypatch):
 # --- Flags that do not go together ------------------------------------------------------------------
 
 TWO_HOSTS = Cluster(("a:1", "b:1"), 0)
+
+
+def test_the_names_that_are_known_without_tensorflow_are_those_of_the_strategies():
+    assert tuple(strategies.STRATEGIES) == device_flags.STRATEGY_NAMES
 
 
 def test_every_problem_of_the_flags_is_found_at_once():
