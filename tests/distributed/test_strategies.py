@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 from helpers import free_addresses, python, start
 
-from trainer.distributed import processor, strategies
+from trainer.distributed import device_flags, processor, strategies
 from trainer.distributed.cluster_config import Cluster
 from trainer.errors import UsageError
 
 CODE = """
 import json, sys
-from trainer.distributed import device_flags, strategies
+from trainer.distributed import strategies
 names, devices = sys.argv[1].split(","), int(sys.argv[2]) or None
 outcomes = {}
 for name in names:
