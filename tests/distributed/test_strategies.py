@@ -110,7 +110,7 @@ def test_bfloat16_depends_on_the_features_of_the_processor(monkeypatch):
 TWO_HOSTS = Cluster(("a:1", "b:1"), 0)
 
 
-def test_the_names_that_are_known_without_tensorflow_are_those_of_the_strategies():
+def test_the_names_known_without_tensorflow_are_the_strategies():
     assert tuple(strategies.STRATEGIES) == device_flags.STRATEGY_NAMES
 
 

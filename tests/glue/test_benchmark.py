@@ -14,7 +14,7 @@ from helpers import ROOT, excerpt, python
 
 from trainer.config import loading
 
-WAIT_S = 240
+WAIT_S = 900
 KEYS = ("training.steps=6", "training.log_every=2", "training.save_every=2", "data.batch_size=8", "data.seq_length=24")
 QUIET = ("logging.tensorboard=off", "logging.progress=off", "logging.report=off")
 
