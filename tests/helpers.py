@@ -100,7 +100,7 @@ def long_but_for(quick: Iterable[Any], values: Iterable[Any]) -> list:
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     """Run Python with these arguments in a process of its own, in the project's root. A command's may be preloaded."""
     command, check = [sys.executable, *map(str, arguments)], options.pop("check", False)
-    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 900, **options}
     run = preloaded.run if preloaded.can_run(command, options) else subprocess.run
     done = run(command, **options)
     keep_first_lines(done.returncode, done.stderr)
@@ -139,7 +139,7 @@ def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of Python code run in a process of its own."""
     with start(code, *arguments, **options) as process:
         try:
-            out, error = process.communicate(timeout=120)
+            out, error = process.communicate(timeout=600)
         finally:
             process.kill()
     keep_first_lines(process.returncode, error)
@@ -149,7 +149,7 @@ def outcome(code: str, *arguments: object, **options) -> tuple[int, str, str]:
 def run_in_tpu_trace_environment(code: str) -> str:
     """Return what Python code prints in .venv-tpu-trace. The TensorFlow of these tests cannot lower for TPUs."""
     done = subprocess.run(
-        [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [ROOT / ".venv-tpu-trace/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, excerpt(done.stderr)
     return done.stdout

@@ -106,7 +106,7 @@ class JobCommand:
     def run_to_end(self, model_dir: Path) -> Path:
         """Run the job without interruption. Returns `model_dir`."""
         running = self.start(model_dir)
-        assert running.wait(300) == [0] * self.workers, running.output()
+        assert running.wait(900) == [0] * self.workers, running.output()
         return model_dir
 
     def run_interrupted(self, model_dir: Path, *names: str, instants: Mapping[str, "Instant"] | None = None) -> Path:

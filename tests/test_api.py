@@ -88,7 +88,7 @@ assert state() == before, (state(), before)
 def test_a_process_trains_several_times_as_the_command_does_each(flags, finished_run, make_encoder, prepared, tmp_path):
     settings = json.dumps(settings_of(flags) | QUIET)
     command = [sys.executable, "-c", SEVERAL, prepared, make_encoder("tiny_bert_v2"), tmp_path, settings]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=900)
     keep_first_lines(done.returncode, done.stderr)
     assert done.returncode == 0, done.stderr
     stopped, values, interrupted, later = done.stdout.splitlines()

@@ -16,7 +16,7 @@ installed = pytest.mark.skipif(not PYTHON.exists(), reason="make peers installs 
 
 def run(kind: str, **values) -> dict[str, float]:
     command = [str(PYTHON), "-m", "trainer.benchmarks.peer", kind, json.dumps(values)]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_process.environment(), timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=child_process.environment(), timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

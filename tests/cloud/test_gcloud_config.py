@@ -102,7 +102,7 @@ def test_gcloud_sends_what_submit_sends(offline, tmp_path, tune):
             "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": f"http://127.0.0.1:{server.server_port}/",
         }
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         server.shutdown()
     assert done.returncode == 0, done.stderr
     sent = aiplatform_v1.HyperparameterTuningJob() if tune else aiplatform_v1.CustomJob()

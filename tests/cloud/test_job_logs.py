@@ -120,7 +120,7 @@ def test_ctrl_c_stops_following_and_not_the_job(simulator, interruptible_childre
             while len(server.requests("GetCustomJob")) < 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            out, error = process.communicate(timeout=30)
+            out, error = process.communicate(timeout=120)
         finally:
             process.kill()
     assert (process.returncode, out) == (75, "")

@@ -62,7 +62,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not checkpoint_list(folder):
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -128,7 +128,7 @@ class Pods:
         with self.log.open("a") as log:
             self.running[index] = subprocess.Popen(self.command, cwd=ROOT, env=variables, stdout=log, stderr=log)
 
-    def run_to_end(self, timeout_s: float = 300) -> None:
+    def run_to_end(self, timeout_s: float = 900) -> None:
         deadline = time.monotonic() + timeout_s
         while self.running:
             assert time.monotonic() < deadline, excerpt(self.log.read_text())
@@ -214,7 +214,7 @@ def test_a_slurm_job_is_queued_again_after_a_stop_and_trains_to_the_end(job, tmp
         assert calls.read_text() == f"requeue {variables['SLURM_JOB_ID']}\n"
         assert 0 < committed_step(tmp_path / "run") < STEPS
         process = submit()
-        assert process.wait(300) == 0, excerpt((tmp_path / "log").read_text())
+        assert process.wait(900) == 0, excerpt((tmp_path / "log").read_text())
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -48,7 +48,7 @@ class Cloud:
     def run(self, command: list[str], environment: dict[str, str] = LAPTOP) -> tuple[str, str]:
         """(standard output, standard error) of a command that succeeds."""
         with self.start(command, environment) as child:
-            out, error = child.communicate(timeout=300)
+            out, error = child.communicate(timeout=900)
         assert child.returncode == 0, excerpt(error)
         return out, error
 
@@ -56,7 +56,7 @@ class Cloud:
         """Standard output of each replica. All run at once and succeed."""
         with contextlib.ExitStack() as stack:
             children = [stack.enter_context(self.start(each.command, each.environment)) for each in replicas]
-            outputs = [child.communicate(timeout=300) for child in children]
+            outputs = [child.communicate(timeout=900) for child in children]
         assert [child.returncode for child in children] == [0] * len(children), excerpt(outputs[0][1])
         return [out for out, _ in outputs]
 
@@ -219,7 +219,7 @@ def test_a_study_of_another_metric_than_the_data_s_is_not_submitted(cloud, tmp_p
 
 
 def wait_for(happened: Callable[[], bool], child: subprocess.Popen) -> None:
-    end = time.monotonic() + 200
+    end = time.monotonic() + 600
     while not happened():
         assert child.poll() is None, excerpt(child.stderr.read())
         assert time.monotonic() < end

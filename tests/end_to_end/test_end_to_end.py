@@ -22,7 +22,7 @@ def run(*arguments, code=0, limit=""):
     command = [sys.executable, *map(str, arguments)]
     if limit:
         command = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     output = done.stdout + done.stderr
     assert done.returncode == code, excerpt(output)
     assert "Traceback" not in output, excerpt(output)
@@ -100,7 +100,7 @@ def test_a_run_learns_and_writes_the_documented_files(uninterrupted):
     assert test["loss"] == result["test"]["loss"]
 
 
-def wait_for(condition, process, timeout_s=120):
+def wait_for(condition, process, timeout_s=600):
     deadline = time.monotonic() + timeout_s
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

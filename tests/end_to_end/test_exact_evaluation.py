@@ -36,9 +36,9 @@ def test_every_text_counts_once_and_metrics_equal_scikit_learns(trained, tiny, b
     keys = ("training.steps=20", "data.seq_length=48", "optimizer.learning_rate=1e-3", "logging.progress=off")
     flags = [f"--encoder={tiny}", f"--data_dir={trained / 'data'}", f"--model_dir={model_dir}", *strategy]
     sets = [f"--set={key}" for key in (*keys, f"data.batch_size={batch}")]
-    python("-m", "trainer.task", *flags, *sets, check=True, timeout=600)
+    python("-m", "trainer.task", *flags, *sets, check=True, timeout=900)
     evaluate = ["--mode=evaluate", f"--model_dir={model_dir}", f"--predictions={predictions}", *strategy]
-    python("-m", "trainer.task", *evaluate, check=True, timeout=600)
+    python("-m", "trainer.task", *evaluate, check=True, timeout=900)
     reported = json.loads((model_dir / "result.json").read_text())["test"]
     rows = [json.loads(line) for line in predictions.read_text().splitlines()]
     labels, scores = [row["label"] for row in rows], [row["scores"] for row in rows]

@@ -70,7 +70,7 @@ class Commands:
             assert sent, f"{instant}: {codes}, {running.output()}"
             assert -signal.SIGKILL in codes
         running = self.start(arguments, workers)
-        assert running.wait(300) == [0] * workers, running.output()
+        assert running.wait(900) == [0] * workers, running.output()
 
 
 def commands_on(simulator: gcs.Simulator, folder: Path) -> Commands:

@@ -25,7 +25,7 @@ def test_every_cell_runs_with_a_table_of_ones_own(tiny, tmp_path, monkeypatch):
     values = VALUES.format(source=str(write_reviews(tmp_path / "reviews.csv", 300)), encoder=str(tiny))
     (parameters,) = (cell for cell in notebook.cells if tagged(cell, PARAMETERS))
     parameters.source += values
-    run_notebook(notebook, tmp_path, timeout_s=300)
+    run_notebook(notebook, tmp_path, timeout_s=900)
     shown = "\n".join(map(printed, code_cells(notebook)))
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert f"{result['test']['accuracy']:.4f}" in shown

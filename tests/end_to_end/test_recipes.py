@@ -92,7 +92,7 @@ def test_the_commands_of_a_recipe_run(folder, recipe):
     for command in commands(recipe):
         program, *arguments = shlex.split(shortened(command, folder))
         assert program == "python"
-        print(python(*arguments, cwd=folder, timeout=600, check=True).stdout)
+        print(python(*arguments, cwd=folder, timeout=900, check=True).stdout)
 
 
 def test_every_recipe_has_a_command():

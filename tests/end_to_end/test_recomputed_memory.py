@@ -45,7 +45,7 @@ print(json.dumps({"megabytes": megabytes("VmHWM") - before, "seconds": min(durat
 
 def measure(precision: str, recompute: bool) -> dict[str, float]:
     """The most memory of a step beyond that of the weights in MB, and the least processor time of three in s."""
-    done = python("-c", MEASURE, precision, str(recompute), str(ROWS), str(WIDTH), check=True, timeout=600)
+    done = python("-c", MEASURE, precision, str(recompute), str(ROWS), str(WIDTH), check=True, timeout=900)
     return json.loads(done.stdout.splitlines()[-1])
 
 

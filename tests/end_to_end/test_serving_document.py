@@ -81,7 +81,7 @@ def run(label, folder, text=None, **variables):
     environment = {**inherited, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
     command = [sys.executable, "-c"] if language == "python" else ["bash", "-ec"]
     return subprocess.run(
-        [*command, text or code], cwd=folder, env=environment, text=True, capture_output=True, timeout=300
+        [*command, text or code], cwd=folder, env=environment, text=True, capture_output=True, timeout=900
     )
 
 

@@ -26,11 +26,11 @@ def cut_at_first_log_line(command, output):
     process = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not list(output.glob("runs/*/*/metrics.jsonl")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=150)
+    out, _ = process.communicate(timeout=600)
     return process.returncode, out
 
 
@@ -46,7 +46,7 @@ def swept(flags, tmp_path_factory):
     code, out = cut_at_first_log_line(command, folder / "sweep")
     assert code == 75, excerpt(out)
     assert "0 of 4 runs finished" in out
-    done = python(*command, timeout=600, check=True)
+    done = python(*command, timeout=900, check=True)
     return folder / "sweep", done.stdout, command
 
 
@@ -89,7 +89,7 @@ def test_a_sweep_of_another_configuration_is_refused(swept):
 
 def test_a_trial_that_fails_is_listed_and_the_others_finish(flags, tmp_path):
     space = {"grid": {"model.dropout": [0.1], "data.seq_length": [9999, 24]}}
-    done = python(*sweep(tmp_path, space, flags, "--training.steps=2", "--training.eval_every=2"), timeout=400)
+    done = python(*sweep(tmp_path, space, flags, "--training.steps=2", "--training.eval_every=2"), timeout=900)
     assert done.returncode == 1, excerpt(done.stderr)
     assert "data.seq_length must be at most the encoder's" in done.stdout
     found = json.loads((tmp_path / "sweep/sweep.json").read_text())

@@ -18,7 +18,7 @@ from interruptions import checkpoint_list, committed_step, read_metrics, read_ne
 
 from trainer.encoders import native
 
-START_TIMEOUT_S = 240  # from the start of a job to its first checkpoint
+START_TIMEOUT_S = 900  # from the start of a job to its first checkpoint
 EXIT_TIMEOUT_S = 30  # from the death of a host, or a signal to the job, to its exit
 HANG_TIMEOUT_S = 45  # from the silence of a host to the exit of the job
 KEYS = (
@@ -55,7 +55,7 @@ def wait_for_checkpoint(process: subprocess.Popen, model_dir: Path) -> None:
         time.sleep(0.02)
 
 
-def end(process: subprocess.Popen, model_dir: Path, timeout_s: float = 240) -> tuple[int, str]:
+def end(process: subprocess.Popen, model_dir: Path, timeout_s: float = 900) -> tuple[int, str]:
     """The exit code and the output."""
     try:
         code = process.wait(timeout_s)

@@ -44,7 +44,7 @@ def test_runs_are_continued_scored_and_predicted(command):
     assert not (output / "submission.zip").exists()
     before = first.read_bytes()
 
-    done = python(*arguments, check=True, timeout=600)
+    done = python(*arguments, check=True, timeout=900)
     assert first.read_bytes() == before
     assert "note: GLUE's server asks for all files; missing: CoLA.tsv" in done.stdout
     table = done.stdout.partition("dev of GLUE with")[2].splitlines()

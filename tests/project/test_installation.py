@@ -84,9 +84,9 @@ def environment(request, project, tmp_path) -> Path:
     for part in ("requirements", "index"):
         (tmp_path / part).symlink_to(project / part)
     uv = f"{sysconfig.get_path('scripts')}/uv"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / ".venv"], check=True, timeout=120)
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / ".venv"], check=True, timeout=600)
     install = [uv, "pip", "install", "--quiet", "--python", tmp_path / ".venv/bin/python", request.param]
-    subprocess.run(install, check=True, timeout=120)
+    subprocess.run(install, check=True, timeout=600)
     return tmp_path
 
 
@@ -95,7 +95,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
     settings = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "index")}
     variables = {**kept, **settings, "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}"}
-    return subprocess.run(command, shell=True, cwd=folder, env=variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, shell=True, cwd=folder, env=variables, capture_output=True, text=True, timeout=600)
 
 
 def installed(folder: Path) -> dict[str, str]:

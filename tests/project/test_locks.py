@@ -101,7 +101,7 @@ def pins(name: str) -> list[str]:
 
 def uv(*arguments: str, **options) -> subprocess.CompletedProcess:
     command = [f"{sysconfig.get_path('scripts')}/uv", "pip", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
 
 
 # The packages of tpu-trace.lock are those of common.lock and tpu.lock.

@@ -230,7 +230,7 @@ def test_a_lost_metric_fails_the_trial_after_its_result_is_written(flags, tmp_pa
             time.sleep(0.01)
         metrics.rename(tmp_path / "gone")
         metrics.touch()  # Before the first step: from here on the folder is a file.
-        out, error = child.communicate(timeout=300)
+        out, error = child.communicate(timeout=900)
     assert child.returncode == 1
     assert (folder / "result.json").exists(), excerpt(error)
     assert "finished: 10 steps" in out

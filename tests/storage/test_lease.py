@@ -38,12 +38,12 @@ def test_a_lease_is_longer_than_failures_are_retried():
 def test_a_live_holder_is_named_and_releases_its_folder(simulator):
     first = hold(simulator, 4)
     assert first.stdout.readline() == "held\n"
-    out, error = hold(simulator, 0).communicate(timeout=60)
+    out, error = hold(simulator, 0).communicate(timeout=120)
     assert "--model_dir must be used by one run at a time. Received: gs://bucket/run, held by" in out
     assert f'"pid": "{first.pid}"' in out
     assert f'"pid": "{first.pid}"' in error  # While it waits.
-    assert first.communicate(timeout=60)[0] == "released\n"
-    assert hold(simulator, 0).communicate(timeout=60)[0] == "held\nreleased\n"
+    assert first.communicate(timeout=120)[0] == "released\n"
+    assert hold(simulator, 0).communicate(timeout=120)[0] == "held\nreleased\n"
 
 
 def test_the_heartbeat_of_a_killed_holder_releases_the_folder(simulator):
@@ -52,7 +52,7 @@ def test_the_heartbeat_of_a_killed_holder_releases_the_folder(simulator):
     first.send_signal(signal.SIGKILL)
     first.communicate()
     started = time.monotonic()
-    assert hold(simulator, 0).communicate(timeout=60)[0] == "held\nreleased\n"
+    assert hold(simulator, 0).communicate(timeout=120)[0] == "held\nreleased\n"
     assert time.monotonic() - started < LEASE_S
 
 
@@ -60,7 +60,7 @@ def test_a_holder_whose_machine_is_gone_is_replaced_after_a_lease(simulator):
     code = 'lock_objects.write_lock(f"{folder}/.lock", {"host": "gone", "pid": "1", "token": "old"}, 0)'
     simulator.storage_python(code)
     started = time.monotonic()
-    out, error = hold(simulator, 0).communicate(timeout=60)
+    out, error = hold(simulator, 0).communicate(timeout=120)
     assert out == "held\nreleased\n"
     assert "warning: " in error
     assert '"host": "gone"' in error
@@ -96,7 +96,7 @@ def test_a_holder_without_storage_ends_before_another_replaces_it(simulator, fau
 
 def test_a_lost_reply_does_not_look_like_another_holder(simulator):
     with simulator.faults({"do": "lose reply", "match": "POST .*upload.*ifGenerationMatch"}):
-        assert hold(simulator, 0).communicate(timeout=60)[0] == "held\nreleased\n"
+        assert hold(simulator, 0).communicate(timeout=120)[0] == "held\nreleased\n"
     assert [line for line in simulator.log() if "412" in str(line["outcome"])]
 
 
@@ -104,7 +104,7 @@ def test_a_heartbeat_survives_lost_replies(simulator):
     holder = hold(simulator, 5)
     assert holder.stdout.readline() == "held\n"  # The holder renews it once itself, and gives up after RETRY_S.
     with simulator.faults({"do": "lose reply", "match": "POST .*ifGenerationMatch=[1-9]", "times": 3}):
-        assert holder.communicate(timeout=60)[0] == "released\n"
+        assert holder.communicate(timeout=120)[0] == "released\n"
     assert len([line for line in simulator.log() if "lose reply" in str(line["outcome"])]) == 3
 
 
@@ -120,6 +120,6 @@ def test_a_holder_without_its_heartbeat_stops(simulator):
 def test_a_bucket_whose_objects_cannot_be_replaced_is_refused(simulator):
     simulator.bucket("bucket", retained=True)
     process = hold(simulator, 60)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=120)
     assert "held" not in out
     assert "gs://bucket/run/.lock must allow writing. Received: 403, Object 'bucket/run/.lock' is subject to" in error

@@ -20,7 +20,7 @@ STOP_WITH_75 = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sy
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not path.exists() or not path.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -61,7 +61,7 @@ print(json.dumps(results))
 @pytest.fixture(scope="module")
 def compiled() -> dict:
     """Name of a program -> its CompiledProgram or error; name of a topology -> GiB of HBM that a program may fill."""
-    done = subprocess.run([PYTHON, "-c", PROGRAMS], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([PYTHON, "-c", PROGRAMS], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, excerpt(done.stderr)
     return json.loads(done.stdout)
 
