@@ -76,14 +76,10 @@ def test_the_keys_and_not_the_order_of_rows_decide():
     assert np.array_equal(draw([sets[row] for row in order], order), first)
 
 
-def test_the_time_grows_as_the_rows_do():
-    """The square of the rows would be 64 times as long, and hours for a million of them."""
-    durations = []
-    for rows in (12_500, 100_000):
-        sets = draw_sets(rows, 77, 3)
-        started = time.process_time()
-        drawn = draw(sets)
-        durations.append(time.process_time() - started)
-    assert durations[1] < 24 * durations[0]
+def test_a_hundred_thousand_rows_take_seconds():
+    sets = draw_sets(100_000, 77, 3)
+    started = time.process_time()
+    drawn = draw(sets)
+    assert time.process_time() - started < 120  # Looking through all rows for each that is drawn would take hours.
     total, found = label_rows(sets), label_rows(sets, drawn)
     assert all(abs(found[name] - count / 10) <= 10 for name, count in total.items())

@@ -30,7 +30,7 @@ def port(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def wait(addresses, index, signature=SIGNATURE, timeout=8.0, delay=0.0, problem="") -> Exception | None:
+def wait(addresses, index, signature=SIGNATURE, timeout=30.0, delay=0.0, problem="") -> Exception | None:
     """What the rendezvous raises on this worker, which starts after a delay."""
     time.sleep(delay)
     try:
@@ -47,7 +47,7 @@ def worker_threads():
         yield lambda *arguments, **options: executor.submit(wait, *arguments, **options)
 
 
-def wait_all(addresses, signatures, timeout=8.0, delays=None) -> list[Exception | None]:
+def wait_all(addresses, signatures, timeout=30.0, delays=None) -> list[Exception | None]:
     """What each worker raises, or None."""
     with worker_threads() as start:
         futures = [
@@ -215,7 +215,7 @@ def test_two_stages_follow_each_other_without_a_pause():
 
 def call(address: str, data: bytes) -> socket.socket:
     """A connection to a worker, as soon as it listens, over which `data` has been sent."""
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 30
     while True:
         try:
             connection = socket.create_connection(("127.0.0.1", port(address)), timeout=2)
@@ -243,10 +243,10 @@ def test_silent_clients_delay_the_rendezvous_by_their_timeouts_at_most():
 def test_a_slow_client_does_not_delay_the_rendezvous():
     addresses = free_addresses(2)
     with worker_threads() as start:
-        chief = start(addresses, 0, timeout=1)
+        chief = start(addresses, 0, timeout=8)
         with contextlib.suppress(OSError), call(addresses[0], b"") as connection:
-            worker = start(addresses, 1, timeout=1)
-            for _ in range(12):
+            worker = start(addresses, 1, timeout=8)
+            for _ in range(48):
                 connection.sendall(b"x")
                 time.sleep(0.25)
                 if chief.done() and worker.done():

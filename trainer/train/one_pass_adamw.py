@@ -4,6 +4,7 @@ optimizers.apply_gradients reads and writes them in three operations for each va
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -28,14 +29,17 @@ def build_one_pass_update(
 
     def update(gradients: list[tf.Tensor], variables: list[tf.Variable]) -> tf.Tensor:
         def assign_all(gradients: list[tf.Tensor], clip: tf.Tensor, coefficients: dict[str, tf.Tensor]) -> None:
+            # What all variables share is computed once: tracing takes its time for every operation.
+            rates = {scale: _scale_rates(coefficients, scale) for scale in {1.0, *scales.values()}}
             for gradient, variable in zip(gradients, variables, strict=True):
-                _assign(optimizer, variable, gradient * clip, coefficients, scales.get(variable.name, 1.0))
+                _assign(optimizer, variable, gradient * clip, rates[scales.get(variable.name, 1.0)])
 
         norm = tf.linalg.global_norm(gradients)
         # As tf.clip_by_global_norm: a norm that is not finite makes every gradient NaN.
         clip = clip_norm * tf.minimum(1.0 / norm, 1.0 / clip_norm) + (norm - norm)
         (coefficients,) = optimizer._prepare(variables).values()  # Of the one device.
         needed = {name: coefficients[name] for name in ("lr", "lr_t", "beta_1_t", "beta_2_t", "epsilon")}
+        needed["weight_decay"] = tf.constant(optimizer.weight_decay_rate)
         tf.function(assign_all, jit_compile=True, autograph=False)(gradients, clip, needed)
         optimizer.iterations.assign_add(1)
         return norm
@@ -43,23 +47,41 @@ def build_one_pass_update(
     return update
 
 
+class _Rates(NamedTuple):
+    """What a variable's step is made of besides its values and its gradient: float32 []."""
+
+    learning_rate: tf.Tensor  # Corrected for the bias of the moments.
+    decay: tf.Tensor  # The learning rate of the weight decay.
+    weight_decay: tf.Tensor
+    mean: tf.Tensor  # The share that a gradient has in the new mean of gradients,
+    square: tf.Tensor  # and its square in the mean of squares.
+    epsilon: tf.Tensor
+
+
+def _scale_rates(coefficients: dict[str, tf.Tensor], scale: float) -> _Rates:
+    return _Rates(
+        learning_rate=coefficients["lr"] * scale,
+        decay=coefficients["lr_t"] * scale,
+        weight_decay=coefficients["weight_decay"],
+        mean=1.0 - coefficients["beta_1_t"],
+        square=1.0 - coefficients["beta_2_t"],
+        epsilon=coefficients["epsilon"],
+    )
+
+
 def _assign(
-    optimizer: tf_keras.optimizers.Optimizer,
-    variable: tf.Variable,
-    gradient: tf.Tensor,
-    coefficients: dict[str, tf.Tensor],
-    rate_scale: float,
+    optimizer: tf_keras.optimizers.Optimizer, variable: tf.Variable, gradient: tf.Tensor, rates: _Rates
 ) -> None:
     """The step of one variable. Source: official.nlp's AdamWeightDecay, and TensorFlow's ResourceApplyAdam."""
     first, second = optimizer.get_slot(variable, "m"), optimizer.get_slot(variable, "v")
-    mean = first.read_value()
-    mean += (gradient - mean) * (1.0 - coefficients["beta_1_t"])
-    square = second.read_value()
-    square += (tf.square(gradient) - square) * (1.0 - coefficients["beta_2_t"])
-    value = variable.read_value()
+    mean = first.value()
+    mean += (gradient - mean) * rates.mean
+    square = second.value()
+    square += (tf.square(gradient) - square) * rates.square
+    value = variable.value()
     if optimizer._do_use_weight_decay(variable.name):
-        value -= coefficients["lr_t"] * rate_scale * value * optimizer.weight_decay_rate
-    value -= coefficients["lr"] * rate_scale * mean / (tf.sqrt(square) + coefficients["epsilon"])
+        value -= rates.decay * value * rates.weight_decay
+    value -= rates.learning_rate * mean / (tf.sqrt(square) + rates.epsilon)
     first.assign(mean)
     second.assign(square)
     variable.assign(value)
