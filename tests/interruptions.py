@@ -185,7 +185,7 @@ def send_signal_at(
     instant = instants[name]
     before = instant.observe(running.model_dir)
     while name != "start-up" and instant.observe(running.model_dir) == before:
-        if running.processes[0].poll() is not None or time.monotonic() - running.started > 200:
+        if running.processes[0].poll() is not None or time.monotonic() - running.started > 600:
             return False
         time.sleep(0.001)
     time.sleep(rng.uniform(0, instant.longest_delay_s))

@@ -181,7 +181,7 @@ def test_strays_among_numbers_are_refused_by_line_or_left_out(write):
 def test_ratings_with_a_missing_one_are_numbers_without_it(write):
     lines = [f"text {i},{'NA' if i == 21 else i / 50}" for i in range(200)]
     path = write("ratings.csv", "text,label", *lines)
-    with pytest.raises(UserError, match=r"1 rows that do not: line 23: .*'NA'"):
+    with pytest.raises(UserError, match=r"1 row that does not: line 23: .*'NA'"):
         read(path)
     found = read(path, bad_rows="skip")
     assert (len(found.rows), found.bad_rows) == (199, 1)

@@ -53,7 +53,7 @@ def run_interrupted(job: JobCommand, model_dir: Path, instants: list[str], seed:
         running = job.start(model_dir)
         sent = send_signal_at(running, instant, rng)
         sent_at = time.monotonic()
-        codes = running.wait(EXIT_TIMEOUT_S if sent else 300)
+        codes = running.wait(EXIT_TIMEOUT_S if sent else 900)
         output = running.output()
         if sent:
             interruptions.instants.append(instant)

@@ -41,12 +41,13 @@ def find_bad_row_problems(source: str, bad_rows: Sequence[str]) -> list[Problem]
     """One problem with the number of bad rows and the first of them, "place: reason" each; none if there are none."""
     if not bad_rows:
         return []
+    count = "1 row that does not" if len(bad_rows) == 1 else f"{len(bad_rows):,} rows that do not"
     shown = "; ".join(bad_rows[:MAX_REPORTED_ROWS]) + ("; ..." if len(bad_rows) > MAX_REPORTED_ROWS else "")
     return [
         Problem(
             f"Every row of {source}",
             "have the columns of its header, a text and a label",
-            f"{len(bad_rows)} rows that do not: {shown}",
+            f"{count}: {shown}",
             "Correct them, or leave them out with --bad_rows=skip.",
         )
     ]
