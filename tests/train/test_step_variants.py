@@ -34,7 +34,7 @@ KINDS = {
     "both": {"recompute": True, "xla": True},
     "fused": {"fused": True},
     "fused and recomputed": {"fused": True, "recompute": True},
-    "by width": {"widths": (8, 24)},
+    "by width": {"widths": (16, 24)},
 }
 QUICK_KINDS = ("xla", "by width")  # The others are long.
 KINDS_ON_REPLICAS = ("recomputed", "both", "fused", "by width")
