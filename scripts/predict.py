@@ -67,7 +67,7 @@ LINE_NUMBERS = flags.DEFINE_bool("line_numbers", False, "Show the line, row or a
 def check_flags(texts: list[str], found: list[Problem]) -> None:
     """Raises UsageError with what was found before, and every problem of the flags and of the paths that they name."""
     problems = [*found, *app.normalize_path_flags("model", "input", "output")]
-    if texts and INPUT.value:
+    if texts and INPUT.value and not found:  # A flag that is misspelled is no text.
         problems.append(
             Problem("--input", "be left out when texts are given as arguments", f"--input={INPUT.value} and a text")
         )

@@ -51,7 +51,7 @@ def start_session(
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process of start_session and those that it has started, and wait for its end."""
+    """Kill a process of start_session and those of its session, and wait for its end."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

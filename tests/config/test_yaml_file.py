@@ -23,8 +23,8 @@ def test_every_duplicate_key_is_named_with_its_line(read):
         assert f"line {line} has the key {key!r}" in message
 
 
-@pytest.mark.parametrize("text", ["data: &d {x: *d}\n", "[" * 3000])
-def test_what_has_no_end_or_is_too_deep_does_not_parse(read, text):
+@pytest.mark.parametrize("text", ["data: &d {x: *d}\n", "[" * 3000, "? !!binary aGk=\n: x\n"])
+def test_what_has_no_end_is_too_deep_or_has_other_keys_does_not_parse(read, text):
     with pytest.raises(UsageError, match=r"--tune must name a YAML file.* does not parse"):
         read(text)
 

@@ -29,7 +29,8 @@ def server():
             if listening.silent:
                 return time.sleep(listening.silent)
             content = listening.content
-            resumes = listening.resumes and self.headers.get("If-Range") in (None, listening.tag)
+            same = listening.ignores_if_range or self.headers.get("If-Range") in (None, listening.tag)
+            resumes = listening.resumes and same
             start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and resumes else 0
             if start and start >= len(content):
                 self.send_response(416)
@@ -54,7 +55,7 @@ def server():
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.content, listening.ranges = CONTENT, []
     listening.status = listening.silent = listening.sent_bytes = None
-    listening.resumes, listening.compresses, listening.tag = True, False, None
+    listening.resumes, listening.compresses, listening.tag, listening.ignores_if_range = True, False, None, False
     listening.url = f"http://127.0.0.1:{listening.server_port}/data/archive.tar.gz?version=1"
     threading.Thread(target=listening.serve_forever, args=[0.01], daemon=True).start()
     yield listening
@@ -80,6 +81,16 @@ def test_files_of_one_name_from_two_addresses_are_not_confused(server, tmp_path)
     assert (first.read_bytes(), second.read_bytes()) == (CONTENT, b"another")
 
 
+def test_a_part_of_another_version_is_not_continued(server, tmp_path):
+    server.tag, server.sent_bytes, server.ignores_if_range = '"1"', 3 << 20, True
+    with pytest.raises(UserError, match=r"Run the same command again, which resumes"):
+        downloads.download_file(server.url, tmp_path, None)
+    server.tag, server.sent_bytes, server.content = '"2"', None, CONTENT[::-1]
+    with pytest.raises(UserError, match=r"Received: another file\. Run the same command again"):
+        downloads.download_file(server.url, tmp_path, None)
+    assert downloads.download_file(server.url, tmp_path, None).read_bytes() == CONTENT[::-1]
+
+
 @pytest.mark.parametrize("path", ["", "/", "/..", "/a/.."])
 def test_a_url_that_names_no_file_is_refused(tmp_path, path):
     with pytest.raises(UserError, match=r"--source must be a URL that ends in a file's name\. Received: http"):
@@ -90,7 +101,7 @@ def test_a_url_that_names_no_file_is_refused(tmp_path, path):
 def test_an_interrupted_download_is_resumed(server, tmp_path):
     server.sent_bytes = 3 << 20
     for _ in range(2):
-        with pytest.raises(UserError, match=r"Run the same command again to resume"):
+        with pytest.raises(UserError, match=r"Run the same command again, which resumes"):
             downloads.download_file(server.url, tmp_path, SHA256)
         assert not (tmp_path / "archive.tar.gz").exists()
         server.sent_bytes = 1 << 20
@@ -104,7 +115,7 @@ def test_an_interrupted_download_is_resumed(server, tmp_path):
 @pytest.mark.parametrize(("tags", "resumed"), [(('"1"', '"1"'), True), (('"1"', '"2"'), False), ((None, None), False)])
 def test_without_a_hash_only_the_same_version_is_resumed(server, tmp_path, tags, resumed):
     server.tag, server.sent_bytes = tags[0], 3 << 20
-    with pytest.raises(UserError, match=r"Run the same command again to resume"):
+    with pytest.raises(UserError, match=r"Run the same command again, which resumes"):
         downloads.download_file(server.url, tmp_path, None)
     server.tag, server.sent_bytes = tags[1], None
     server.content = CONTENT if resumed else CONTENT[::-1]

@@ -19,11 +19,6 @@ def read(value):
         ('["b", "a"]', ("a", "b")),
         ("['b', \"a, c\"]", ("a, c", "b")),
         ("[]", ()),
-        ("{'b', 'a, c'}", ("a, c", "b")),
-        ("('a', 'b')", ("a", "b")),
-        ('{b,"a, c"}', ("a, c", "b")),
-        ("{}", ()),
-        ("set()", ()),
     ],
 )
 def test_a_list_is_a_set_of_labels(value, expected):
@@ -31,8 +26,25 @@ def test_a_list_is_a_set_of_labels(value, expected):
 
 
 @pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("{'b', 'a, c'}", ("a, c", "b")),
+        ("('a', 'b')", ("a", "b")),
+        ('{b,"a, c"}', ("a, c", "b")),
+        ('{"a \\"q\\" b",c}', ('a "q" b', "c")),
+        ("{}", ()),
+        ("set()", ()),
+        ("{['a']}", ("['a']",)),
+    ],
+)
+def test_a_set_may_be_written_as_other_programs_do(cell, expected):
+    assert read(cell) == (cell, expected)
+
+
+@pytest.mark.parametrize(
     ("value", "cell"),
-    [(" a | b ", "a | b"), ("", ""), (None, ""), (3, "3"), (True, "true"), ("(a)", "(a)"), ("(a) b", "(a) b")],
+    [(" a | b ", "a | b"), ("", ""), (None, ""), (3, "3"), (True, "true"), ("(a)", "(a)"), ("(a) b", "(a) b")]
+    + [(cell, cell) for cell in ("{a}|{b}", "{{}}", "{a,\n b}")],
 )
 def test_another_value_is_a_cell(value, cell):
     assert read(value) == (cell, None)

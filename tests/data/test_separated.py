@@ -115,6 +115,11 @@ def test_rows_with_white_space_behind_their_commas_are_not_swallowed():
     assert list(reasons(records)) == [7, 8, 9, 10]
 
 
+def test_one_text_that_begins_with_white_space_says_nothing_of_the_others():
+    _, records = read('label,text\npos," I love it"\npos,fine\nneg,"Dear all\nYes, I did\nbye"\n')
+    assert len(usable(records)) == 3
+
+
 def test_a_tsv_whose_fields_csv_has_quoted_is_named(caplog):
     text = 'text\tlabel\n"he said ""hi"""\t0\n"a "" b"\t1\n'
     assert [values[0] for _, values in read(text, tsv=True)[1]] == ['"he said ""hi"""', '"a "" b"']

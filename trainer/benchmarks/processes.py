@@ -21,7 +21,7 @@ _QUOTED_CHARACTERS = 2000
 @dataclasses.dataclass(frozen=True)
 class Measured:
     seconds: float  # From its start to its end, or until the file appeared.
-    peak_mb: float  # The most memory of it, without those that it started, in MiB.
+    peak_mb: float  # The most memory of it, without those that it started, in MB.
     output: str
 
     def figures(self) -> dict[str, float]:

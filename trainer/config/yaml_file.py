@@ -57,13 +57,14 @@ def parse(text: str) -> tuple[Any, list[str]]:
 def read_yaml(path: str, flag: str = "--config") -> dict[str, Any]:
     """The mapping in a YAML file, empty if the file is. Raises UsageError, naming the flag, for any other."""
     try:
-        with open(fs.local_copy(path), encoding="utf-8") as file:
-            text = file.read()
-        loaded, duplicates = parse(text)
-        json.dumps(loaded, default=str)  # A mapping that holds itself has no end.
+        with open(fs.local_copy(path), "rb") as file:
+            content = file.read()
     except OSError as error:
         raise UsageError(Problem(flag, "name a YAML file", f"{path} ({error.strerror or error})")) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    try:
+        loaded, duplicates = parse(content.decode("utf-8"))
+        json.dumps(loaded, default=str)  # A mapping that holds itself has no end.
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(Problem(flag, "name a YAML file", f"{path}, which does not parse: {error}")) from None
     if duplicates:
         raise UsageError(Problem(flag, "hold each key once", f"{path}: {'; '.join(duplicates)}"))

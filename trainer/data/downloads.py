@@ -118,16 +118,19 @@ def download_file(url: str, folder: Path, sha256: str | None, timeout_s: float =
         with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as reply:
             if reply.status_code != 416:
                 reply.raise_for_status()
+                resumed = reply.status_code == 206
+                if resumed and not sha256 and _version(reply) != version:  # A server that does not know If-Range.
+                    raise _another_file(url, part)
+                if not resumed:
+                    part.unlink(missing_ok=True)  # First, so that its bytes are never taken for the new version's.
                 if not sha256:
                     version_file.write_text(_version(reply), encoding="utf-8")
-                _receive(reply, part, received_bytes if reply.status_code == 206 else 0)
+                _receive(reply, part, received_bytes if resumed else 0)
             # 416: there is nothing after the bytes that were received. The file is complete, or it is another file.
             elif reply.headers.get("Content-Range", "") != f"bytes */{received_bytes}":
-                part.unlink()
-                required = f"be the file that the download of {part} began with"
-                raise UserError(Problem(url, required, "another file", "Run the same command again."))
+                raise _another_file(url, part)
     except requests.RequestException as error:
-        advice = "Run the same command again to resume, or set --source to a file that was downloaded by other means."
+        advice = "Run the same command again, which resumes if it can, or set --source to a downloaded file."
         raise UserError(Problem(url, "be downloadable", str(error), advice)) from None
     if sha256:
         try:
@@ -138,6 +141,13 @@ def download_file(url: str, folder: Path, sha256: str | None, timeout_s: float =
     part.rename(path)
     version_file.unlink(missing_ok=True)
     return path
+
+
+def _another_file(url: str, part: Path) -> UserError:
+    """The error of a download that cannot be resumed from `part`, which is removed."""
+    part.unlink()
+    required = f"be the file that the download of {part} began with"
+    return UserError(Problem(url, required, "another file", "Run the same command again."))
 
 
 def _path_of(url: str, folder: Path, sha256: str | None) -> Path:

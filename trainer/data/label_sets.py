@@ -57,7 +57,7 @@ def find_delimiter(cells: Iterable[str]) -> str | None:
 def read_labels(
     record: Mapping[str, object], column: str, columns: Sequence[str], missing: Collection[str]
 ) -> tuple[str, LabelSet | None]:
-    """The labels of a record: (a cell still to be divided, None), or ("", its set).
+    """The labels of a record: (a cell still to be divided, None), or (what is written as a set of it, or "", the set).
 
     They are those of `columns` (one of 0 and 1 for each label), or else of `column`: a list, one that is written as a
     string (also as a set, a tuple, or an array of PostgreSQL's), or a cell. Null is a text without labels. `missing`
@@ -66,11 +66,13 @@ def read_labels(
     if columns:
         return "", tuple(sorted(name for name in columns if _read_yes_or_no(record[name], name)))
     value = record[column]
+    written = ""
     if isinstance(value, str):
+        written = "" if value.lstrip().startswith("[") else value.strip()
         value = _parse_cell(value.strip(), column)
     if not isinstance(value, list):
         return _to_name(value, column), None
-    return "", _to_label_set((_to_name(item, column) for item in value), column, missing)
+    return written, _to_label_set((_to_name(item, column) for item in value), column, missing)
 
 
 def _read_yes_or_no(value: object, name: str) -> bool:
@@ -91,7 +93,7 @@ def _parse_list(cell: str, column: str) -> list[object]:
 def _parse_literal(cell: str) -> object:
     """The value that a cell is as JSON or as Python writes it; None if it is none."""
     for parse in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             value = parse(cell)
             if parse is json.loads or not _WITHOUT_COMMA.search(cell):
                 return value
@@ -111,9 +113,13 @@ def _parse_cell(cell: str, column: str) -> str | list[object]:
         raise UnusableValue(f"an object as label in {column!r}")
     if isinstance(value, set | tuple | dict):
         return list(value)
-    if cell[0] == "(":
-        return cell  # A label in parentheses.
-    return list(next(csv.reader([cell[1:-1]], skipinitialspace=True), []))  # PostgreSQL's {a,b}.
+    inner = cell[1:-1]
+    if cell[0] == "(" or "{" in inner or "}" in inner:
+        return cell  # A label in parentheses, or several in braces of their own.
+    try:  # PostgreSQL's {a,b}.
+        return list(next(csv.reader([inner], skipinitialspace=True, escapechar="\\", doublequote=False), []))
+    except csv.Error:
+        return cell
 
 
 def _to_name(value: object, column: str) -> str:
@@ -150,9 +156,10 @@ def divide_cells(
     """(the set of each row, or why it has none; how the labels were read, for people).
 
     `read` is what read_labels returned for each row, `tables` the number of its table. Without a `delimiter` cells are
-    divided at find_delimiter's, except in a table with lists: there a cell is one label.
+    divided at find_delimiter's, except in a table with lists: there a cell is one label. Braces and parentheses make no
+    such table: they may be part of a name.
     """
-    with_lists = {table for table, (_, names) in zip(tables, read, strict=True) if names is not None}
+    with_lists = {table for table, (cell, names) in zip(tables, read, strict=True) if names is not None and not cell}
     whole = [delimiter is None and table in with_lists for table in tables]
     cells = {cell for (cell, names), one in zip(read, whole, strict=True) if names is None and not one}
     between = delimiter or find_delimiter(cells)

@@ -1,5 +1,6 @@
 """Records of a table whose columns a character separates: CSV and TSV as spreadsheets and databases write them."""
 
+import collections
 import csv
 import itertools
 import logging
@@ -52,17 +53,16 @@ def read_separated(
         raise UserError(Problem(source, "begin with a header", "an empty file"))
 
     def records() -> Iterator[tuple[int, dict[str, Any] | str]]:
-        indented: set[int] = set()  # The columns in which a row of one line begins with white space.
+        rows, spaced = 0, collections.Counter[int]()  # Of one line; those in which a column begins with white space.
         warns = quotes is None and not quoted
         for begin, fields in _read_fields(reader, lines, lines_before):
             if len(lines) == 1 and not isinstance(fields, str):
-                indented.update(column for column, field in enumerate(fields) if field[:1].isspace())
-            elif (
-                quotes is None
-                and not isinstance(fields, str)
-                and _spans_rows(lines, header, required, indented, options)
-            ):
-                fields = "quotes around what looks like several rows (--quotes if it is one text)"
+                rows += 1
+                spaced.update(column for column, field in enumerate(fields) if field[:1].isspace())
+            elif quotes is None and not isinstance(fields, str):
+                indented = {column for column, count in spaced.items() if 2 * count > rows > 1}
+                if _spans_rows(lines, header, required, indented, options):
+                    fields = "quotes around what looks like several rows (--quotes if it is one text)"
             if isinstance(fields, str):
                 yield from _refuse(lines, begin, fields, escape)
             elif not fields:
@@ -154,7 +154,7 @@ def _spans_rows(
 
     It does if one of the lines inside is a row by itself, or both of two lines are with their quotes as characters.
     Prose with a comma is none: white space follows the comma, or nothing does. That shows nothing in a column that is
-    `indented` in other rows.
+    `indented`: in most rows before.
     """
 
     def is_row(line: str, **changes: Any) -> bool:

@@ -176,7 +176,8 @@ def split_rows(
 def _advise_on_empty_splits(rows: Sequence[Row], kind: str, removed: Mapping[str, int]) -> str:
     """What may be the reason, as sentences of advice."""
     advice = [
-        f"{count:,} rows of train are {name.replace('_', ' ')}: check --test_source and --validation_source."
+        f"Rows that are {name.replace('_', ' ')} were removed, {count:,} of them: check --test_source and "
+        "--validation_source."
         for name, count in removed.items()
         if count
     ]

@@ -22,6 +22,7 @@ from trainer.errors import Problem, UsageError, UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
 # What is looked at before decoding: a byte order mark, or the NUL bytes of UTF-16 without one, a third or more.
+# Of Chinese they are few, but not in its header.
 HEAD_BYTES = 4096
 NUL_SHARE = 0.1
 MAX_SHOWN_COLUMNS, MAX_SHOWN_CHARACTERS = 30, 80
@@ -106,7 +107,7 @@ def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
     it is no text.
     """
     if kind := next((kind for start, kind in _PACKED.items() if head.startswith(start)), None):
-        raise UserError(Problem(source, "be text, as its name says", kind, "Give the file the ending of what it is."))
+        raise UserError(Problem(source, "be text", kind, "Unpack it, or give its file the ending of what it is."))
     chosen = _find_encoding(head, encoding)
     if chosen is None:
         required = "begin with a byte order mark, unless its encoding is UTF-8"
@@ -117,7 +118,8 @@ def choose_encoding(head: bytes, encoding: str | None, source: str) -> str:
 def _find_encoding(head: bytes, encoding: str | None) -> str | None:
     """What choose_encoding returns; None where it raises for NUL bytes. A few of them are characters."""
     chosen = next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), encoding or None)
-    return "utf-8" if chosen is None and head.count(0) <= NUL_SHARE * len(head) else chosen
+    utf_16 = any(part.count(0) > NUL_SHARE * len(part) for part in (head, head.partition(b"\n")[0]))
+    return "utf-8" if chosen is None and not utf_16 else chosen
 
 
 def _guess(head: bytes) -> str:

@@ -210,9 +210,10 @@ def write_saved_model(
             tf.saved_model.save(module, partial, signatures={"serving_default": signature}, options=options)
             fs.copy_folder(partial, fresh.folder)
             difference = check_parity(*score_in_fresh_process(fresh, expected.rows), expected)
-            fs.replace_folder(partial, output)
-        finally:
+        except BaseException:
             fs.remove(partial)
+            raise
+        fs.replace_folder(partial, output)  # If it fails, the new export is the only whole one: it stays.
     return difference
 
 

@@ -1,6 +1,7 @@
 """A process of ours run to its end. A signal to this process is passed on to it."""
 
 import contextlib
+import logging
 import signal
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from trainer.child_process import STOP_GRACE_S
 from trainer.errors import EXIT_BAD_USAGE, EXIT_STOPPED, Problem, UsageError, UserError
 from trainer.runtime.signals import Stopped, StopRequest
 
+_LOG = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.2
 _AGAIN = "Run the same command again to continue."
 
@@ -62,6 +64,7 @@ def _wait(command: Sequence[str], request: StopRequest, stdin: IO[bytes] | None,
                     stop_requested_at = time.monotonic()
                     process.send_signal(signal.SIGTERM)
                 elif stop_requested_at is not None and time.monotonic() - stop_requested_at > STOP_GRACE_S:
+                    _LOG.warning("it did not stop within %.0f s, and is killed.", STOP_GRACE_S)
                     child_process.kill_session(process)
     finally:
         if process.poll() is None:

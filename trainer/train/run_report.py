@@ -49,12 +49,12 @@ def write_at_end(
         return
     later = f"--mode=report --model_dir={run.files.root} writes it."
     try:
-        columns, failure = _try_to_read(run)
         # Every worker has to know: they predict together.
-        found = run.all_reduce_max({"failed": failure is not None, "missing": validation is None})
-        if found["failed"]:
+        missing = run.all_reduce_max({"missing": validation is None})["missing"]
+        columns, failure = _try_to_read(run, predicts=bool(missing))
+        if run.all_reduce_max({"failed": failure is not None})["failed"]:
             raise failure or RuntimeError("another worker could not read its data")
-        if found["missing"]:
+        if missing:
             validation = runs.predict_split(run, columns["validation"], "report", None, request)
         assert validation is not None
         validation = decisions.apply_decision(validation, decision)
@@ -70,10 +70,12 @@ def write_at_end(
         _LOG.warning("the report could not be written (%s). %s", repr(error)[:500], later)
 
 
-def _try_to_read(run: Run) -> tuple[dict[str, Columns], Exception | None]:
+def _try_to_read(run: Run, *, predicts: bool) -> tuple[dict[str, Columns], Exception | None]:
     """(what this worker needs of the data set, why it could not be read). The chief alone needs test and the texts."""
     try:
-        return read_columns(run) if run.chief else {"validation": runs.read_split(run, "validation")}, None
+        if run.chief:
+            return read_columns(run), None
+        return {"validation": runs.read_split(run, "validation")} if predicts else {}, None
     except Exception as error:
         return {}, error
 
