@@ -72,9 +72,20 @@ def test_data_that_one_worker_cannot_read_is_told_to_all(run, parts, model_dir, 
     (model_dir / "report.html").unlink()
     reduced = dataclasses.replace(run, all_reduce_max=lambda values: told.append(values) or values)
     run_report.write_at_end(reduced, *parts, None, StopRequest())
-    assert told == [{"failed": True, "missing": True}]
+    assert told == [{"missing": True}, {"failed": True}]
     assert "the disk is gone" in caplog.text
     assert not (model_dir / "report.html").exists()
+
+
+def test_a_worker_reads_validation_only_to_predict_it(run, parts, monkeypatch):
+    read = []
+    monkeypatch.setattr(run_report, "read_columns", lambda run: pytest.fail("this is the chief's"))
+    monkeypatch.setattr(run_report.runs, "read_split", lambda run, split: read.append(split))
+    monkeypatch.setattr(run_report.runs, "predict_split", lambda *_: parts[1])
+    worker = dataclasses.replace(run, chief=False)
+    for known, expected in ((parts[1], []), (None, ["validation"])):
+        run_report.write_at_end(worker, *parts, None, StopRequest(), known)
+        assert read == expected
 
 
 def test_a_process_that_is_asked_to_stop_leaves_the_report_out(run, parts, model_dir, caplog):
