@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from trainer.storage import fs
 
 
 def test_help_answers_at_once_without_tensorflow():
+    began = time.monotonic()
     done = python("-X", "importtime", "-m", "trainer.task", "--help")
+    assert time.monotonic() - began < 2
     assert "--model_dir" in done.stdout
     assert "--virtual_devices" in done.stdout
     assert "python -m trainer.task --mode=evaluate" in done.stdout

@@ -80,6 +80,6 @@ def test_a_hundred_thousand_rows_take_seconds():
     sets = draw_sets(100_000, 77, 3)
     started = time.process_time()
     drawn = draw(sets)
-    assert time.process_time() - started < 120  # Looking through all rows for each that is drawn would take hours.
+    assert time.process_time() - started < 20
     total, found = label_rows(sets), label_rows(sets, drawn)
     assert all(abs(found[name] - count / 10) <= 10 for name, count in total.items())

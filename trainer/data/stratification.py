@@ -28,7 +28,7 @@ def draw_texts(
 
     `sets` are the labels of each row, `texts` (integers [rows]) the number of its text, which copies share. `keys`
     (uint64 [texts]) decide between equals. A text with more copies than `max_share` of the rows to draw is not drawn,
-    and of each label at least one text is not. The time grows with the number of labels of all rows.
+    and of each label at least one text is not. The time grows faster than the rows do: 100,000 take seconds.
     """
     sizes = np.bincount(texts, minlength=len(keys))
     counts, members = _count_strata(sets, texts, keys, fraction)
@@ -116,17 +116,23 @@ def _correct_rows(
     sign, source = (1, _KEPT) if missing > 0 else (-1, _DRAWN)
 
     def gain(text: int) -> float:
-        return sum(count * (2 * sign * lacking[stratum] - count) for stratum, count in counts[text].items())
+        total = 0.0  # Not by sum(), which rounds in another way from Python 3.12 on.
+        for stratum, count in counts[text].items():
+            total += count * (2 * sign * lacking[stratum] - count)
+        return total
 
     candidates = np.flatnonzero((part == source) & (sizes <= abs(missing))).tolist()
     queue = [(-gain(text), text) for text in candidates] if missing else []
     heapq.heapify(queue)
     while missing and queue:
-        _, text = heapq.heappop(queue)
+        text = queue[0][1]
         # A gain only falls with other moves: a text is the best if its own, computed again, is still the largest.
-        if queue and -gain(text) > queue[0][0]:
-            heapq.heappush(queue, (-gain(text), text))
-        elif sizes[text] <= abs(missing):
+        loss = -gain(text)
+        if any(loss > other for other, _ in queue[1:3]):
+            heapq.heapreplace(queue, (loss, text))
+            continue
+        heapq.heappop(queue)
+        if sizes[text] <= abs(missing):
             part[text] = 1 - source
             missing -= sign * int(sizes[text])
             for stratum, count in counts[text].items():
