@@ -17,6 +17,7 @@ from absl import flags
 
 from trainer.benchmarks.inputs import QUICK, ROOT, Inputs, Settings, Sizes
 from trainer.benchmarks.results import ALL_ROWS, Results, describe_machine, format_table, open_results, read_results
+from trainer.distributed import processor
 from trainer.errors import Problem, UserError
 from trainer.runtime import app, signals, versions
 from trainer.storage import preflight
@@ -85,6 +86,7 @@ def main(argv: list[str]) -> None:
         work=Path(WORK.value).absolute(),
         imdb=os.path.abspath(IMDB.value) if IMDB.value else None,
         peer_python=PEER_PYTHON if PEERS.value else None,
+        precision="bfloat16" if processor.describe_processor().has_bfloat16 else "float32",
         sizes=QUICK if QUICK_SIZES.value else Sizes(),
     )
     results = open_results(OUTPUT.value, settings.fingerprint(), describe_machine())

@@ -3,7 +3,7 @@
 from trainer.benchmarks.results import Sample
 
 MACHINE = {"processor": "Some CPU", "instructions": ["avx512f"], "cores": 2, "python": "3.11.7"}
-SETTINGS = {"encoder": "minilm"}
+SETTINGS = {"encoder": "minilm", "precision": "bfloat16"}
 SAMPLES = [
     *(Sample("step", "ours", None, n, {"128": value, "gflop_128": 100.0}) for n, value in enumerate((300, 200, 1000))),
     *(Sample("step", "ours, fused", None, n, {"128": 250.0, "gflop_128": 100.0}) for n in range(3)),

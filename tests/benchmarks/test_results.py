@@ -53,11 +53,11 @@ def test_results_that_do_not_exist_cannot_be_printed(tmp_path):
 
 def test_the_table_has_each_figure_with_its_spread_and_ratio(kept):
     table = results.format_table(kept)
-    assert table.startswith("2 cores of Some CPU (avx512f), encoder minilm.")
+    assert table.startswith("2 cores of Some CPU (avx512f), encoder minilm, trained in bfloat16.")
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| step of 32")]
-    assert rows[0] == ["| step of 32 texts in bfloat16, 128 tokens, ms", "300 (400); fused 250", "450 (50)", "1.80 |"]
+    assert rows[0] == ["| step of 32 texts, 128 tokens, ms", "300 (400); fused 250", "450 (50)", "1.80 |"]
     assert rows[1][2] == "0.278"
-    assert "| step of 8 texts in bfloat16, by their tokens 64, ms | 40 | - | - |" in table
+    assert "| step of 8 texts, by their tokens 64, ms | 40 | - | - |" in table
     assert "memory grows by 2.0 %, at most 1 %: does not hold." in table
 
 

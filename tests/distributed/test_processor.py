@@ -21,6 +21,7 @@ def test_the_first_processor_is_described(tmp_path, monkeypatch):
     described = processor.describe_processor()
     assert described.name == "Some CPU @ 2.00GHz: the first"
     assert described.features == {"fpu", "avx512f", "amx_bf16"}
+    assert described.has_bfloat16
 
 
 def test_without_a_description_the_architecture_is_the_name(tmp_path, monkeypatch):
@@ -28,3 +29,4 @@ def test_without_a_description_the_architecture_is_the_name(tmp_path, monkeypatc
     described = processor.describe_processor()
     assert described == processor.Processor(platform.machine(), frozenset(), described.cores)
     assert described.cores >= 1
+    assert not described.has_bfloat16

@@ -75,10 +75,8 @@ def _long_run(inputs: Inputs) -> list[Contender]:
 
 
 GROWTH = {
-    "length": Row("step of 8 texts in bfloat16, by their tokens", {"step": Figure("", "ms")}, _lengths),
-    "batch": Row(
-        "step in bfloat16 at 128 tokens, by its texts", {"step": Figure("", "ms"), "memory_mb": MEMORY}, _batches
-    ),
+    "length": Row("step of 8 texts, by their tokens", {"step": Figure("", "ms")}, _lengths),
+    "batch": Row("step at 128 tokens, by its texts", {"step": Figure("", "ms"), "memory_mb": MEMORY}, _batches),
     "prepare_documents": Row(
         "documents prepared", {"seconds": Figure("", "s"), "memory_mb": MEMORY}, _prepared_documents, once=True
     ),

@@ -79,12 +79,13 @@ class Settings:
     work: Path
     imdb: str | None = None
     peer_python: Path | None = None  # None: no peers.
+    precision: str = "bfloat16"  # Of training steps. In float32, nothing is measured in bfloat16.
     sizes: Sizes = Sizes()
 
     def fingerprint(self) -> dict[str, object]:
         """What results have to have in common."""
         sizes = json.loads(json.dumps(dataclasses.asdict(self.sizes)))
-        return {"encoder": self.encoder, "sizes": sizes}
+        return {"encoder": self.encoder, "precision": self.precision, "sizes": sizes}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,7 +116,14 @@ def _read_split(folder: str, split: str) -> list[dict[str, Any]]:
 
 
 def train(
-    encoder: str, texts: str, seq_length: int, batch: int, epochs: float, pad_multiple: int, steps: int = -1
+    encoder: str,
+    texts: str,
+    precision: str,
+    seq_length: int,
+    batch: int,
+    epochs: float,
+    pad_multiple: int,
+    steps: int = -1,
 ) -> dict[str, float]:
     """Passes by Trainer: training, an evaluation of validation and of test, and the model saved.
 
@@ -155,7 +162,7 @@ def train(
                 weight_decay=0.01,
                 optim="adamw_torch_fused",
                 train_sampling_strategy="group_by_length",
-                bf16=True,
+                bf16=precision == "bfloat16",
                 use_cpu=True,
                 save_strategy="no",
                 report_to="none",

@@ -198,7 +198,8 @@ def format_table(results: Results) -> str:
     machine = results.machine
     lines = [
         f"{machine['cores']} cores of {machine['processor']} ({', '.join(machine['instructions']) or 'no AVX-512'}), "
-        f"encoder {results.settings['encoder']}. Medians, with the interquartile range of several samples in brackets.",
+        f"encoder {results.settings['encoder']}, trained in {results.settings['precision']}. "
+        "Medians, with the interquartile range of several samples in brackets.",
         "",
         "| what | HubTune | the peer | ratio, above 1 is HubTune's |",
         "| --- | --- | --- | --- |",

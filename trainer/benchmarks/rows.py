@@ -95,8 +95,9 @@ def script(name: str, file: str, *arguments: str, size: int | None = None) -> Co
 def steps_of(
     inputs: Inputs, shapes: Mapping[str, tuple[int, int]], *, encoder: str = "", size: int | None = None
 ) -> list[Contender]:
-    """Train steps in bfloat16 of each shape, (texts, tokens). `encoder` is that of the settings if it is ""."""
-    values: dict[str, Any] = dict(precision="bfloat16", shapes=shapes, steps=inputs.settings.sizes.steps, size=size)
+    """Train steps of each shape, (texts, tokens). `encoder` is that of the settings if it is ""."""
+    settings = inputs.settings
+    values: dict[str, Any] = dict(precision=settings.precision, shapes=shapes, steps=settings.sizes.steps, size=size)
     own = encoder or str(inputs.encoder())
     return [
         ours(OURS, "measure_steps", encoder=own, fused=False, **values),
@@ -117,7 +118,8 @@ def _large_steps(inputs: Inputs) -> list[Contender]:
 
 
 def _products(inputs: Inputs) -> list[Contender]:
-    values: dict[str, Any] = dict(precision="bfloat16", shape=inputs.settings.sizes.product, rounds=30)
+    settings = inputs.settings
+    values: dict[str, Any] = dict(precision=settings.precision, shape=settings.sizes.product, rounds=30)
     return [ours(OURS, "measure_product", **values), *peers(inputs, "measure_product", encoder=None, **values)]
 
 
@@ -129,9 +131,10 @@ def _first_step(inputs: Inputs) -> list[Contender]:
 
 
 def _training_peers(inputs: Inputs, texts: Path, seq_length: int, kind: str = "train") -> list[Contender]:
-    sizes = inputs.settings.sizes
+    settings = inputs.settings
     values: dict[str, Any] = dict(texts=str(texts), seq_length=seq_length, pad_multiple=PAD_MULTIPLE)
-    return peers(inputs, kind, batch=sizes.batch, epochs=sizes.epochs, **values)
+    values |= dict(precision=settings.precision, batch=settings.sizes.batch, epochs=settings.sizes.epochs)
+    return peers(inputs, kind, **values)
 
 
 def passes(inputs: Inputs, data: Path, texts: Path, seq_length: int) -> list[Contender]:
@@ -141,9 +144,10 @@ def passes(inputs: Inputs, data: Path, texts: Path, seq_length: int) -> list[Con
         *(f"--data.seq_length={seq_length}", f"--data.batch_size={inputs.settings.sizes.batch}"),
         f"--training.epochs={inputs.settings.sizes.epochs}",
     )
+    fastest = ("--model.fused=on", "--eval_precision=auto")
     return [
         job(OURS, inputs.encoder(), data, *settings),
-        job(f"{FUSED}, bfloat16", inputs.encoder(), data, *settings, "--model.fused=on", "--eval_precision=auto"),
+        job(f"{FUSED}, {inputs.settings.precision}", inputs.encoder(), data, *settings, *fastest),
         *_training_peers(inputs, texts, seq_length),
     ]
 
@@ -164,12 +168,17 @@ def _reviews_pass(number: int) -> Callable[[Inputs], list[Contender]]:
 # --- Evaluation, prediction, preparation ------------------------------------------------------------
 
 
+def _precisions(inputs: Inputs) -> list[str]:
+    """Those without emulation."""
+    return list(dict.fromkeys(("float32", inputs.settings.precision)))
+
+
 def _evaluations(inputs: Inputs) -> list[Contender]:
     sizes = inputs.settings.sizes
     values: dict[str, Any] = dict(shape=(sizes.batch, sizes.eval_width), batches=sizes.eval_batches)
     encoder = str(inputs.encoder())
     found = []
-    for precision in ("float32", "bfloat16"):
+    for precision in _precisions(inputs):
         for fused in (False, True):
             name = f"{FUSED if fused else OURS}, {precision}"
             found.append(ours(name, "evaluate", encoder=encoder, precision=precision, fused=fused, **values))
@@ -181,7 +190,7 @@ def _predictions(inputs: Inputs, texts: Path) -> list[Contender]:
     sizes = inputs.settings.sizes
     values: dict[str, Any] = dict(texts=str(texts), seq_length=sizes.eval_width, batch=sizes.batch)
     found = []
-    for precision in ("float32", "bfloat16"):
+    for precision in _precisions(inputs):
         flags = (f"--model={inputs.run(precision)}/export", f"--input={texts}", f"--output={FOLDER}/scored.jsonl")
         found.append(script(f"{OURS}, {precision}", "predict.py", *flags))
         found += peers(inputs, "predict", name=f"{PEER}, {precision}", precision=precision, **values)
@@ -200,7 +209,7 @@ def _serving(inputs: Inputs) -> list[Contender]:
     sizes = inputs.settings.sizes
     values: dict[str, Any] = dict(texts=str(inputs.short_texts()), batch=sizes.batch, calls=sizes.calls)
     found = []
-    for precision in ("float32", "bfloat16"):
+    for precision in _precisions(inputs):
         found.append(ours(f"{OURS}, {precision}", "serve", export=f"{inputs.run(precision)}/export", **values))
         of_peer = dict(precision=precision, seq_length=sizes.eval_width, **values)
         found += peers(inputs, "serve", name=f"{PEER}, {precision}", **of_peer)
@@ -226,9 +235,9 @@ STEPS = {str(width): Figure(f", {width} tokens", "ms") for width in (*Sizes().wi
 
 ROWS = {
     "start": Row("command to the end of the first step", {"seconds": SECONDS}, _first_step, in_default=True),
-    "step": Row("step of 32 texts in bfloat16", STEPS, _steps, in_default=True),
+    "step": Row("step of 32 texts", STEPS, _steps, in_default=True),
     "product": Row(
-        "largest rate of 4096 x 384 x 1536 in bfloat16",
+        "largest rate of 4096 x 384 x 1536",
         {"product": Figure("", "GFLOP/s", higher_is_better=True)},
         _products,
         in_default=True,
@@ -257,5 +266,5 @@ ROWS = {
     "prepare": Row(
         "50,000 reviews prepared", {"seconds": SECONDS, "memory_mb": MEMORY}, _preparations, needs_imdb=True
     ),
-    "step_large": Row("step of 32 texts in bfloat16, BERT-base", STEPS, _large_steps),
+    "step_large": Row("step of 32 texts, BERT-base", STEPS, _large_steps),
 }

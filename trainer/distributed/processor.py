@@ -14,6 +14,11 @@ class Processor:
     features: frozenset[str]  # By Linux's names, such as avx512_bf16. Empty on other systems.
     cores: int  # Those that this process may use.
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it computes products in bfloat16, rather than emulate them."""
+        return bool({"amx_bf16", "avx512_bf16"} & self.features)
+
 
 def describe_processor() -> Processor:
     """The first processor of this machine, which stands for all."""

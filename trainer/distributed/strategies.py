@@ -290,4 +290,4 @@ def has_bfloat16(strategy: tf.distribute.Strategy) -> bool:
     if "GPU" in strategy.extended.worker_devices[0]:
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
         return bool(details.get("compute_capability", (0, 0)) >= (8, 0))
-    return bool({"amx_bf16", "avx512_bf16"} & processor.describe_processor().features)
+    return processor.describe_processor().has_bfloat16
