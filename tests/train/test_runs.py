@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trainer.distributed import strategies
 from trainer.runtime import signals
-from trainer.train import checkpoints, runs
+from trainer.train import builder, checkpoints, runs
 from trainer.train.run_files import resolve_run_files
 
 
@@ -44,6 +44,15 @@ def test_the_best_weights_give_the_reported_result(job, model_dir):
     result = json.loads((model_dir / "result.json").read_text())["validation"]
     assert np.mean(predictions.losses) == pytest.approx(result["loss"], abs=1e-5)
     assert np.mean(predictions.logits.argmax(axis=1) == predictions.labels) == pytest.approx(result["accuracy"])
+
+
+def test_the_model_that_evaluates_is_built_when_it_is_first_needed(load, tmp_path):
+    job = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
+    run = runs.open_run(job, resolve_run_files(str(tmp_path)), time.monotonic())
+    assert "eval_model" not in vars(job)
+    predictions = runs.predict_split(run, runs.read_split(run, "validation"), "validation", None, signals.StopRequest())
+    assert len(predictions.labels) == 30
+    assert vars(job)["eval_model"] is job.eval_model is not job.model
 
 
 def test_numbers_are_predicted_in_their_own_units(points_job, points_run, tmp_path):

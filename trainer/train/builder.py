@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,21 @@ class Job:
     order: batching.ShuffleOrder
     strategy: tf.distribute.Strategy
     model: tf_keras.Model  # The one that is trained.
-    # Evaluates and is exported, in config.eval_precision. `model` itself if that has this precision and these weights.
-    eval_model: tf_keras.Model
+    build_eval_model: Callable[[], tf_keras.Model]
     optimizer: tf_keras.optimizers.Optimizer
     update: optimizers.Update  # Of the optimizer, with clipping.
     averages: averages.WeightAverages | None  # Of the weights of `model`, for `eval_model`.
     label_use: LabelUse
     class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
     parent: Parent | None = None  # warm_start.start_from_parent sets it.
+
+    @functools.cached_property
+    def eval_model(self) -> tf_keras.Model:
+        """Evaluates and is exported, in config.eval_precision: `model` itself, if its precision and weights are that.
+
+        Built when it is first needed, since it takes a second of a run's start. All workers have to be there.
+        """
+        return self.build_eval_model()
 
     @property
     def trained_variables(self) -> list[tf.Variable]:
@@ -294,17 +302,22 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
     encoder = encoder_loading.load_encoder(config, manifest)
     config = resolve_compile(resolve_precision(config, encoder, strategy), encoder, strategy)
     steps = plan_steps(config, manifest.splits["train"].examples)
+    o = config.optimizer
     with strategy.scope():
         trained = build_model(config, manifest, encoder, config.precision)
-        o = config.optimizer
-        same = config.precision == config.eval_precision and not o.ema
-        eval_model = trained if same else build_model(config, manifest, encoder, config.eval_precision)
         build_optimizer = optimizers.OPTIMIZERS[o.name]
         optimizer = build_optimizer(o.learning_rate, steps.steps, o.warmup_fraction, o.weight_decay)
         if o.layer_decay < 1:
             optimizers.decay_layer_rates(optimizer, trained.trainable_variables, o.layer_decay)
         optimizers.create_slots(optimizer, _trained_variables(config, trained))
         weight_averages = averages.create_averages(trained, o.ema) if o.ema else None
+
+    def build_eval_model() -> tf_keras.Model:
+        if config.precision == config.eval_precision and not o.ema:
+            return trained
+        with strategy.scope():
+            return build_model(config, manifest, encoder, config.eval_precision)
+
     return Job(
         config=config,
         manifest=manifest,
@@ -314,7 +327,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         order=shuffle_order(config),
         strategy=strategy,
         model=trained,
-        eval_model=eval_model,
+        build_eval_model=build_eval_model,
         optimizer=optimizer,
         update=_build_update(config, trained, optimizer, strategy),
         averages=weight_averages,

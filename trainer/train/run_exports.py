@@ -182,7 +182,7 @@ def _evaluate_in_float32(run: Run) -> Run:
     with job.strategy.scope():
         model = builder.build_model(job.config, job.manifest, job.encoder, "float32")
     step = steps.build_eval_step(job.strategy, steps.build_replica_eval_step(model), job.static_widths)
-    return dataclasses.replace(run, job=dataclasses.replace(job, eval_model=model), eval_step=step)
+    return dataclasses.replace(run, job=dataclasses.replace(job, build_eval_model=lambda: model), eval_step=step)
 
 
 def _model_inputs(run: Run, columns: records.Columns) -> dict[str, np.ndarray]:

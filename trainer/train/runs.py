@@ -1,6 +1,7 @@
 """A run: a job in its model_dir. The loop, a later evaluation and a later export all work on it."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -73,9 +74,7 @@ def open_run(job: builder.Job, files: run_files.RunFiles, started: float) -> Run
         checkpoints=series,
         best=best,
         inner_loop=steps.build_inner_loop(job.strategy, train_step, job.static_widths),
-        eval_step=steps.build_eval_step(
-            job.strategy, steps.build_replica_eval_step(job.eval_model, xla=xla), job.static_widths
-        ),
+        eval_step=_build_eval_step(job, xla=xla),
         all_reduce_max=strategies.build_all_reduce_max(job.strategy),
         chief=chief,
         history=history,
@@ -128,6 +127,17 @@ def _build_train_step(job: builder.Job, sums: steps.TrainSums, *, xla: bool) -> 
         xla=xla,
         update=job.update,
     )
+
+
+def _build_eval_step(job: builder.Job, *, xla: bool) -> steps.EvalStep:
+    """One that builds itself and job.eval_model when it is first called."""
+
+    @functools.cache
+    def build() -> steps.EvalStep:
+        step = steps.build_replica_eval_step(job.eval_model, xla=xla)
+        return steps.build_eval_step(job.strategy, step, job.static_widths)
+
+    return lambda batches: build()(batches)
 
 
 def check_scratch_space(run: Run) -> None:
