@@ -64,7 +64,7 @@ def test_a_process_is_given_the_arguments_of_its_function(row, tmp_path):
 
 
 @pytest.mark.parametrize("row", results.ALL_ROWS)
-def test_nothing_is_in_bfloat16_on_a_processor_that_emulates_it(row, tmp_path):
+def test_a_processor_that_emulates_bfloat16_computes_in_float32(row, tmp_path):
     for each in contenders(row, tmp_path, precision="float32"):
         assert "bfloat16" not in each.name
         assert not any("bfloat16" in argument for argument in each.command)

@@ -4,6 +4,7 @@
 more than Python, since that environment has no TensorFlow.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -110,9 +111,16 @@ def evaluate(encoder: str, precision: str, shape: Sequence[int], batches: int) -
     return {"texts_per_second": 1000 * shape[0] / milliseconds}
 
 
-def _read_split(folder: str, split: str) -> list[dict[str, Any]]:
+def _tokenize_split(tokenizer: Any, seq_length: int, folder: str, split: str) -> Any:
+    """The Dataset of a split of Inputs.movie_snippets_texts, with its tokens in place of its texts."""
+    import datasets
+
     lines = (Path(folder) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return datasets.Dataset.from_list([json.loads(line) for line in lines]).map(
+        lambda many: tokenizer(many["text"], truncation=True, max_length=seq_length),
+        batched=True,
+        remove_columns="text",
+    )
 
 
 def train(
@@ -129,19 +137,10 @@ def train(
 
     {"examples_per_second": of training, "first_step_seconds": since this process was started}; `steps` ends it early.
     """
-    import datasets
     import transformers
 
     tokenizer, model = _load_tokenizer(encoder), _load_model(encoder)
-
-    def tokenize(split: str) -> Any:
-        rows = datasets.Dataset.from_list(_read_split(texts, split))
-        return rows.map(
-            lambda many: tokenizer(many["text"], truncation=True, max_length=seq_length),
-            batched=True,
-            remove_columns="text",
-        )
-
+    tokenize = functools.partial(_tokenize_split, tokenizer, seq_length, texts)
     found: dict[str, float] = {}
 
     class FirstStep(transformers.TrainerCallback):
