@@ -41,7 +41,8 @@ def draw_results(results: Results, path: str) -> None:
     for each in axes.flat[len(panels) :]:
         each.set_visible(False)
     machine = results.machine
-    figure.suptitle(f"{machine['cores']} cores of {machine['processor']}", parse_math=False)
+    title = f"{machine['cores']} cores of {machine['processor']}, trained in {results.settings['precision']}"
+    figure.suptitle(title, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     pyplot.close(figure)
