@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 from benchmark_samples import MACHINE, SAMPLES, SETTINGS
 
@@ -36,6 +39,13 @@ def test_utilization_is_of_the_largest_rate_that_was_reached():
 
 def test_the_file_is_read_as_it_was_written(kept, tmp_path):
     assert results.open_results(kept.path, SETTINGS, MACHINE).samples == SAMPLES
+    assert results.read_results(kept.path) == kept
+
+
+def test_a_file_from_before_precision_was_a_setting_is_of_bfloat16(kept):
+    content = json.loads(Path(kept.path).read_text())
+    assert content["settings"].pop("precision") == "bfloat16"
+    Path(kept.path).write_text(json.dumps(content))
     assert results.read_results(kept.path) == kept
 
 

@@ -46,13 +46,16 @@ def test_the_best_weights_give_the_reported_result(job, model_dir):
     assert np.mean(predictions.logits.argmax(axis=1) == predictions.labels) == pytest.approx(result["accuracy"])
 
 
-def test_the_model_that_evaluates_is_built_when_it_is_first_needed(load, tmp_path):
+def test_the_model_that_evaluates_is_built_when_it_is_first_needed(load, tmp_path, monkeypatch):
     job = builder.build_job(load("precision=bfloat16"), tf.distribute.OneDeviceStrategy("/cpu:0"))
+    built, build_model = [], builder.build_model
+    monkeypatch.setattr(builder, "build_model", lambda *given: built.append(build_model(*given)) or built[-1])
     run = runs.open_run(job, resolve_run_files(str(tmp_path)), time.monotonic())
-    assert "eval_model" not in vars(job)
+    assert not built
     predictions = runs.predict_split(run, runs.read_split(run, "validation"), "validation", None, signals.StopRequest())
     assert len(predictions.labels) == 30
-    assert vars(job)["eval_model"] is job.eval_model is not job.model
+    assert [id(model) for model in built] == [id(job.eval_model)]
+    assert dataclasses.replace(job, label_use=job.label_use).eval_model is job.eval_model is not job.model
 
 
 def test_numbers_are_predicted_in_their_own_units(points_job, points_run, tmp_path):

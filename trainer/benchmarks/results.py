@@ -79,7 +79,8 @@ def read_results(path: str) -> Results:
         raise UserError(Problem("--output", "name the results to print", f"{path}, which does not exist"))
     content = fs.read_json(path)
     samples = [Sample(**sample) for sample in content["samples"]]
-    return Results(path, content["settings"], content["machine"], samples)
+    settings = {"precision": "bfloat16", **content["settings"]}  # Files from before it was a setting lack it.
+    return Results(path, settings, content["machine"], samples)
 
 
 def open_results(path: str, settings: Mapping[str, Any], machine: Mapping[str, Any]) -> Results:

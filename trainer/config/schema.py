@@ -195,8 +195,8 @@ class ModelConfig:
         Literal["auto", "off", "on"],
         BeforeValidator(lambda value: {False: "off", True: "on"}.get(value, value)),  # As YAML reads `off` and `on`.
         _doc(
-            "Compute encoder layers and AdamW by few large operations, with the same results but for rounding. auto "
-            "does so on a CPU. Each width of a batch is compiled once. Exports have plain layers."
+            "Compute encoder layers, and AdamW of large variables, by few operations, with the same results but for "
+            "rounding. auto does so on a CPU. Each width of a batch is compiled once. Exports have plain layers."
         ),
     ] = "off"
     compile: Annotated[

@@ -56,7 +56,7 @@ class Job:
     order: batching.ShuffleOrder
     strategy: tf.distribute.Strategy
     model: tf_keras.Model  # The one that is trained.
-    build_eval_model: Callable[[], tf_keras.Model]
+    build_eval_model: Callable[[], tf_keras.Model]  # The same one at every call.
     optimizer: tf_keras.optimizers.Optimizer
     update: optimizers.Update  # Of the optimizer, with clipping.
     averages: averages.WeightAverages | None  # Of the weights of `model`, for `eval_model`.
@@ -64,7 +64,7 @@ class Job:
     class_weights: np.ndarray | None = None  # float32 [C]. None if all are 1.
     parent: Parent | None = None  # warm_start.start_from_parent sets it.
 
-    @functools.cached_property
+    @property
     def eval_model(self) -> tf_keras.Model:
         """Evaluates and is exported, in config.eval_precision: `model` itself, if its precision and weights are that.
 
@@ -312,6 +312,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, started: LabelUs
         optimizers.create_slots(optimizer, _trained_variables(config, trained))
         weight_averages = averages.create_averages(trained, o.ema) if o.ema else None
 
+    @functools.cache
     def build_eval_model() -> tf_keras.Model:
         if config.precision == config.eval_precision and not o.ema:
             return trained
