@@ -100,10 +100,9 @@ def set_up_training(
         BATCH, seq_length, truncation, pad_multiple, replicas, parts, windows=divided[0] if divided else None
     )
     one_pass = fused and one_pass_adamw.suits_one_pass("adamw", strategy)
-    update = one_pass_adamw.build_one_pass_update(optimizer, 1.0) if one_pass else None
-    step = steps.build_train_step(
-        built, optimizer, sums, 3, 1.0, parts, weight_averages=averaged, xla=xla, update=update
-    )
+    build_update = one_pass_adamw.build_one_pass_update if one_pass else optimizers.build_update
+    update = build_update(optimizer, 1.0)
+    step = steps.build_train_step(built, optimizer, sums, 3, update, parts, weight_averages=averaged, xla=xla)
     window = steps.build_inner_loop(strategy, step, widths)
     batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
     return Training(built, sums, window, batches, averaged)

@@ -29,7 +29,7 @@ with strategy.scope():
     optimizer = optimizers.build_adamw(1e-4, 100, 0.1, 0.01)
     optimizers.create_slots(optimizer, model.trainable_variables)
     sums = steps.create_train_sums()
-train_step = steps.build_train_step(model, optimizer, sums, 0, 1.0)
+train_step = steps.build_train_step(model, optimizer, sums, 0, optimizers.build_update(optimizer, 1.0))
 ids = tf.random.uniform([rows, width], 0, 30522, tf.int32)
 batch = {"input_word_ids": ids, "input_mask": tf.ones_like(ids), "input_type_ids": tf.zeros_like(ids)}
 batch |= {"label": tf.zeros([rows], tf.int32), "weight": tf.ones([rows])}

@@ -19,7 +19,7 @@ paths = {"data_dir": "gs://bucket/data", "encoder": "gs://bucket/encoder"}
 strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
 job = builder.build_job(loading.load_config(None, settings, paths), strategy)
 run = runs.open_run(job, run_files.resolve_run_files("gs://bucket/run"), time.monotonic())
-train_step = tf.function(steps.build_train_step(job.model, job.optimizer, run.sums, 0, 1.0, 1))
+train_step = tf.function(steps.build_train_step(job.model, job.optimizer, run.sums, 0, job.update))
 waits, durations = [], []
 with loop.training_batches(run, 0) as batches:
     for step in range(int(sys.argv[1])):

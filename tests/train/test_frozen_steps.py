@@ -35,7 +35,8 @@ def train_frozen(tiny, freeze, pooling, path, parts) -> FrozenStep:
         optimizer = optimizers.build_adamw(1e-3, 10, 0.0, 0.01)
         optimizers.create_slots(optimizer, trained_variables)
         sums = steps.create_train_sums()
-    step = steps.build_train_step(model, optimizer, sums, 3, 1e9, parts, trained_variables=trained_variables)
+    update = optimizers.build_update(optimizer, 1e9)
+    step = steps.build_train_step(model, optimizer, sums, 3, update, parts, trained_variables=trained_variables)
     run = tf.function(lambda batch: strategy.run(step, args=(batch,)))
     inputs = random_encoder_inputs(rows=4, seq_length=6, vocab_size=1024)
     batch = {name: tf.constant(value) for name, value in inputs.items()}

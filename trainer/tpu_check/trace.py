@@ -126,7 +126,7 @@ def build_steps(
     return CaseSteps(
         strategy,
         steps.build_train_step(
-            train_model, optimizer, sums, seed=0, clip_norm=1.0, accumulation_steps=accumulation_steps
+            train_model, optimizer, sums, 0, optimizers.build_update(optimizer, 1.0), accumulation_steps
         ),
         steps.build_replica_eval_step(eval_model),
         (*train_model.variables, *optimizer.variables(), *sums.saved().values(), sums.bad_step, *eval_model.variables),

@@ -119,13 +119,12 @@ def _build_train_step(job: builder.Job, sums: steps.TrainSums, *, xla: bool) -> 
         job.optimizer,
         sums,
         config.seed,
-        config.optimizer.clip_norm,
+        job.update,
         training.accumulation_steps,
         losses.build_train_losses(training.loss, training.label_smoothing, training.focal_gamma),
         job.averages,
         job.trained_variables,
         xla=xla,
-        update=job.update,
     )
 
 

@@ -33,9 +33,9 @@ def build_step(
     model = classifier.build_classifier(layer, 2, classifier.HEAD_DROPOUT, seed=0)
     optimizer = optimizers.build_adamw(1e-5, steps=1000, warmup_fraction=0.1, weight_decay=0.01)
     optimizers.create_slots(optimizer, model.trainable_variables)
-    update = one_pass_adamw.build_one_pass_update(optimizer, clip_norm=1.0) if fused else None
+    build_update = one_pass_adamw.build_one_pass_update if fused else optimizers.build_update
     sums = steps.create_train_sums()
-    train_step = steps.build_train_step(model, optimizer, sums, seed=0, clip_norm=1.0, update=update)
+    train_step = steps.build_train_step(model, optimizer, sums, seed=0, update=build_update(optimizer, 1.0))
     compiled = tf.function(lambda batch: strategy.run(train_step, (batch,)), autograph=False)
 
     def run(batch: steps.Batch) -> None:

@@ -110,13 +110,12 @@ def build_train_step(
     optimizer: tf_keras.optimizers.Optimizer,
     sums: TrainSums,
     seed: int,
-    clip_norm: float,
+    update: optimizers.Update,
     accumulation_steps: int = 1,
     example_losses: losses.ExampleLosses = losses.example_losses,
     weight_averages: averages.WeightAverages | None = None,
     trained_variables: Sequence[tf.Variable] | None = None,
     xla: bool = False,
-    update: optimizers.Update | None = None,
 ) -> Callable[[Batch], None]:
     """A function of a replica's share of a global batch, for `strategy.run`: one step of the optimizer.
 
@@ -124,12 +123,11 @@ def build_train_step(
 
     The loss is sum(weight * loss) / sum(weight) over the global batch, for any number of replicas and any number of
     micro-batches (`accumulation_steps`, which divides B) that a replica computes its share in, one after another.
-    Gradients are summed over micro-batches and replicas, then clipped once. A global batch whose weights are all 0 has
-    a loss and gradients of 0. With `xla`, what a replica computes by itself is one program for each width of a batch:
-    everything but the all-reduces and the optimizer. `update` takes the place of optimizers.build_update's.
+    Gradients are summed over micro-batches and replicas. `update` clips and applies the sum. A global batch whose
+    weights are all 0 has a loss and gradients of 0. With `xla`, what a replica computes by itself is one program for
+    each width of a batch: everything but the all-reduces and `update`.
     """
     trained = model.trainable_variables if trained_variables is None else list(trained_variables)
-    update = update or optimizers.build_update(optimizer, clip_norm)
     share_sums = _build_share_sums(model, trained, seed, accumulation_steps, example_losses, xla)
 
     def step(batch: Batch) -> None:
