@@ -1,6 +1,8 @@
 import json
 import sys
 
+from benchmark_samples import SETTINGS
+
 from trainer.benchmarks import results, running
 from trainer.benchmarks.rows import FOLDER, Contender
 from trainer.runtime.signals import StopRequest
@@ -17,7 +19,7 @@ def named(name: str, path, size=None) -> Contender:
 
 
 def open_results(tmp_path) -> results.Results:
-    return results.open_results(str(tmp_path / "results.json"), {"encoder": "tiny"}, results.describe_machine())
+    return results.open_results(str(tmp_path / "results.json"), SETTINGS, results.describe_machine())
 
 
 def measure(tmp_path, contenders, repetitions):
