@@ -47,8 +47,8 @@ print(json.dumps({"megabytes": megabytes("VmHWM") - before, "seconds": min(durat
 
 
 def measure(precision: str, recompute: bool) -> dict[str, float]:
-    """The most memory of a step beyond that of the weights in MB, and the least processor time of three in s."""
-    # Without bfloat16 of its own, a processor takes 5 minutes for a step.
+    """The most memory of some steps beyond that of the weights in MB, and the least processor time of one in s."""
+    # Where bfloat16 is emulated, a step takes 5 minutes.
     count = 3 if precision == "float32" or processor.describe_processor().has_bfloat16 else 1
     sizes = (str(size) for size in (ROWS, WIDTH, count))
     done = python("-c", MEASURE, precision, str(recompute), *sizes, check=True, timeout=900)
