@@ -8,6 +8,7 @@ import tqdm
 
 from trainer.data import batching, manifests, model_inputs, records
 from trainer.evals.metrics import Predictions
+from trainer.runtime import watchdog
 
 
 def predict_rows(
@@ -37,7 +38,8 @@ def predict_rows(
         batches = model_inputs.distribute_model_inputs(strategy, stream, manifest, layout)
         for size in sizes:
             examples = min(size, len(order) - start)
-            batch_logits, batch_losses = eval_step(batches)
+            with watchdog.stop_if_stuck("a batch of an evaluation"):
+                batch_logits, batch_losses = eval_step(batches)
             logits.append(batch_logits[:examples])
             losses.append(batch_losses[:examples])
             start += examples

@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from trainer.data import batching, label_scale, labels, model_inputs, records, tasks
 from trainer.errors import Problem, UserError
 from trainer.evals import metrics
-from trainer.runtime import signals, trial
+from trainer.runtime import signals, trial, watchdog
 from trainer.train import advice, checkpoints, example_weights, finish, metrics_log, profiling, runs, steps, throughput
 from trainer.train.runs import Run
 
@@ -131,9 +131,10 @@ def run_inner_loop(
     loss or a gradient was not finite.
     """
     started = time.monotonic()
-    throughput.add(work, run.inner_loop(batches, tf.constant(count)))
-    stop_if_not_finite(run)
-    largest = run.all_reduce_max({"stop": request.reason is not None, "seconds": time.monotonic() - started})
+    with watchdog.stop_if_stuck("training steps"):
+        throughput.add(work, run.inner_loop(batches, tf.constant(count)))
+        stop_if_not_finite(run)
+        largest = run.all_reduce_max({"stop": request.reason is not None, "seconds": time.monotonic() - started})
     return bool(largest["stop"]), largest["seconds"]
 
 
