@@ -15,7 +15,7 @@ HOLE = "…"
 # Whatever makes a problem: its setting and its requirement are the first two arguments.
 MAKERS = ("Problem", "BucketError")
 # What else says something to users: the first argument is a line.
-LINES = ("_LOG.warning", "Stopped", "OSError", "FileNotFoundError")
+LINES = ("_LOG.warning", "Stopped", "stop_at_once", "OSError", "FileNotFoundError")
 FUNCTION_LIKE = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

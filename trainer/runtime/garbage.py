@@ -12,3 +12,12 @@ NEW_OBJECTS = 100_000
 def collect_rarely() -> None:
     """Collect after NEW_OBJECTS in this process. What is in no cycle is freed at once, without a collection."""
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
+
+
+def collect_recent() -> None:
+    """Collect what was made since the last collection or two, in about 10 ms.
+
+    After work that leaves cycles. An evaluation leaves 4,000 objects of TensorFlow's data sets, which hold more memory
+    than Python's: without this, that of 10,000 steps with 10 evaluations grew by 2 %.
+    """
+    gc.collect(1)

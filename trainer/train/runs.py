@@ -14,7 +14,7 @@ from trainer.distributed import remote_hosts, strategies
 from trainer.encoders import classifier
 from trainer.errors import Problem, UserError
 from trainer.evals import evaluation, metrics
-from trainer.runtime import signals
+from trainer.runtime import garbage, signals, watchdog
 from trainer.train import (
     averages,
     builder,
@@ -246,7 +246,8 @@ def predict_split(
     between two batches.
     """
     job, scale = run.job, run.job.label_use.scale
-    update_eval_model(run)
+    with watchdog.stop_if_stuck("the weights of an evaluation"):
+        update_eval_model(run)
     predictions = evaluation.predict_rows(
         job.strategy,
         run.eval_step,
@@ -257,6 +258,7 @@ def predict_split(
         progress=job.config.logging.progress and run.chief,
         after_batch=lambda: stop_if_requested(run, request),
     )
+    garbage.collect_recent()
     logits = label_scale.restore_units(predictions.logits, scale)
     predictions = dataclasses.replace(predictions, labels=columns.labels, logits=logits)
     return decisions.apply_decision(predictions, decision)
