@@ -40,7 +40,7 @@ def read(source, **options):
 
 
 def described(rows):
-    return [(row.split, row.id, row.text, row.label) for row in rows]
+    return [(row.split, row.id, row.texts().text, row.label) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_bad_rows_are_refused_or_counted(table):
     with pytest.raises(UserError, match=r"line 3: an empty text"):
         read(table, **COLUMNS)
     found = read(table, **COLUMNS, bad_rows="skip")
-    assert (found.rows, found.bad_rows, found.label_type) == (ROWS, 1, "auto")
+    assert (described(found.rows), found.bad_rows, found.label_type) == (described(ROWS), 1, "auto")
 
 
 def test_a_source_of_bad_rows_alone_is_refused(write):
@@ -199,7 +199,7 @@ def test_the_hash_of_a_local_source_is_verified(table):
     with open(table, "rb") as file:
         expected = hashlib.sha256(file.read()).hexdigest()
     assert task_rows.local_source("csv", table, expected, "downloads") == table
-    assert read(table, **COLUMNS, sha256=expected, bad_rows="skip").rows == ROWS
+    assert described(read(table, **COLUMNS, sha256=expected, bad_rows="skip").rows) == described(ROWS)
     with pytest.raises(UserError, match="--sha256"):
         read(table, **COLUMNS, sha256="0" * 64)
 
@@ -221,7 +221,7 @@ def memory(what):
 before = memory("VmRSS")
 rows = task_rows.read_rows(task_rows.SourceOptions("csv", sys.argv[1])).rows
 splits.split_rows(rows, "classification", 0)
-print(memory("VmHWM") - before, sum(len(row.text.encode()) for row in rows), len(rows))
+print(memory("VmHWM") - before, sum(len(row.texts().text.encode()) for row in rows), len(rows))
 """
 
 

@@ -8,7 +8,7 @@ from helpers import outcome, start
 from trainer import errors
 
 WAIT = """
-import sys, threading, time
+import sys, time
 from trainer.runtime import logs, watchdog
 logs.configure()
 watchdog.MAX_WAIT_S, watchdog.POLL_INTERVAL_S = float(sys.argv[1]), 0.1

@@ -15,7 +15,8 @@ import tqdm
 from trainer.data import label_scale, label_sets, labels, manifests, records, splits, task_rows, tasks, tokenization
 from trainer.data.manifests import Shard, Split
 from trainer.data.records import Example
-from trainer.data.sources import Row
+from trainer.data.sources import Texts
+from trainer.data.stored_rows import AnyRow
 from trainer.errors import Problem, UserError
 from trainer.storage import fs
 
@@ -30,19 +31,21 @@ MIN_HISTOGRAM_BITS = 3
 
 
 def _tokenize_rows(
-    rows: Sequence[Row], tokenizer: tokenization.Tokenizer
-) -> Iterator[tuple[Row, np.ndarray, np.ndarray | None]]:
-    """Each row in turn with the tokens of its texts, int32 [T] and, for pairs, int32 [T_b].
+    rows: Sequence[AnyRow], tokenizer: tokenization.Tokenizer
+) -> Iterator[tuple[AnyRow, Texts, np.ndarray, np.ndarray | None]]:
+    """Each row in turn with its texts and their tokens, int32 [T] and, for pairs, int32 [T_b].
 
     Texts are tokenized in parallel, and truncated to MAX_TOKENS.
     """
-    pairs = rows[0].text_b is not None
+    pairs = rows[0].texts().text_b is not None
+    read: collections.deque[Texts] = collections.deque()  # Of the rows that are being tokenized.
     signature = (tf.TensorSpec([None], tf.string),) * (2 if pairs else 1)
 
     def batches() -> Iterator[tuple[list[str], ...]]:  # As one tensor, all texts would be in memory once more.
         for start in range(0, len(rows), TOKENIZE_BATCH_TEXTS):
-            part = rows[start : start + TOKENIZE_BATCH_TEXTS]
-            yield ([row.text for row in part], *([[row.text_b or "" for row in part]] if pairs else []))
+            part = [row.texts() for row in rows[start : start + TOKENIZE_BATCH_TEXTS]]
+            read.extend(part)
+            yield ([texts.text for texts in part], *([[texts.text_b or "" for texts in part]] if pairs else []))
 
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
 
@@ -54,7 +57,7 @@ def _tokenize_rows(
     for batch in dataset.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4):
         parts = [np.split(ragged.values.numpy(), ragged.row_splits.numpy()[1:-1]) for ragged in batch]
         for tokens, tokens_b in itertools.zip_longest(parts[0], parts[1] if pairs else []):
-            yield next(remaining), tokens, tokens_b
+            yield next(remaining), read.popleft(), tokens, tokens_b
 
 
 def shard_count(examples: int) -> int:
@@ -70,7 +73,7 @@ def _length_histogram(lengths: np.ndarray) -> dict[str, int]:
 
 def write_split(
     name: str,
-    rows: Sequence[Row],
+    rows: Sequence[AnyRow],
     tokenizer: tokenization.Tokenizer,
     classes: Sequence[str],
     folder: str,
@@ -86,9 +89,9 @@ def write_split(
         size = (shard + 1) * len(rows) // count - shard * len(rows) // count
         # A local file first: fs verifies an upload's checksum, TensorFlow does not.
         with tempfile.NamedTemporaryFile() as local, tf.io.TFRecordWriter(local.name) as writer:
-            for index, (row, tokens, tokens_b) in itertools.islice(examples, size):
+            for index, (row, texts, tokens, tokens_b) in itertools.islice(examples, size):
                 label = _stored_label(row, class_index)
-                example = Example(row.id, row.text, row.text_b, tokens, tokens_b, label, row.weight, row.kept)
+                example = Example(row.id, texts.text, texts.text_b, tokens, tokens_b, label, row.weight, texts.kept)
                 writer.write(records.serialize_example(example))
                 lengths[index] = len(tokens) + (0 if tokens_b is None else len(tokens_b))
                 progress.update()
@@ -108,14 +111,14 @@ def write_split(
     )
 
 
-def _stored_label(row: Row, class_index: Mapping[str, int]) -> int | float | tuple[int, ...]:
+def _stored_label(row: AnyRow, class_index: Mapping[str, int]) -> int | float | tuple[int, ...]:
     """Example.label. `class_index` is empty for regression."""
     if row.labels is not None:
         return tuple(sorted(class_index[name] for name in row.labels))
     return class_index[row.label] if class_index else float(row.label)
 
 
-def _find_problems(rows: Sequence[Row], split: splits.SplitRows, kind: str) -> list[Problem]:
+def _find_problems(rows: Sequence[AnyRow], split: splits.SplitRows, kind: str) -> list[Problem]:
     """Why nothing can be trained on the rows, which are split already."""
     if kind == "regression":
         values = np.fromiter((float(row.label) for row in rows), np.float64, len(rows))
@@ -196,7 +199,7 @@ def prepare_data_set(
     manifest = manifests.Manifest(
         task=task,
         kind=kind,
-        texts=1 if rows[0].text_b is None else 2,
+        texts=1 if rows[0].texts().text_b is None else 2,
         labels=classes,
         encoder=encoder,
         vocabulary=vocabulary,

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from trainer.data import label_sets, labels, tables
 from trainer.data.labels import UnusableValue
@@ -18,18 +19,29 @@ MAX_REPORTED_ROWS = 5
 MAX_WEIGHT = 1e6  # Of an example. The sums of a batch's weights and losses are float32.
 
 
-@dataclasses.dataclass(frozen=True, slots=True)  # There may be millions.
+class Texts(NamedTuple):
+    """What of a row may be long."""
+
+    text: str
+    text_b: str | None  # The second text of a pair.
+    kept: tuple[str, ...]  # The values of the columns that are kept for a report.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """One row of a source. Its id is unique within its split."""
 
     id: int | str  # Its number from 0, or its file's path.
     text: str
-    text_b: str | None  # The second text of a pair.
+    text_b: str | None
     label: str  # As it was read: a class's name, a number, or a cell of several labels that is not divided yet.
     split: str  # "train", "validation", "test", or "" if the source has no splits.
     labels: tuple[str, ...] | None = None  # Where a text has several labels: those of the row, sorted.
     weight: float | None = None  # None if the source has no weights.
-    kept: tuple[str, ...] = ()  # The values of the columns that are kept for a report.
+    kept: tuple[str, ...] = ()
+
+    def texts(self) -> Texts:
+        return Texts(self.text, self.text_b, self.kept)
 
     @property
     def label_names(self) -> tuple[str, ...]:

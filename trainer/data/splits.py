@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainer.data import stratification, tasks
-from trainer.data.sources import Row
+from trainer.data.stored_rows import AnyRow
 from trainer.errors import Problem, UserError
 
 # Of all rows of a source without a test split.
@@ -24,7 +24,7 @@ MAX_SHOWN_TEXTS, MAX_SHOWN_CHARACTERS = 3, 80
 class SplitRows:
     """The rows of train, validation and test, and what was found on the way."""
 
-    rows: dict[str, list[Row]]
+    rows: dict[str, list[AnyRow]]
     removed: dict[str, int]  # Reason -> rows that are in no split.
     copies: int  # Rows whose text an earlier row has.
     contradicting_texts: int  # Texts whose copies have different labels.
@@ -32,10 +32,10 @@ class SplitRows:
     train_only_classes: tuple[str, ...]  # Classes that have too few texts for each split.
 
 
-def _shuffle_keys(rows: Sequence[Row], seed: int) -> np.ndarray:
+def _shuffle_keys(rows: Sequence[AnyRow], seed: int) -> np.ndarray:
     """Sorting by them shuffles: uint64 [rows]. They depend on the seed and the rows' ids alone, on any machine."""
 
-    def key(row: Row) -> int:
+    def key(row: AnyRow) -> int:
         return int.from_bytes(hashlib.sha256(f"{seed}:{row.id!r}".encode()).digest()[:8], "big")
 
     return np.fromiter(map(key, rows), np.uint64, len(rows))
@@ -48,10 +48,10 @@ def hash_text(text: str, text_b: str | None = None) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
 
 
-def _number_texts(rows: Sequence[Row]) -> np.ndarray:
+def _number_texts(rows: Sequence[AnyRow]) -> np.ndarray:
     """int32 [rows], from 0, equal for equal texts or pairs by hash_text."""
     # Hashes, since the texts in lower case would be in memory once more.
-    hashes = np.fromiter((hash_text(row.text, row.text_b) for row in rows), np.uint64, len(rows))
+    hashes = np.fromiter((hash_text(*row.texts()[:2]) for row in rows), np.uint64, len(rows))
     order = np.argsort(hashes)
     hashes = hashes[order]
     texts = np.empty(len(rows), np.int32)
@@ -60,11 +60,11 @@ def _number_texts(rows: Sequence[Row]) -> np.ndarray:
     return texts
 
 
-def _take(rows: Sequence[Row], indexes: np.ndarray) -> list[Row]:
+def _take(rows: Sequence[AnyRow], indexes: np.ndarray) -> list[AnyRow]:
     return [rows[int(index)] for index in indexes]
 
 
-def _strata(rows: Sequence[Row], kind: str) -> np.ndarray:
+def _strata(rows: Sequence[AnyRow], kind: str) -> np.ndarray:
     """Each row's class, by alphabet, or its tenth of the numbers' ranks: int32 [rows]."""
     if kind == "classification":
         index = {label: number for number, label in enumerate(sorted({row.label for row in rows}))}
@@ -96,7 +96,7 @@ def _fill(sizes: np.ndarray, target: int) -> list[int]:
     return chosen
 
 
-def draw(rows: Sequence[Row], texts: np.ndarray, keys: np.ndarray, fraction: float, kind: str) -> np.ndarray:
+def draw(rows: Sequence[AnyRow], texts: np.ndarray, keys: np.ndarray, fraction: float, kind: str) -> np.ndarray:
     """Which rows are drawn, bool [rows]: `fraction` of them, as nearly as whole texts allow.
 
     They are drawn in the same proportion from every class, and at least one text of each remains. A text of several
@@ -127,7 +127,7 @@ def draw(rows: Sequence[Row], texts: np.ndarray, keys: np.ndarray, fraction: flo
 
 
 def split_rows(
-    rows: Sequence[Row], kind: str, seed: int, validation_fraction: float = tasks.VALIDATION_FRACTION_OF_TRAIN
+    rows: Sequence[AnyRow], kind: str, seed: int, validation_fraction: float = tasks.VALIDATION_FRACTION_OF_TRAIN
 ) -> SplitRows:
     """Rows whose split is "test" or "validation" are that split, if there are any; the others are divided.
 
@@ -173,7 +173,7 @@ def split_rows(
     return SplitRows(by_split, removed, len(rows) - different, contradicting, examples, train_only)
 
 
-def _advise_on_empty_splits(rows: Sequence[Row], kind: str, removed: Mapping[str, int]) -> str:
+def _advise_on_empty_splits(rows: Sequence[AnyRow], kind: str, removed: Mapping[str, int]) -> str:
     """What may be the reason, as sentences of advice."""
     advice = [
         f"Rows that are {name.replace('_', ' ')} were removed, {count:,} of them: check --test_source and "
@@ -192,7 +192,7 @@ def _advise_on_empty_splits(rows: Sequence[Row], kind: str, removed: Mapping[str
     return " ".join(advice)
 
 
-def _find_contradictions(rows: Sequence[Row], texts: np.ndarray) -> tuple[int, tuple[str, ...]]:
+def _find_contradictions(rows: Sequence[AnyRow], texts: np.ndarray) -> tuple[int, tuple[str, ...]]:
     """(the number of texts with several labels, the first of them for a person to read)."""
     numbers: dict[tuple[str, ...], int] = {}
     labels = np.fromiter((numbers.setdefault(row.label_names, len(numbers)) for row in rows), np.int32, len(rows))
@@ -203,23 +203,23 @@ def _find_contradictions(rows: Sequence[Row], texts: np.ndarray) -> tuple[int, t
     for text in several[np.argsort(first[several])][:MAX_SHOWN_TEXTS]:
         names = {row.label_names for row in _take(rows, np.flatnonzero(texts == text))}
         found = sorted(" + ".join(labels_of_row) or "no label" for labels_of_row in names)
-        start = " ".join(rows[int(first[text])].text.split())
+        start = " ".join(rows[int(first[text])].texts().text.split())
         start = start if len(start) <= MAX_SHOWN_CHARACTERS else start[:MAX_SHOWN_CHARACTERS] + "..."
         examples.append(f"{start!r}: {', '.join(found[:5])}")
     return len(several), tuple(examples)
 
 
-def _find_train_only_classes(splits: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
+def _find_train_only_classes(splits: Mapping[str, Sequence[AnyRow]]) -> tuple[str, ...]:
     """Classes that validation or test lacks."""
     known = {name: _known_labels(part) for name, part in splits.items()}
     return tuple(sorted(known["train"] - (known["validation"] & known["test"])))
 
 
-def _known_labels(rows: Sequence[Row]) -> set[str]:
+def _known_labels(rows: Sequence[AnyRow]) -> set[str]:
     return {name for row in rows for name in row.label_names}
 
 
-def find_label_problems(splits: Mapping[str, Sequence[Row]], kind: str = "classification") -> list[Problem]:
+def find_label_problems(splits: Mapping[str, Sequence[AnyRow]], kind: str = "classification") -> list[Problem]:
     """What is wrong with the classes: there is only one, or a split has classes that train has not.
 
     Of texts with several labels, one label is enough.

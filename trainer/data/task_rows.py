@@ -8,12 +8,13 @@ import functools
 import glob
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from trainer.data import downloads, glue, label_sets, labels, movie_reviews, sources, tables, tasks
 from trainer.data.sources import Row
+from trainer.data.stored_rows import AnyRow, StoredRow, TextStore, store_row
 from trainer.errors import Problem, UserError
 from trainer.storage import fs, gcs
 
@@ -73,7 +74,7 @@ class SourceOptions:
 class SourceRows:
     """What is read of a task's source."""
 
-    rows: list[Row]
+    rows: Sequence[AnyRow]
     bad_rows: int  # The number of those that are left out.
     label_type: str  # That of the options, or labels.SEVERAL; folders are classes, unless it says otherwise.
     label_form: str = ""  # How several labels were read, for people.
@@ -165,14 +166,15 @@ def read_rows(options: SourceOptions) -> SourceRows:
     task, label_form = options.task, ""
     label_type: str = options.label_type
     bad_rows: list[str] = []
+    store = TextStore()
     if task == "movie_snippets":
-        rows = list(movie_reviews.read_movie_snippets(ratings=label_type == "number"))
+        rows = [store_row(row, store) for row in movie_reviews.read_movie_snippets(ratings=label_type == "number")]
     elif task in READERS:
         path = local_source(task, options.source, options.sha256, options.downloads)
-        rows = list(READERS[task](path, bad_rows))
+        rows = [store_row(row, store) for row in READERS[task](path, bad_rows)]
         label_type = "class" if tasks.TASKS[task].labels else "number"
     else:
-        rows, label_type, label_form = _read_own_rows(options, bad_rows)
+        rows, label_type, label_form = _read_own_rows(options, store, bad_rows)
     if options.bad_rows != "skip":
         problems = sources.find_bad_row_problems(options.source or task, bad_rows)
         if problems:
@@ -186,7 +188,7 @@ def read_rows(options: SourceOptions) -> SourceRows:
 class _ReadFiles:
     """The rows of several tables and folders, and where each was read."""
 
-    rows: list[Row] = dataclasses.field(default_factory=list)
+    rows: list[StoredRow] = dataclasses.field(default_factory=list)
     lines: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("I"))  # A list would be larger.
     starts: list[int] = dataclasses.field(default_factory=list)  # Of each table or folder, the index of its first row.
     line_names: list[str] = dataclasses.field(default_factory=list)  # What is written before a line; "" for a folder.
@@ -201,12 +203,12 @@ class _ReadFiles:
         return f"{line_name} {self.lines[index]}" if line_name else str(self.rows[index].id)
 
 
-def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Row], str, str]:
+def _read_own_rows(options: SourceOptions, store: TextStore, bad_rows: list[str]) -> tuple[list[StoredRow], str, str]:
     """(the rows of all files, the type of their labels, SourceRows.label_form).
 
     The others are appended to `bad_rows` as "place: reason".
     """
-    read = _read_files(options, bad_rows)
+    read = _read_files(options, store, bad_rows)
     if options.multi_label:
         return _divide_labels(options, read, bad_rows)
     rows, label_type = read.rows, options.label_type
@@ -225,7 +227,7 @@ def _read_own_rows(options: SourceOptions, bad_rows: list[str]) -> tuple[list[Ro
     return rows, label_type, ""
 
 
-def _read_files(options: SourceOptions, bad_rows: list[str]) -> _ReadFiles:
+def _read_files(options: SourceOptions, store: TextStore, bad_rows: list[str]) -> _ReadFiles:
     read = _ReadFiles()
     files = _list_files(options)
     several = sum(map(len, files.values())) > 1
@@ -236,7 +238,8 @@ def _read_files(options: SourceOptions, bad_rows: list[str]) -> _ReadFiles:
             read.starts.append(len(read.rows))
             if os.path.isdir(local):
                 read.line_names.append("")
-                _collect_files(options, local, split, read.rows, bad_rows)
+                rows = _read_folder(options, local, split, bad_rows)
+                read.rows.extend(store_row(row, store) for row in rows)
                 read.lines.extend([0] * (len(read.rows) - len(read.lines)))
                 continue
             unit = tables.record_unit(path)
@@ -253,14 +256,14 @@ def _read_files(options: SourceOptions, bad_rows: list[str]) -> _ReadFiles:
             ):
                 records += 1
                 if isinstance(row, Row):
-                    read.rows.append(row)
+                    read.rows.append(store_row(row, store))
                     read.lines.append(line)
                 else:
                     bad_rows.append(f"{read.line_names[-1]} {line}: {row}")
     return read
 
 
-def _divide_labels(options: SourceOptions, read: _ReadFiles, bad_rows: list[str]) -> tuple[list[Row], str, str]:
+def _divide_labels(options: SourceOptions, read: _ReadFiles, bad_rows: list[str]) -> tuple[list[StoredRow], str, str]:
     """_read_own_rows of several labels: cells become sets."""
     missing = {label.casefold() for label in options.missing_labels}
     cells = [(row.label, row.labels) for row in read.rows]
@@ -287,7 +290,7 @@ def _list_files(options: SourceOptions) -> dict[str, list[str]]:
     return files
 
 
-def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[Row], bad_rows: list[str]) -> None:
+def _read_folder(options: SourceOptions, folder: str, split: str, bad_rows: list[str]) -> Iterator[Row]:
     """The rows of a folder with a folder for each class."""
     columns = {
         "--text_pair_column": options.text_pair_column,
@@ -310,7 +313,7 @@ def _collect_files(options: SourceOptions, folder: str, split: str, rows: list[R
         if split == "" and other:
             received = f"{other}, and {row.split}/ in {folder}"
             raise UserError(Problem(f"--{row.split}_source", "be left out where the source has that split", received))
-        rows.append(row)
+        yield row
 
 
 def _warn_of_equal_numbers(names: Mapping[str, str]) -> None:
@@ -320,7 +323,7 @@ def _warn_of_equal_numbers(names: Mapping[str, str]) -> None:
         _LOG.warning("labels that are equal numbers are one class: %s. Add a letter to those that are names.", shown)
 
 
-def _name_equal_numbers(rows: list[Row]) -> list[Row]:
+def _name_equal_numbers(rows: list[StoredRow]) -> list[StoredRow]:
     names = labels.name_equal_numbers(row.label for row in rows)
     _warn_of_equal_numbers({label: name for label, name in names.items() if label != name})
     for index, row in enumerate(rows):

@@ -40,10 +40,10 @@ def predict_rows(
             examples = min(size, len(order) - start)
             with watchdog.stop_if_stuck("a batch of an evaluation"):
                 batch_logits, batch_losses = eval_step(batches)
+                after_batch()
             logits.append(batch_logits[:examples])
             losses.append(batch_losses[:examples])
             start += examples
             bar.update(examples)
-            after_batch()
     position = np.argsort(order)  # Where each row of `columns` is among the evaluated rows.
     return Predictions(columns.ids, columns.labels, np.concatenate(logits)[position], np.concatenate(losses)[position])
