@@ -114,23 +114,6 @@ def select_rows(columns: Columns, rows: np.ndarray) -> Columns:
     )
 
 
-def _concatenate(a: Columns, b: Columns) -> Columns:
-    """The rows of `a`, then those of `b`, without their texts."""
-
-    def concatenate(x: Ragged, y: Ragged) -> Ragged:
-        return Ragged(np.concatenate([x.values, y.values]), np.concatenate([x.starts, y.starts[1:] + x.starts[-1]]))
-
-    return Columns(
-        ids=a.ids + b.ids,
-        tokens=concatenate(a.tokens, b.tokens),
-        tokens_b=concatenate(a.tokens_b, b.tokens_b) if a.tokens_b and b.tokens_b else None,
-        labels=np.concatenate([a.labels, b.labels]),
-        texts=None,
-        texts_b=None,
-        weights=None if a.weights is None or b.weights is None else np.concatenate([a.weights, b.weights]),
-    )
-
-
 def train_batches(
     folder: str, manifest: Manifest, order: ShuffleOrder, batch_size: int, start_step: int, examples: int
 ) -> Iterator[Columns]:
@@ -166,7 +149,7 @@ def train_batches(
                 selected = select_rows(columns, rows[:missing])
                 rows = rows[missing:]
                 position += len(selected)
-                incomplete = _concatenate(incomplete, selected) if incomplete else selected
+                incomplete = records.concatenate([incomplete, selected]) if incomplete else selected
                 if len(incomplete) == batch_size or position == examples:
                     yield incomplete
                     incomplete = None
