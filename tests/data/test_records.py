@@ -87,6 +87,29 @@ def test_ragged_rows_are_concatenated():
     assert records.to_ragged([]).lengths().tolist() == []
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_columns_are_concatenated_as_if_they_were_parsed_together(make_manifest, pairs):
+    manifest = make_manifest(weighted=True, kept_columns=("source",), texts=2 if pairs else 1)
+    examples = [
+        Example(i, f"{i}", f"second {i}" if pairs else None, tokens, A if pairs else None, 1, i / 2, (f"kept {i}",))
+        for i, tokens in enumerate([A, NONE, B, A, B])
+    ]
+    serialized = [records.serialize_example(example) for example in examples]
+    whole = records.parse_records(serialized, manifest, with_text=True)
+    parts = [serialized[:2], serialized[2:3], serialized[3:]]
+    joined = records.concatenate([records.parse_records(part, manifest, with_text=True) for part in parts])
+    assert (joined.ids, joined.texts, joined.texts_b) == (whole.ids, whole.texts, whole.texts_b)
+    assert joined.kept == whole.kept
+    for name in ("labels", "weights"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+    for name in ("tokens", "tokens_b") if pairs else ("tokens",):
+        for part in ("values", "starts"):
+            actual, expected = (getattr(getattr(each, name), part) for each in (joined, whole))
+            np.testing.assert_array_equal(actual, expected)
+            assert actual.dtype == expected.dtype
+    assert (joined.tokens_b is None) == (not pairs)
+
+
 def test_records_are_split_as_tensorflow_splits_them(small_data_set):
     folder, manifest = small_data_set
     for shard in manifest.splits["train"].shards:

@@ -238,7 +238,7 @@ def parse_records(serialized: Sequence[bytes], manifest: manifests.Manifest, *, 
         return [value.decode("utf-8") for value in parsed[name].numpy()] if name in parsed else None
 
     def tokens(name: str) -> Ragged:
-        return Ragged(parsed[name].values.numpy().astype(np.int32), parsed[name].row_splits.numpy())
+        return Ragged(parsed[name].values.numpy().astype(np.int32), parsed[name].row_splits.numpy().astype(np.int64))
 
     kept = [json.loads(values) for values in strings("kept") or []]
     return Columns(
