@@ -41,7 +41,7 @@ def _tokenize_rows(
     read: collections.deque[Texts] = collections.deque()  # Of the rows that are being tokenized.
     signature = (tf.TensorSpec([None], tf.string),) * (2 if pairs else 1)
 
-    def batches() -> Iterator[tuple[list[str], ...]]:  # As one tensor, all texts would be in memory once more.
+    def batches() -> Iterator[tuple[list[str], ...]]:  # As one tensor, all texts would be in memory.
         for start in range(0, len(rows), TOKENIZE_BATCH_TEXTS):
             part = [row.texts() for row in rows[start : start + TOKENIZE_BATCH_TEXTS]]
             read.extend(part)

@@ -50,7 +50,7 @@ def hash_text(text: str, text_b: str | None = None) -> int:
 
 def _number_texts(rows: Sequence[AnyRow]) -> np.ndarray:
     """int32 [rows], from 0, equal for equal texts or pairs by hash_text."""
-    # Hashes, since the texts in lower case would be in memory once more.
+    # Hashes, since the texts themselves may be more than fit in memory.
     hashes = np.fromiter((hash_text(*row.texts()[:2]) for row in rows), np.uint64, len(rows))
     order = np.argsort(hashes)
     hashes = hashes[order]
