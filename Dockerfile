@@ -11,6 +11,7 @@ ARG ACCELERATOR=cpu
 ARG RUN_AS=trainer
 # Where a machine puts NVIDIA's driver, and what of it is wanted, as in NVIDIA's own images; a CPU passes it over.
 ENV PYTHONUNBUFFERED=1 \
+    TF_ENABLE_ONEDNN_OPTS=1 \
     ONEDNN_PRIMITIVE_CACHE_CAPACITY=0 \
     PYTHONDONTWRITEBYTECODE=1 \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \

@@ -163,14 +163,14 @@ WIDTHS = (16, 24, 32)
 
 @pytest.mark.long
 def test_the_layers_share_their_compiled_programs(tmp_path):
-    """There are three layers, and 14 programs for each width. Of the last layer, which computes one position, the norms
+    """There are three layers, and 12 programs for each width. Of the last layer, which computes one position, the norms
     and the activation are the same for every width.
     """
     # This file is run as a script there, and imports the tests' helpers.
     environment = {"XLA_FLAGS": f"--xla_dump_to={tmp_path}", "PYTHONPATH": os.pathsep.join(sys.path)}
     python(__file__, check=True, env={**os.environ, **environment})
     programs = list(tmp_path.glob("*.before_optimizations.txt"))
-    assert len(programs) == 14 * len(WIDTHS) + 6
+    assert len(programs) == 12 * len(WIDTHS) + 6
 
 
 def main() -> None:

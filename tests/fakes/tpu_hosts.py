@@ -20,6 +20,8 @@ from pathlib import Path
 
 from helpers import free_addresses
 
+from trainer.runtime import tensorflow_variables
+
 SERVER = """
 import sys
 import tensorflow as tf
@@ -84,7 +86,7 @@ def running(count: int, cores: int, hidden: Path) -> Iterator[TpuHosts]:
                     f'ip address add {network}.{host + 2}/24 dev eth0; ip link set eth0 up; exec "$@"'
                 )
                 command = ["unshare", "--net", "--mount", "bash", "-c", script, "host", *command]
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}
+            environment = {**os.environ, **tensorflow_variables.DEFAULTS}
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
             )
