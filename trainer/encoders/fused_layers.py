@@ -204,7 +204,7 @@ def _compute_probabilities(fused: _FusedLayer, query: tf.Tensor, key: tf.Tensor,
     def softmax(scores: tf.Tensor, dropped: DropoutBits | None) -> tf.Tensor:
         if training:
             return compiled_operations.softmax(scores, adder, dropped, scale)
-        # Nothing is kept for a gradient, and oneDNN's softmax takes half the time of XLA's.
+        # Nothing is kept for a gradient. oneDNN's softmax makes an evaluation 1.1 to 1.2 times as fast as XLA's.
         return tf.nn.softmax(scores + tf.cast(adder, scores.dtype))
 
     if not fused.talking:
