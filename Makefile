@@ -12,7 +12,7 @@ IMDB ?=
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make quickstart   an environment, a pretrained encoder, 10,605 movie snippets, a fine-tuned classifier: 6 to 16 minutes"
+	@echo "make quickstart   an environment, a pretrained encoder, 10,605 movie snippets, a fine-tuned classifier: 6 to 9 minutes"
 	@echo "make environment  .venv with the locked packages"
 	@echo "make imdb         the tutorial's job: 50,000 reviews, trained on for two epochs; goes on where it was cut [IMDB=archive]"
 	@echo "make smoke        20 steps of a tiny encoder on the CPU, from its making to the export: a minute"

@@ -27,7 +27,10 @@ STEPS = 150
 DOCUMENT = (ROOT / "docs/distributed.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"^```\w+ (kubernetes|slurm)\n(.*?)^```", DOCUMENT, re.M | re.S))
 SERVICE, JOB = yaml.safe_load_all(BLOCKS["kubernetes"])
-TRAIN = "python -m trainer.task --data_dir=/shared/data/mine --model_dir=/shared/runs/mine"
+TRAIN = (
+    "python -m trainer.task --encoder=/shared/encoders/minilm --data_dir=/shared/data/mine"
+    " --model_dir=/shared/runs/mine"
+)
 
 
 def free_pair() -> int:
