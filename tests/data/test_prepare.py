@@ -2,13 +2,14 @@ import collections
 import dataclasses
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import start
 
-from trainer.data import manifests, prepare, records, splits, tokenization
+from trainer.data import fast_wordpiece, manifests, prepare, records, splits, tokenization
 from trainer.data.sources import Row
 from trainer.data.task_rows import SourceRows
 from trainer.errors import UserError
@@ -86,6 +87,21 @@ def test_the_rows_are_written_with_the_preprocessors_tokens(tiny, data):
             low = int(bound) // 2 if bound != "8" else -1
             assert count == ((low < lengths) & (lengths <= int(bound))).sum()
         assert sum(split.length_histogram.values()) == split.examples
+
+
+def test_the_faster_tokenizer_writes_the_same_shards(tiny, data, make_rows, tmp_path, monkeypatch):
+    folder, manifest, rows = data
+    monkeypatch.setattr(prepare, "MIN_FAST_TEXTS", len(rows))
+    made, speed_up = [], fast_wordpiece.speed_up
+
+    def keep(tokenizer, preprocess):
+        made.append((speed_up(tokenizer, preprocess), tokenizer))
+        return made[-1][0]
+
+    monkeypatch.setattr(fast_wordpiece, "speed_up", keep)
+    assert write(rows, tiny, tmp_path, bad_rows=4) == manifest
+    assert made[0][0] is not made[0][1]
+    assert all((tmp_path / path.name).read_bytes() == path.read_bytes() for path in Path(folder).glob("*.tfrecord"))
 
 
 def test_a_data_set_includes_its_preprocessor(tiny, data):

@@ -12,7 +12,18 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from trainer.data import label_scale, label_sets, labels, manifests, records, splits, task_rows, tasks, tokenization
+from trainer.data import (
+    fast_wordpiece,
+    label_scale,
+    label_sets,
+    labels,
+    manifests,
+    records,
+    splits,
+    task_rows,
+    tasks,
+    tokenization,
+)
 from trainer.data.manifests import Shard, Split
 from trainer.data.records import Example
 from trainer.data.sources import Texts
@@ -22,6 +33,8 @@ from trainer.storage import fs
 
 # Texts that are tokenized together.
 TOKENIZE_BATCH_TEXTS = 256
+# For fewer texts, making the faster tokenizer takes longer than it saves.
+MIN_FAST_TEXTS = 10_000
 # A split has 16 shards, so that several readers work in parallel: fewer if they would hold less than 64 examples each,
 # more if they would hold more than 32,768.
 SHARDS, MIN_SHARD_EXAMPLES, MAX_SHARD_EXAMPLES = 16, 64, 32768
@@ -188,6 +201,8 @@ def prepare_data_set(
         classes = class_names or labels.class_names(name for row in rows for name in row.label_names)
     findings = _describe_findings(read, split, task, kind)
     tokenizer = tokenization.load_tokenizer(preprocess)
+    if len(rows) >= MIN_FAST_TEXTS:
+        tokenizer = fast_wordpiece.speed_up(tokenizer, preprocess)
     vocabulary = _describe_vocabulary(tokenizer, preprocess)
 
     remove_data_set(output)
